@@ -1,2 +1,2 @@
-//! (to be written)
+//! The `sailplane` program.
 fn main() {}

@@ -1,0 +1,1 @@
+//! The slot ads and the links to the collectors.

@@ -1,0 +1,1 @@
+//! Ends a job before its credential ends.

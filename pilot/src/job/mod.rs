@@ -1,0 +1,1 @@
+//! One activation: from the shadow's first word to `job_exit`.

@@ -1,0 +1,1 @@
+//! The pilot, from start to retirement.

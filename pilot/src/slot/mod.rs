@@ -1,0 +1,1 @@
+//! The claim state machine and the task that drives it.
