@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| launch_protocol::fuzzing::fuzz_launch_protocol(data));

@@ -1,0 +1,494 @@
+//! Pilot and broker: open, spawn, signal, account, close.
+
+use std::path::PathBuf;
+
+use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
+pub use crate::verdict::RefusalClass;
+use crate::{MAX_CODE, MAX_IDENTITY, MAX_LABEL, MAX_MESSAGE, MAX_PACKET};
+
+/// A packet from the pilot to the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Chosen by the pilot, not 0; the reply repeats it.
+    pub id: u32,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// What a pilot can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// First message; answered by [`Answer::Hello`].
+    Hello {
+        /// [`crate::VERSION`] of the pilot.
+        version: u32,
+    },
+    /// Verify, map, lease an account, make the sandbox, open a group. One descriptor beside it:
+    /// the credential, a memfd or a pipe, read to its end by the verifier.
+    /// Answered by [`Answer::Opened`] or [`Answer::Refused`].
+    Open {
+        /// Names the job in the audit log: printable ASCII, at most [`MAX_LABEL`] bytes.
+        job_label: String,
+        /// Absolute directory below which the sandbox is made; must be one of the configured ones
+        /// or lie below one.
+        execute_dir: PathBuf,
+    },
+    /// Start the agent as the payload's account. Refused while an earlier one, or anything it
+    /// left behind, still lives. Answered by [`Answer::Spawned`] with the agent's socket.
+    SpawnAgent {
+        /// Which payload.
+        payload: u32,
+    },
+    /// Send a signal. Answered by [`Answer::Done`], also when nothing is left to be signalled.
+    Signal {
+        /// Which payload.
+        payload: u32,
+        /// Linux signal number, 1 to 64.
+        signal: i32,
+        /// To whom.
+        scope: SignalScope,
+    },
+    /// Kill every process of the payload, now. Answered by [`Answer::Done`] when the order has
+    /// been given; [`Answer::Empty`] follows.
+    Kill {
+        /// Which payload.
+        payload: u32,
+    },
+    /// What has it used so far? Answered by [`Answer::Usage`].
+    Usage {
+        /// Which payload.
+        payload: u32,
+    },
+    /// Kill what is left, remove the sandbox and the group, free the account. Answered by
+    /// [`Answer::Closed`], or [`Answer::Refused`] with class site if something could not be removed
+    /// (the payload's number is gone in either case).
+    Close {
+        /// Which payload.
+        payload: u32,
+    },
+}
+
+/// Whom a signal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalScope {
+    /// The process group of the spawned process.
+    Leader,
+    /// Every process of the payload.
+    All,
+}
+
+/// A packet from the broker to the pilot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The request's id, or 0 for an event.
+    pub id: u32,
+    /// What is said.
+    pub answer: Answer,
+}
+
+/// What a broker can say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Command::Hello`].
+    Hello(Hello),
+    /// To [`Command::Open`].
+    Opened(Opened),
+    /// To [`Command::SpawnAgent`]; one descriptor beside it, the pilot's end of the agent's socket.
+    Spawned {
+        /// Which payload.
+        payload: u32,
+        /// Process number of the agent, later of the payload; to be shown, not signalled.
+        pid: u32,
+    },
+    /// To [`Command::Signal`] and [`Command::Kill`].
+    Done,
+    /// To [`Command::Usage`].
+    Usage(Usage),
+    /// To [`Command::Close`]: nothing is left.
+    Closed,
+    /// The request was not carried out. With id 0: the broker itself will not start.
+    Refused(Refusal),
+    /// Event: the spawned process has ended and was reaped.
+    Exited {
+        /// Which payload.
+        payload: u32,
+        /// As from `waitpid`: exit code in bits 8 to 15, signal in bits 0 to 6, core in bit 7.
+        wait_status: i32,
+    },
+    /// Event, after [`Answer::Exited`]: no process of the payload is left.
+    Empty {
+        /// Which payload.
+        payload: u32,
+    },
+}
+
+/// The broker introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// [`crate::VERSION`] of the broker.
+    pub version: u32,
+    /// Version of the program, for logs.
+    pub switch_version: String,
+    /// How processes are tracked: `cgroup2`, or `sweep` where there is no cgroup2 mount.
+    pub tracking: String,
+    /// Where memory figures come from: `cgroup2`, `cgroup1` or `proc`.
+    pub memory_source: String,
+    /// Configured directories below which sandboxes may be made.
+    pub execute_dirs: Vec<PathBuf>,
+    /// How identities become accounts, in words.
+    pub mapping: String,
+}
+
+/// A payload exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The payload's number for all later requests; not reused by this broker.
+    pub payload: u32,
+    /// User number of the account.
+    pub uid: u32,
+    /// Primary group number.
+    pub gid: u32,
+    /// Name of the account; for a dynamic one `uid` and the number, for example `uid60001`.
+    pub account: String,
+    /// The verified identity.
+    pub identity: String,
+    /// Earliest end of validity in the credential, Unix seconds.
+    pub not_after: i64,
+    /// The credential holds a limited proxy.
+    pub limited: bool,
+    /// The sandbox: an empty directory of the account, mode 0700.
+    pub sandbox: PathBuf,
+}
+
+/// What a payload has used, all its processes together, dead ones included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User CPU time, microseconds.
+    pub user_usec: u64,
+    /// System CPU time, microseconds.
+    pub system_usec: u64,
+    /// Memory in use now, bytes.
+    pub memory_current_bytes: u64,
+    /// Highest memory use seen, bytes.
+    pub memory_peak_bytes: u64,
+    /// Processes alive now.
+    pub processes: u32,
+    /// Time since the first agent was spawned, until the group was last empty, microseconds.
+    pub wall_usec: u64,
+    /// Where the memory figures come from; see [`Hello::memory_source`].
+    pub memory_source: String,
+}
+
+/// Which part of the helper refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The credential did not verify.
+    Credential,
+    /// No account for the identity.
+    Mapping,
+    /// The helper itself or its configuration.
+    Helper,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whose fault it is.
+    pub class: RefusalClass,
+    /// Stable short code: `map.none`, `proxy.expired`, `lease.none`, ...
+    pub code: String,
+    /// One sentence that says what to do.
+    pub message: String,
+    /// The same request may succeed later, with nobody changing anything.
+    pub may_succeed_later: bool,
+    /// Which part refused.
+    pub who: RefusedBy,
+}
+
+const MAX_WORD: usize = 256;
+const MAX_EXECUTE_DIRS: usize = 64;
+
+impl Command {
+    /// How many descriptors travel beside this message.
+    pub fn descriptors(&self) -> usize {
+        usize::from(matches!(self, Self::Open { .. }))
+    }
+}
+
+impl Answer {
+    /// How many descriptors travel beside this message.
+    pub fn descriptors(&self) -> usize {
+        usize::from(matches!(self, Self::Spawned { .. }))
+    }
+}
+
+impl Request {
+    /// The packet.
+    ///
+    /// # Errors
+    /// If a field is not what the receiver accepts.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::tagged(match &self.command {
+            Command::Hello { .. } => 1,
+            Command::Open { .. } => 2,
+            Command::SpawnAgent { .. } => 3,
+            Command::Signal { .. } => 4,
+            Command::Kill { .. } => 5,
+            Command::Usage { .. } => 6,
+            Command::Close { .. } => 7,
+        });
+        w.u32(self.id);
+        match &self.command {
+            Command::Hello { version } => w.u32(*version),
+            Command::Open {
+                job_label,
+                execute_dir,
+            } => {
+                w.text("job_label", job_label, Text::Printable, MAX_LABEL);
+                w.path("execute_dir", execute_dir);
+            }
+            Command::Signal {
+                payload,
+                signal,
+                scope,
+            } => {
+                w.u32(*payload);
+                w.i32(*signal);
+                w.bool(matches!(scope, SignalScope::All));
+            }
+            Command::SpawnAgent { payload }
+            | Command::Kill { payload }
+            | Command::Usage { payload }
+            | Command::Close { payload } => w.u32(*payload),
+        }
+        w.finish(MAX_PACKET)
+    }
+
+    /// Reads a packet and checks every field.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one request.
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(packet);
+        let tag = r.u8()?;
+        let id = r.u32()?;
+        let command = match tag {
+            1 => Command::Hello { version: r.u32()? },
+            2 => Command::Open {
+                job_label: r.text("job_label", Text::Printable, MAX_LABEL)?,
+                execute_dir: r.path("execute_dir")?,
+            },
+            3 => Command::SpawnAgent { payload: r.u32()? },
+            4 => Command::Signal {
+                payload: r.u32()?,
+                signal: r.i32()?,
+                scope: if r.bool("scope")? {
+                    SignalScope::All
+                } else {
+                    SignalScope::Leader
+                },
+            },
+            5 => Command::Kill { payload: r.u32()? },
+            6 => Command::Usage { payload: r.u32()? },
+            7 => Command::Close { payload: r.u32()? },
+            tag => return Err(DecodeError::UnknownTag(tag)),
+        };
+        r.finish()?;
+        Ok(Self { id, command })
+    }
+}
+
+impl Reply {
+    /// The packet.
+    ///
+    /// # Errors
+    /// If a field is not what the receiver accepts. Too long a `message` is cut instead.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::tagged(match &self.answer {
+            Answer::Hello(_) => 1,
+            Answer::Opened(_) => 2,
+            Answer::Spawned { .. } => 3,
+            Answer::Done => 4,
+            Answer::Usage(_) => 5,
+            Answer::Closed => 6,
+            Answer::Refused(_) => 7,
+            Answer::Exited { .. } => 8,
+            Answer::Empty { .. } => 9,
+        });
+        w.u32(self.id);
+        match &self.answer {
+            Answer::Hello(hello) => hello.put(&mut w),
+            Answer::Opened(opened) => opened.put(&mut w),
+            Answer::Spawned { payload, pid } => {
+                w.u32(*payload);
+                w.u32(*pid);
+            }
+            Answer::Done | Answer::Closed => {}
+            Answer::Usage(usage) => usage.put(&mut w),
+            Answer::Refused(refusal) => refusal.put(&mut w),
+            Answer::Exited {
+                payload,
+                wait_status,
+            } => {
+                w.u32(*payload);
+                w.i32(*wait_status);
+            }
+            Answer::Empty { payload } => w.u32(*payload),
+        }
+        w.finish(MAX_PACKET)
+    }
+
+    /// Reads a packet and checks every field.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one reply or event.
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(packet);
+        let tag = r.u8()?;
+        let id = r.u32()?;
+        let answer = match tag {
+            1 => Answer::Hello(Hello::take(&mut r)?),
+            2 => Answer::Opened(Opened::take(&mut r)?),
+            3 => Answer::Spawned {
+                payload: r.u32()?,
+                pid: r.u32()?,
+            },
+            4 => Answer::Done,
+            5 => Answer::Usage(Usage::take(&mut r)?),
+            6 => Answer::Closed,
+            7 => Answer::Refused(Refusal::take(&mut r)?),
+            8 => Answer::Exited {
+                payload: r.u32()?,
+                wait_status: r.i32()?,
+            },
+            9 => Answer::Empty { payload: r.u32()? },
+            tag => return Err(DecodeError::UnknownTag(tag)),
+        };
+        r.finish()?;
+        Ok(Self { id, answer })
+    }
+}
+
+impl Hello {
+    fn put(&self, w: &mut Writer) {
+        w.u32(self.version);
+        w.text(
+            "switch_version",
+            &self.switch_version,
+            Text::Printable,
+            MAX_WORD,
+        );
+        w.text("tracking", &self.tracking, Text::Printable, MAX_WORD);
+        w.text(
+            "memory_source",
+            &self.memory_source,
+            Text::Printable,
+            MAX_WORD,
+        );
+        w.count("execute_dirs", self.execute_dirs.len(), MAX_EXECUTE_DIRS);
+        for dir in &self.execute_dirs {
+            w.path("execute_dirs", dir);
+        }
+        w.text("mapping", &self.mapping, Text::Free, MAX_MESSAGE);
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            version: r.u32()?,
+            switch_version: r.text("switch_version", Text::Printable, MAX_WORD)?,
+            tracking: r.text("tracking", Text::Printable, MAX_WORD)?,
+            memory_source: r.text("memory_source", Text::Printable, MAX_WORD)?,
+            execute_dirs: {
+                let count = r.count("execute_dirs", MAX_EXECUTE_DIRS, 4)?;
+                (0..count)
+                    .map(|_| r.path("execute_dirs"))
+                    .collect::<Result<_, _>>()?
+            },
+            mapping: r.text("mapping", Text::Free, MAX_MESSAGE)?,
+        })
+    }
+}
+
+impl Opened {
+    fn put(&self, w: &mut Writer) {
+        w.u32(self.payload);
+        w.u32(self.uid);
+        w.u32(self.gid);
+        w.text("account", &self.account, Text::Identity, MAX_WORD);
+        w.text("identity", &self.identity, Text::Identity, MAX_IDENTITY);
+        w.i64(self.not_after);
+        w.bool(self.limited);
+        w.path("sandbox", &self.sandbox);
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            payload: r.u32()?,
+            uid: r.u32()?,
+            gid: r.u32()?,
+            account: r.text("account", Text::Identity, MAX_WORD)?,
+            identity: r.text("identity", Text::Identity, MAX_IDENTITY)?,
+            not_after: r.i64()?,
+            limited: r.bool("limited")?,
+            sandbox: r.path("sandbox")?,
+        })
+    }
+}
+
+impl Usage {
+    fn put(&self, w: &mut Writer) {
+        w.u64(self.user_usec);
+        w.u64(self.system_usec);
+        w.u64(self.memory_current_bytes);
+        w.u64(self.memory_peak_bytes);
+        w.u32(self.processes);
+        w.u64(self.wall_usec);
+        w.text(
+            "memory_source",
+            &self.memory_source,
+            Text::Printable,
+            MAX_WORD,
+        );
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            user_usec: r.u64()?,
+            system_usec: r.u64()?,
+            memory_current_bytes: r.u64()?,
+            memory_peak_bytes: r.u64()?,
+            processes: r.u32()?,
+            wall_usec: r.u64()?,
+            memory_source: r.text("memory_source", Text::Printable, MAX_WORD)?,
+        })
+    }
+}
+
+impl Refusal {
+    fn put(&self, w: &mut Writer) {
+        self.class.put(w);
+        w.text("code", &self.code, Text::Code, MAX_CODE);
+        w.message("message", &self.message, MAX_MESSAGE);
+        w.bool(self.may_succeed_later);
+        w.u8(match self.who {
+            RefusedBy::Credential => 0,
+            RefusedBy::Mapping => 1,
+            RefusedBy::Helper => 2,
+        });
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            class: RefusalClass::take(r)?,
+            code: r.text("code", Text::Code, MAX_CODE)?,
+            message: r.text("message", Text::Free, MAX_MESSAGE)?,
+            may_succeed_later: r.bool("may_succeed_later")?,
+            who: match r.u8()? {
+                0 => RefusedBy::Credential,
+                1 => RefusedBy::Mapping,
+                2 => RefusedBy::Helper,
+                _ => return Err(DecodeError::BadValue("who")),
+            },
+        })
+    }
+}

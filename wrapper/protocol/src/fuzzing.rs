@@ -1,0 +1,29 @@
+//! Entry for the fuzz target `launch_protocol`.
+
+use crate::{agent, broker, exec, verdict};
+
+/// First byte chooses the channel; what decodes must encode to the same bytes.
+///
+/// # Panics
+/// If it does not: that is what the fuzzer looks for.
+pub fn fuzz_launch_protocol(data: &[u8]) {
+    let Some((channel, packet)) = data.split_first() else {
+        return;
+    };
+    macro_rules! round_trip {
+        ($kind:ty) => {
+            if let Ok(value) = <$kind>::decode(packet) {
+                assert_eq!(value.encode().as_deref(), Ok(packet));
+            }
+        };
+    }
+    match channel % 7 {
+        0 => round_trip!(broker::Request),
+        1 => round_trip!(broker::Reply),
+        2 => round_trip!(agent::Request),
+        3 => round_trip!(agent::Reply),
+        4 => round_trip!(exec::ExecRequest),
+        5 => round_trip!(exec::ExecFailure),
+        _ => round_trip!(verdict::Verdict),
+    }
+}
