@@ -114,7 +114,11 @@ fn answer() -> impl Strategy<Value = Answer> {
         "[a-z0-9._-]{1,64}",
         "[^\0]{0,200}",
         any::<bool>(),
-        0..3,
+        select(vec![
+            RefusedBy::Credential,
+            RefusedBy::Mapping,
+            RefusedBy::Helper,
+        ]),
     )
         .prop_map(|(class, code, message, may_succeed_later, who)| {
             Answer::Refused(Refusal {
@@ -164,7 +168,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     ];
     (
         path(),
-        0..5_usize,
+        select(kinds),
         any::<(u64, u64, i64, i64)>(),
         0..=0o7777_u32,
     )
