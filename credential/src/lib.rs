@@ -1,1 +1,60 @@
-//! (to be written)
+//! X.509 proxy credentials: read them, verify them, know when they end, receive them by delegation.
+//!
+//! Grid users prove who they are by a *proxy* (RFC 3820): a short-lived certificate signed by the
+//! user's own certificate, or by another proxy. This crate turns the bytes of such a credential
+//! into a [`VerifiedCredential`], which cannot be made in any other way, or into a [`VerifyError`]
+//! that says in one sentence which certificate is at fault, what is wrong and what to do.
+//!
+//! ```no_run
+//! use credential::{TrustStore, VerifyOptions, verify_proxy};
+//!
+//! let bundle = std::fs::read("/tmp/x509up_u1000").unwrap();
+//! let trust = TrustStore::load("/etc/grid-security/certificates".as_ref());
+//! let now = 1_790_000_000; // seconds since 1970, the caller's clock
+//! match verify_proxy(&bundle, &trust, &VerifyOptions::at(now)) {
+//!     Ok(credential) => println!("{} until {}", credential.identity(), credential.not_after()),
+//!     Err(why) => println!("{}: {why}", why.code()),
+//! }
+//! ```
+//!
+//! How a verdict is reached, one module a step: the bundle is cut into certificates and a key
+//! (`pem`, `key`), certificates become facts (`cert`, `name`), exactly one path from the first
+//! certificate to a trust anchor is built (`path`, [`TrustStore`]), our own rules run over it
+//! (`rules`, `proxy`, `strength`), and OpenSSL judges the same path once more (`signature`): it
+//! checks the signatures and the name constraints. What each of the two forgets the other refuses.
+//!
+//! Not here: certificate revocation lists, signing policies of CAs, VOMS attributes and tokens; the
+//! pre-RFC proxy types of old Globus releases are recognised and refused. No network, no clock, no
+//! environment variable is read.
+#![forbid(unsafe_code)]
+
+mod cert;
+mod date;
+mod delegation;
+mod der;
+mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+mod identity;
+mod key;
+mod name;
+mod path;
+mod pem;
+mod proxy;
+mod rules;
+mod secret;
+mod signature;
+mod strength;
+mod trust;
+mod verify;
+
+pub use delegation::{DelegationError, DelegationRequest};
+pub use error::{
+    Blame, BundleProblem, CertificateProblem, ChainProblem, NameProblem, ProxyProblem, Role,
+    TrustError, VerifyError, Which,
+};
+pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
+pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
+pub use secret::SecretPem;
+pub use trust::TrustStore;
+pub use verify::{LimitedProxies, VerifyOptions, earliest_end, verify_proxy};

@@ -1,0 +1,212 @@
+//! One certificate as plain facts. Nothing is judged here; the rules need to know the place of a
+//! certificate in the path first.
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{ParsedExtension, X509Extension};
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_ISSUER_ALT_NAME, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS,
+    OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+};
+use x509_parser::prelude::FromDer;
+
+use crate::error::{CertificateProblem, ProxyProblem, Role, Which};
+use crate::name::Name;
+use crate::proxy::{DRAFT_PROXY_CERT_INFO, PROXY_CERT_INFO, ProxyInfo};
+use crate::strength::{KeyKind, Signature};
+
+/// basicConstraints of a certificate (RFC 5280 4.2.1.9).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BasicConstraints {
+    pub(crate) ca: bool,
+    pub(crate) path_length: Option<u32>,
+}
+
+/// The bits of keyUsage that matter here (RFC 5280 4.2.1.3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyUsage {
+    pub(crate) digital_signature: bool,
+    pub(crate) cert_sign: bool,
+    pub(crate) crl_sign: bool,
+}
+
+/// The proxy extension as found.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxyExtension {
+    pub(crate) critical: bool,
+    pub(crate) info: Result<ProxyInfo, ProxyProblem>,
+}
+
+/// What the rest of the crate knows of a certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate {
+    pub(crate) der: Vec<u8>,
+    /// Place in the bundle from 1; `None` when it came from the CA directory.
+    pub(crate) position: Option<usize>,
+    pub(crate) subject: Name,
+    pub(crate) issuer: Name,
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
+    pub(crate) version: u32,
+    pub(crate) algorithms_differ: bool,
+    pub(crate) signature: Signature,
+    pub(crate) key: KeyKind,
+    pub(crate) basic: BasicConstraints,
+    pub(crate) key_usage: Option<KeyUsage>,
+    pub(crate) subject_key: Option<Vec<u8>>,
+    pub(crate) authority_key: Option<Vec<u8>>,
+    pub(crate) alternative_name: bool,
+    pub(crate) proxy: Option<ProxyExtension>,
+    pub(crate) draft_proxy: bool,
+    pub(crate) unknown_critical: Option<String>,
+    pub(crate) repeated: Option<String>,
+    pub(crate) malformed: Option<String>,
+}
+
+impl Certificate {
+    /// Reads one DER certificate.
+    ///
+    /// # Errors
+    /// [`CertificateProblem::Malformed`] when it cannot be read at all.
+    pub(crate) fn parse(der: Vec<u8>, position: Option<usize>) -> Result<Self, CertificateProblem> {
+        let (rest, parsed) =
+            X509Certificate::from_der(&der).map_err(|_| CertificateProblem::Malformed)?;
+        if !rest.is_empty() {
+            return Err(CertificateProblem::Malformed);
+        }
+        let tbs = &parsed.tbs_certificate;
+        let name = |raw| Name::parse(raw).map_err(|_| CertificateProblem::Malformed);
+        let mut certificate = Self {
+            position,
+            subject: name(tbs.subject.as_raw())?,
+            issuer: name(tbs.issuer.as_raw())?,
+            not_before: tbs.validity.not_before.timestamp(),
+            not_after: tbs.validity.not_after.timestamp(),
+            version: tbs.version.0.saturating_add(1),
+            algorithms_differ: tbs.signature != parsed.signature_algorithm,
+            signature: Signature::of(&tbs.signature.algorithm.to_id_string()),
+            key: KeyKind::of(&tbs.subject_pki),
+            basic: BasicConstraints::default(),
+            key_usage: None,
+            subject_key: None,
+            authority_key: None,
+            alternative_name: false,
+            proxy: None,
+            draft_proxy: false,
+            unknown_critical: None,
+            repeated: None,
+            malformed: None,
+            der: Vec::new(),
+        };
+        let mut seen = Vec::with_capacity(tbs.extensions().len());
+        for extension in tbs.extensions() {
+            if seen.contains(&&extension.oid) {
+                certificate.repeated = Some(extension.oid.to_id_string());
+            }
+            seen.push(&extension.oid);
+            certificate.take(extension);
+        }
+        drop(seen);
+        drop(parsed);
+        certificate.der = der;
+        Ok(certificate)
+    }
+
+    /// How a message calls this certificate.
+    pub(crate) fn which(&self, role: Role) -> Which {
+        Which {
+            role,
+            position: self.position,
+            subject: self.subject.display(),
+        }
+    }
+
+    /// Whether subject and issuer are the same name.
+    pub(crate) fn self_issued(&self) -> bool {
+        self.subject.same_as(&self.issuer)
+    }
+
+    /// Whether `issuer` can have signed this by name and, where both sides tell, by key identifier.
+    pub(crate) fn names_issuer(&self, issuer: &Self) -> bool {
+        self.issuer.same_as(&issuer.subject) && self.key_matches(issuer)
+    }
+
+    /// Whether the key identifiers agree; true when either side has none.
+    pub(crate) fn key_matches(&self, issuer: &Self) -> bool {
+        match (&self.authority_key, &issuer.subject_key) {
+            (Some(wanted), Some(offered)) => wanted == offered,
+            _ => true,
+        }
+    }
+
+    fn take(&mut self, extension: &X509Extension<'_>) {
+        if extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME
+            || extension.oid == OID_X509_EXT_ISSUER_ALT_NAME
+        {
+            self.alternative_name = true;
+        }
+        match extension.parsed_extension() {
+            ParsedExtension::BasicConstraints(basic) => {
+                self.basic = BasicConstraints {
+                    ca: basic.ca,
+                    path_length: basic.path_len_constraint,
+                };
+            }
+            ParsedExtension::KeyUsage(usage) => {
+                self.key_usage = Some(KeyUsage {
+                    digital_signature: usage.digital_signature(),
+                    cert_sign: usage.key_cert_sign(),
+                    crl_sign: usage.crl_sign(),
+                });
+            }
+            ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key = Some(id.0.to_vec()),
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                self.authority_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+            }
+            ParsedExtension::SubjectAlternativeName(_)
+            | ParsedExtension::IssuerAlternativeName(_)
+            | ParsedExtension::ExtendedKeyUsage(_)
+            | ParsedExtension::NameConstraints(_)
+            | ParsedExtension::CertificatePolicies(_)
+            | ParsedExtension::PolicyMappings(_)
+            | ParsedExtension::PolicyConstraints(_)
+            | ParsedExtension::InhibitAnyPolicy(_)
+            | ParsedExtension::CRLDistributionPoints(_)
+            | ParsedExtension::AuthorityInfoAccess(_)
+            | ParsedExtension::NSCertType(_) => {}
+            // An alternative name nobody reads may be odd; what rules depend on may not.
+            ParsedExtension::ParseError { .. }
+                if extension.critical || Self::decides(extension) =>
+            {
+                self.malformed = Some(extension.oid.to_id_string());
+            }
+            _ => self.take_unparsed(extension),
+        }
+    }
+
+    fn decides(extension: &X509Extension<'_>) -> bool {
+        [
+            OID_X509_EXT_BASIC_CONSTRAINTS,
+            OID_X509_EXT_KEY_USAGE,
+            OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+            OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER,
+            OID_X509_EXT_NAME_CONSTRAINTS,
+        ]
+        .contains(&extension.oid)
+    }
+
+    fn take_unparsed(&mut self, extension: &X509Extension<'_>) {
+        let oid = extension.oid.to_id_string();
+        match oid.as_str() {
+            PROXY_CERT_INFO => {
+                self.proxy = Some(ProxyExtension {
+                    critical: extension.critical,
+                    info: ProxyInfo::parse(extension.value),
+                });
+            }
+            DRAFT_PROXY_CERT_INFO => self.draft_proxy = true,
+            _ if extension.critical => self.unknown_critical = Some(oid),
+            _ => {}
+        }
+    }
+}

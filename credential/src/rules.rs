@@ -1,0 +1,249 @@
+//! Our own rules over a path: RFC 5280 for CAs and the user, RFC 3820 for proxies (rules C6 to C11,
+//! C15 to C17). OpenSSL checks some of them again.
+
+use crate::cert::Certificate;
+use crate::error::{CertificateProblem, ChainProblem, ProxyProblem, Role, VerifyError};
+use crate::path::{Link, Path};
+use crate::proxy::{Policy, ProxyInfo};
+use crate::verify::{LimitedProxies, VerifyOptions};
+
+/// What the rules find out besides "no objection".
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Findings {
+    pub(crate) limited: bool,
+    pub(crate) not_after: i64,
+}
+
+/// Judges a path.
+///
+/// # Errors
+/// The first objection, looking from the trust anchor down.
+pub(crate) fn check(path: &Path, options: &VerifyOptions) -> Result<Findings, VerifyError> {
+    for link in path.links.iter().rev() {
+        well_formed(&link.certificate).map_err(|problem| certificate_error(link, problem))?;
+    }
+    check_places(path)?;
+    let limited = check_proxies(path, options)?;
+    for (index, link) in path.links.iter().enumerate().rev() {
+        in_time(link, options).map_err(|problem| certificate_error(link, problem))?;
+        let anchor = index + 1 == path.links.len();
+        strong(link, anchor, options).map_err(|problem| certificate_error(link, problem))?;
+    }
+    let not_after = path
+        .links
+        .iter()
+        .map(|link| link.certificate.not_after)
+        .min()
+        .unwrap_or(i64::MIN);
+    Ok(Findings { limited, not_after })
+}
+
+/// Rule C6, whatever the place.
+fn well_formed(certificate: &Certificate) -> Result<(), CertificateProblem> {
+    if certificate.version != 3 {
+        return Err(CertificateProblem::Version(certificate.version));
+    }
+    if certificate.algorithms_differ {
+        return Err(CertificateProblem::AlgorithmsDiffer);
+    }
+    if let Some(oid) = &certificate.repeated {
+        return Err(CertificateProblem::RepeatedExtension(oid.clone()));
+    }
+    if let Some(oid) = &certificate.unknown_critical {
+        return Err(CertificateProblem::UnknownCritical(oid.clone()));
+    }
+    if let Some(oid) = &certificate.malformed {
+        return Err(CertificateProblem::MalformedExtension(oid.clone()));
+    }
+    Ok(())
+}
+
+/// Rule C7, and who may issue what.
+fn check_places(path: &Path) -> Result<(), VerifyError> {
+    let mut cas_below = 0u32;
+    for (index, link) in path.links.iter().enumerate() {
+        let certificate = &link.certificate;
+        if link.role != Role::Ca {
+            continue;
+        }
+        if index == 0 {
+            return Err(chain_error(link, ChainProblem::NoEndEntity));
+        }
+        if !certificate.basic.ca {
+            return Err(chain_error(link, ChainProblem::IssuerNotCa));
+        }
+        if certificate.key_usage.is_some_and(|usage| !usage.cert_sign) {
+            return Err(chain_error(link, ChainProblem::CaKeyUsage));
+        }
+        match certificate.basic.path_length {
+            Some(allowed) if cas_below > allowed => {
+                return Err(chain_error(link, ChainProblem::PathLength { allowed }));
+            }
+            _ => {}
+        }
+        // Self-issued certificates do not count (RFC 5280 6.1.4 l).
+        cas_below += u32::from(!certificate.self_issued());
+    }
+    for pair in path.links.windows(2) {
+        let [child, issuer] = pair else { continue };
+        check_pair(child, issuer)?;
+    }
+    Ok(())
+}
+
+fn check_pair(child: &Link, issuer: &Link) -> Result<(), VerifyError> {
+    let certificate = &child.certificate;
+    match (child.role, issuer.role) {
+        (Role::Proxy, _) => {
+            let name = &issuer.certificate.subject;
+            match (&certificate.proxy, certificate.draft_proxy) {
+                (Some(_), true) => Err(proxy_error(child, ProxyProblem::TwoKinds)),
+                (None, true) => Err(proxy_error(child, ProxyProblem::Draft)),
+                (None, false) if certificate.subject.is_legacy_proxy_of(name) => {
+                    Err(proxy_error(child, ProxyProblem::Legacy))
+                }
+                (None, false) => Err(chain_error(issuer, ChainProblem::IssuerNotCa)),
+                (Some(_), false) => Ok(()),
+            }
+        }
+        // The user is issued by a CA here, and must not be a proxy.
+        (Role::User, _) if certificate.proxy.is_some() || certificate.draft_proxy => {
+            Err(proxy_error(child, ProxyProblem::IssuerIsCa))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Rules C8 to C11 and C17; tells whether the credential is limited.
+fn check_proxies(path: &Path, options: &VerifyOptions) -> Result<bool, VerifyError> {
+    let mut limited = false;
+    let proxies = path
+        .links
+        .iter()
+        .take_while(|link| link.role == Role::Proxy)
+        .count();
+    // From the proxy that the user signed down to the first certificate of the bundle; `below` is
+    // how many proxies follow.
+    for below in (0..proxies).rev() {
+        let (Some(link), Some(issuer)) = (path.links.get(below), path.links.get(below + 1)) else {
+            continue;
+        };
+        let problem = |problem| proxy_error(link, problem);
+        let info = check_proxy(&link.certificate, &issuer.certificate).map_err(problem)?;
+        match info.path_length {
+            Some(allowed) if below > usize::try_from(allowed).unwrap_or(usize::MAX) => {
+                return Err(problem(ProxyProblem::PathLength { allowed }));
+            }
+            _ => {}
+        }
+        match &info.policy {
+            Policy::Limited => limited = true,
+            Policy::InheritAll if limited => return Err(problem(ProxyProblem::FullBelowLimited)),
+            Policy::InheritAll => {}
+            Policy::Other(oid) => return Err(problem(ProxyProblem::Policy(oid.clone()))),
+        }
+    }
+    match (options.limited, path.leaf()) {
+        (LimitedProxies::Deny, Some(leaf)) if limited => {
+            Err(proxy_error(leaf, ProxyProblem::LimitedRefused))
+        }
+        (LimitedProxies::Require, Some(leaf)) if !limited => {
+            Err(proxy_error(leaf, ProxyProblem::LimitedRequired))
+        }
+        _ => Ok(limited),
+    }
+}
+
+/// RFC 3820 3.1 to 3.8 for one proxy.
+fn check_proxy<'a>(
+    proxy: &'a Certificate,
+    issuer: &Certificate,
+) -> Result<&'a ProxyInfo, ProxyProblem> {
+    if issuer
+        .key_usage
+        .is_some_and(|usage| !usage.digital_signature)
+    {
+        return Err(ProxyProblem::IssuerKeyUsage);
+    }
+    if proxy.basic.ca {
+        return Err(ProxyProblem::Ca);
+    }
+    if proxy.alternative_name {
+        return Err(ProxyProblem::AlternativeName);
+    }
+    if !proxy.subject.extends_by_cn(&issuer.subject) {
+        return Err(ProxyProblem::Subject);
+    }
+    if proxy
+        .key_usage
+        .is_some_and(|usage| usage.cert_sign || usage.crl_sign)
+    {
+        return Err(ProxyProblem::KeyUsage);
+    }
+    let extension = proxy.proxy.as_ref().ok_or(ProxyProblem::Extension)?;
+    let info = extension.info.as_ref().map_err(Clone::clone)?;
+    if !extension.critical {
+        return Err(ProxyProblem::NotCritical);
+    }
+    if info.has_policy_text && !matches!(info.policy, Policy::Other(_)) {
+        return Err(ProxyProblem::PolicyText);
+    }
+    Ok(info)
+}
+
+/// Validity (RFC 5280 4.1.2.5), both ends included, and the minimum that must be left.
+fn in_time(link: &Link, options: &VerifyOptions) -> Result<(), CertificateProblem> {
+    let Certificate {
+        not_before,
+        not_after,
+        ..
+    } = link.certificate;
+    let role = link.role;
+    if options.at > not_after {
+        Err(CertificateProblem::Expired { not_after, role })
+    } else if options.at < not_before {
+        Err(CertificateProblem::NotYetValid { not_before, role })
+    } else if not_after.saturating_sub(options.at) < options.minimum_left {
+        Err(CertificateProblem::EndsSoon {
+            not_after,
+            minimum: options.minimum_left,
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// Rule C15. The signature a trust anchor put on itself proves nothing, so it is not looked at.
+fn strong(link: &Link, anchor: bool, options: &VerifyOptions) -> Result<(), CertificateProblem> {
+    let minimum = match link.role {
+        Role::Proxy => options.minimum_proxy_rsa_bits,
+        _ => options.minimum_rsa_bits,
+    };
+    link.certificate.key.check(minimum)?;
+    if anchor {
+        Ok(())
+    } else {
+        link.certificate.signature.check(options.allow_sha1)
+    }
+}
+
+fn certificate_error(link: &Link, problem: CertificateProblem) -> VerifyError {
+    VerifyError::Certificate {
+        which: link.certificate.which(link.role),
+        problem,
+    }
+}
+
+fn chain_error(link: &Link, problem: ChainProblem) -> VerifyError {
+    VerifyError::Chain {
+        which: link.certificate.which(link.role),
+        problem,
+    }
+}
+
+fn proxy_error(link: &Link, problem: ProxyProblem) -> VerifyError {
+    VerifyError::Proxy {
+        which: link.certificate.which(link.role),
+        problem,
+    }
+}

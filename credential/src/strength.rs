@@ -1,0 +1,152 @@
+//! Which keys and signature algorithms are strong enough (rule C15).
+
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::error::CertificateProblem;
+
+/// Largest RSA key that is verified. Beyond it a verification costs milliseconds and nobody gains.
+pub(crate) const MAX_RSA_BITS: usize = 8192;
+
+/// A public key, as far as the rules care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    /// RSA: modulus and exponent, big endian without leading zeros.
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    /// A named curve and the public point.
+    Ec { curve: Curve, point: Vec<u8> },
+    /// Anything else, explicit curve parameters included.
+    Other,
+}
+
+/// The accepted curves (RFC 5480 2.1.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Curve {
+    P256,
+    P384,
+    P521,
+}
+
+impl Curve {
+    pub(crate) fn of(oid: &str) -> Option<Self> {
+        match oid {
+            "1.2.840.10045.3.1.7" => Some(Self::P256),
+            "1.3.132.0.34" => Some(Self::P384),
+            "1.3.132.0.35" => Some(Self::P521),
+            _ => None,
+        }
+    }
+}
+
+impl KeyKind {
+    pub(crate) fn of(info: &SubjectPublicKeyInfo<'_>) -> Self {
+        match info.algorithm.algorithm.to_id_string().as_str() {
+            "1.2.840.113549.1.1.1" => match info.parsed() {
+                Ok(PublicKey::RSA(key)) => Self::Rsa {
+                    modulus: without_zeros(key.modulus),
+                    exponent: without_zeros(key.exponent),
+                },
+                _ => Self::Other,
+            },
+            "1.2.840.10045.2.1" => {
+                let curve = info
+                    .algorithm
+                    .parameters
+                    .as_ref()
+                    .and_then(|parameters| parameters.as_oid().ok())
+                    .and_then(|oid| Curve::of(&oid.to_id_string()));
+                match curve {
+                    Some(curve) => Self::Ec {
+                        curve,
+                        point: info.subject_public_key.data.to_vec(),
+                    },
+                    None => Self::Other,
+                }
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// # Errors
+    /// [`CertificateProblem::KeyKind`], or [`CertificateProblem::KeySize`] for RSA below `minimum`
+    /// or above [`MAX_RSA_BITS`].
+    pub(crate) fn check(&self, minimum: usize) -> Result<(), CertificateProblem> {
+        match self {
+            Self::Rsa { modulus, .. } => {
+                let bits = bit_length(modulus);
+                if (minimum..=MAX_RSA_BITS).contains(&bits) {
+                    Ok(())
+                } else {
+                    Err(CertificateProblem::KeySize {
+                        bits,
+                        minimum,
+                        maximum: MAX_RSA_BITS,
+                    })
+                }
+            }
+            Self::Ec { .. } => Ok(()),
+            Self::Other => Err(CertificateProblem::KeyKind),
+        }
+    }
+}
+
+/// A signature algorithm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Signature {
+    /// RSA (PKCS#1 v1.5) or ECDSA with SHA-2. PSS hides its digest in parameters, which may say
+    /// SHA-1; no grid CA uses it, so it is not accepted.
+    Strong,
+    /// With SHA-1.
+    Sha1,
+    /// With MD2, MD4 or MD5.
+    Broken,
+    /// Something else.
+    Other(String),
+}
+
+impl Signature {
+    /// Sorts an algorithm identifier (RFC 4055, RFC 5758, RFC 3279).
+    pub(crate) fn of(oid: &str) -> Self {
+        match oid {
+            "1.2.840.113549.1.1.11" // sha256WithRSAEncryption
+            | "1.2.840.113549.1.1.12"
+            | "1.2.840.113549.1.1.13"
+            | "1.2.840.113549.1.1.14" // sha224
+            | "1.2.840.10045.4.3.1" // ecdsa-with-SHA224
+            | "1.2.840.10045.4.3.2"
+            | "1.2.840.10045.4.3.3"
+            | "1.2.840.10045.4.3.4" => Self::Strong,
+            "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" | "1.2.840.10045.4.1" => Self::Sha1,
+            "1.2.840.113549.1.1.2" | "1.2.840.113549.1.1.3" | "1.2.840.113549.1.1.4"
+            | "1.3.14.3.2.3" => Self::Broken,
+            _ => Self::Other(oid.to_owned()),
+        }
+    }
+
+    /// # Errors
+    /// SHA-1 unless allowed, MD5 always, unknown algorithms always.
+    pub(crate) fn check(&self, allow_sha1: bool) -> Result<(), CertificateProblem> {
+        match self {
+            Self::Strong => Ok(()),
+            Self::Sha1 if allow_sha1 => Ok(()),
+            Self::Sha1 => Err(CertificateProblem::WeakSignature("SHA-1")),
+            Self::Broken => Err(CertificateProblem::WeakSignature("MD5")),
+            Self::Other(oid) => Err(CertificateProblem::SignatureKind(oid.clone())),
+        }
+    }
+}
+
+fn without_zeros(bytes: &[u8]) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|b| **b == 0).count();
+    bytes.get(zeros..).unwrap_or_default().to_vec()
+}
+
+fn bit_length(bytes: &[u8]) -> usize {
+    match bytes.split_first() {
+        Some((first, rest)) => {
+            let top: usize = (u8::BITS - first.leading_zeros()) as usize;
+            top + rest.len() * 8
+        }
+        None => 0,
+    }
+}

@@ -1,0 +1,144 @@
+//! The whole verification, from bytes to verdict.
+
+use crate::cert::Certificate;
+use crate::error::{BundleProblem, Role, VerifyError, Which};
+use crate::identity::{ChainLink, Expiry, Identity, VerifiedCredential};
+use crate::path::Path;
+use crate::pem::Bundle;
+use crate::trust::TrustStore;
+use crate::{key, rules, signature};
+
+/// What to do with limited proxies. HTCondor delegates a limited one by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum LimitedProxies {
+    /// Accept both kinds.
+    #[default]
+    Allow,
+    /// Accept full proxies only.
+    Deny,
+    /// Accept limited proxies only.
+    Require,
+}
+
+/// What is accepted. [`VerifyOptions::at`] gives the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// The time to verify at, Unix seconds.
+    pub at: i64,
+    /// Limited proxies; default: accepted.
+    pub limited: LimitedProxies,
+    /// Refuse a bundle without private key; default: true. Without a key nobody has shown that the
+    /// credential is theirs.
+    pub require_key: bool,
+    /// Smallest RSA key of users and CAs, bits; default 2048.
+    pub minimum_rsa_bits: usize,
+    /// Smallest RSA key of proxies, bits; default 1024, which older Globus tools make. They live
+    /// for hours.
+    pub minimum_proxy_rsa_bits: usize,
+    /// Accept SHA-1 signatures; default: false. MD5 never is.
+    pub allow_sha1: bool,
+    /// Seconds of validity that must be left; default 0.
+    pub minimum_left: i64,
+}
+
+impl VerifyOptions {
+    /// The defaults, at a time given in Unix seconds.
+    #[must_use]
+    pub fn at(at: i64) -> Self {
+        Self {
+            at,
+            limited: LimitedProxies::default(),
+            require_key: true,
+            minimum_rsa_bits: 2048,
+            minimum_proxy_rsa_bits: 1024,
+            allow_sha1: false,
+            minimum_left: 0,
+        }
+    }
+}
+
+/// Verifies a credential: a PEM bundle whose first certificate is an RFC 3820 proxy or a user
+/// certificate, with its private key and the certificates up to the CA.
+///
+/// # Errors
+/// The reason of the refusal; see [`VerifyError::code`].
+pub fn verify_proxy(
+    bundle_pem: &[u8],
+    trust: &TrustStore,
+    options: &VerifyOptions,
+) -> Result<VerifiedCredential, VerifyError> {
+    let bundle = Bundle::parse(bundle_pem)?;
+    let certificates = read_all(bundle.certificates)?;
+    let leaf = certificates.first().ok_or(BundleProblem::Empty)?;
+    match &bundle.key {
+        Some(block) => key::check(block, &leaf.key)?,
+        None if options.require_key => return Err(BundleProblem::NoKey.into()),
+        None => {}
+    }
+    let path = Path::build(certificates, trust)?;
+    let findings = rules::check(&path, options)?;
+    signature::check(&path, options.at)?;
+    let identity = identity(&path)?;
+    let chain = path
+        .links
+        .iter()
+        .map(|link| ChainLink {
+            role: link.role,
+            subject: link.certificate.subject.display(),
+            not_before: link.certificate.not_before,
+            not_after: link.certificate.not_after,
+        })
+        .collect();
+    Ok(VerifiedCredential {
+        identity,
+        not_after: Expiry::new(findings.not_after),
+        limited: findings.limited,
+        chain,
+    })
+}
+
+/// The earliest end of validity among the certificates of a bundle, Unix seconds. Nothing is
+/// verified: for log lines and for planning, never for a decision about rights.
+///
+/// # Errors
+/// The bundle cannot be read.
+pub fn earliest_end(bundle_pem: &[u8]) -> Result<i64, VerifyError> {
+    let certificates = read_all(Bundle::parse(bundle_pem)?.certificates)?;
+    let end = certificates
+        .iter()
+        .map(|certificate| certificate.not_after)
+        .min();
+    end.ok_or_else(|| BundleProblem::Empty.into())
+}
+
+fn read_all(certificates: Vec<Vec<u8>>) -> Result<Vec<Certificate>, VerifyError> {
+    let numbered = certificates.into_iter().enumerate();
+    numbered
+        .map(|(index, der)| {
+            let position = Some(index + 1);
+            Certificate::parse(der, position).map_err(|problem| VerifyError::Certificate {
+                which: Which {
+                    role: Role::Unknown,
+                    position,
+                    subject: String::new(),
+                },
+                problem,
+            })
+        })
+        .collect()
+}
+
+fn identity(path: &Path) -> Result<Identity, VerifyError> {
+    let user = path.links.iter().find(|link| link.role == Role::User);
+    // The rules refuse a path that begins with a CA, so every other has a user.
+    let user = user.ok_or(BundleProblem::Empty)?;
+    user.certificate
+        .subject
+        .text()
+        .map(Identity::new)
+        .map_err(|problem| VerifyError::Name {
+            which: user.certificate.which(user.role),
+            problem,
+        })
+}
