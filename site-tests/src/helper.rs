@@ -1,0 +1,167 @@
+//! Builds the programs and installs the setuid helper on this machine, as a site admin would.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::process;
+use crate::{PILOT_ACCOUNT, POOL_ACCOUNT, TestCa};
+
+/// Where everything of the tests lives, beside the pools.
+const STATE: &str = "/var/lib/sailplane";
+/// The helper's configuration, fixed when it is built.
+const SWITCH_CONF: &str = "/etc/sailplane/switch.conf";
+
+/// A node with the helper installed.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The authority that the helper trusts.
+    pub ca: TestCa,
+    /// The built pilot.
+    pub pilot: PathBuf,
+    /// The installed helper, for `SAILPLANE_SWITCH`.
+    pub switch: PathBuf,
+    /// Where sandboxes go, for `EXECUTE`.
+    pub execute: PathBuf,
+    /// A second such folder, for tests that put a small file system there.
+    pub small_execute: PathBuf,
+    /// The dynamic accounts.
+    pub uids: RangeInclusive<u32>,
+}
+
+/// Builds and installs once per process; later calls give the same site.
+///
+/// # Errors
+/// When building or installing fails.
+pub fn site() -> Result<&'static Site> {
+    static SITE: OnceLock<Result<Site, String>> = OnceLock::new();
+    SITE.get_or_init(|| install().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|text| anyhow!(text.clone()))
+}
+
+fn install() -> Result<Site> {
+    process::ensure_account(PILOT_ACCOUNT)?;
+    process::ensure_account(POOL_ACCOUNT)?;
+    let state = Path::new(STATE);
+    fs::create_dir_all(state)?;
+    // Several test programs may begin at the same time.
+    let lock = fs::File::create(state.join("site-tests.lock")).context("make the lock file")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("wait for the lock")?;
+
+    let ca = TestCa::at(&state.join("test-ca"), POOL_ACCOUNT)?;
+    let programs = build()?;
+    let staging = tempfile::tempdir()?;
+    for (name, path) in &programs.helper {
+        fs::copy(path, staging.path().join(name))
+            .with_context(|| format!("copy {}", path.display()))?;
+    }
+
+    let execute = state.join("execute");
+    let small_execute = state.join("execute-small");
+    let mut command = Command::new(process::source_tree().join("examples/site/install"));
+    command
+        .arg("--from")
+        .arg(staging.path())
+        .args(["--caller", PILOT_ACCOUNT]);
+    command.arg("--certdir").arg(ca.certificates());
+    command
+        .arg("--execute")
+        .arg(&execute)
+        .arg("--execute")
+        .arg(&small_execute);
+    // Never overwrite a real site's configuration: only one that these tests wrote.
+    let present = fs::read_to_string(SWITCH_CONF).unwrap_or_default();
+    if present.contains(&format!("certdir = {}", ca.certificates().display())) {
+        command.arg("--force");
+    }
+    process::output(&mut command).context("install the helper")?;
+    Ok(Site {
+        ca,
+        pilot: programs.pilot,
+        switch: PathBuf::from("/usr/lib/sailplane/sailplane-switch"),
+        execute,
+        small_execute,
+        uids: 300_000..=300_999,
+    })
+}
+
+/// Removes what [`site`] installed.
+///
+/// # Errors
+/// When the script fails.
+pub fn uninstall() -> Result<()> {
+    process::output(&mut Command::new(
+        process::source_tree().join("examples/site/uninstall"),
+    ))
+    .map(drop)
+}
+
+struct Programs {
+    pilot: PathBuf,
+    helper: Vec<(&'static str, PathBuf)>,
+}
+
+/// Builds what the tests run: the pilot and the verifier in this program's own profile; the helper and the agent in
+/// the profile that they are shipped in, each alone, so that features other crates ask of a dependency do not leak in.
+fn build() -> Result<Programs> {
+    let this = std::env::current_exe().context("find this program's path")?;
+    let folder = this
+        .ancestors()
+        .find(|folder| {
+            folder
+                .file_name()
+                .is_some_and(|name| name == "debug" || name == "release")
+        })
+        .with_context(|| format!("{} is in no cargo target folder", this.display()))?;
+    let target = folder.parent().context("the target folder has no parent")?;
+    let profile = if folder.ends_with("release") {
+        "release"
+    } else {
+        "dev"
+    };
+
+    let cargo = |profile: &str, packages: &[&str]| -> Result<()> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(process::source_tree()).args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--profile",
+            profile,
+        ]);
+        command.arg("--target-dir").arg(target);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        process::output(&mut command).map(drop)
+    };
+    cargo(profile, &["sailplane", "sailplane-verify"])?;
+    cargo("setuid", &["sailplane-switch"])?;
+    cargo("setuid", &["sailplane-job"])?;
+    let programs = Programs {
+        pilot: folder.join("sailplane"),
+        helper: vec![
+            ("sailplane-verify", folder.join("sailplane-verify")),
+            ("sailplane-switch", target.join("setuid/sailplane-switch")),
+            ("sailplane-job", target.join("setuid/sailplane-job")),
+        ],
+    };
+    let missing = programs
+        .helper
+        .iter()
+        .map(|(_, path)| path)
+        .chain([&programs.pilot])
+        .find(|path| !path.exists());
+    if let Some(path) = missing {
+        bail!("cargo built no {}", path.display());
+    }
+    Ok(programs)
+}

@@ -1,0 +1,83 @@
+//! A pool, a node with the helper, and a pilot on it.
+
+use anyhow::Result;
+
+use crate::helper::{self, Site};
+use crate::{Pilot, PilotOptions, Pool, PoolOptions, Submission, Submitted};
+
+/// How to set a stage.
+#[derive(Debug, Clone, Default)]
+pub struct StageOptions {
+    /// The pool.
+    pub pool: PoolOptions,
+    /// The pilot.
+    pub pilot: PilotOptions,
+}
+
+impl StageOptions {
+    /// A stage with two slots; the name ends up in the pool's.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            pool: PoolOptions {
+                name: name.to_owned(),
+                ..PoolOptions::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Number of the pilot's slots.
+    #[must_use]
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.pilot.slots = slots;
+        self
+    }
+
+    /// A knob of the pilot.
+    #[must_use]
+    pub fn pilot_knob(mut self, name: &str, value: impl ToString) -> Self {
+        self.pilot = self.pilot.knob(name, value);
+        self
+    }
+
+    /// A knob of the pool, `KNOB=VALUE`.
+    #[must_use]
+    pub fn pool_knob(mut self, line: &str) -> Self {
+        self.pool.knobs.push(line.to_owned());
+        self
+    }
+
+    /// Raises everything and waits until the pilot has joined.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub fn set(self) -> Result<Stage> {
+        let site = helper::site()?;
+        let pool = Pool::raise(&self.pool)?;
+        let mut pilot = Pilot::start(site, &pool, &self.pilot)?;
+        pilot.wait_joined(&pool, usize::try_from(self.pilot.slots)?)?;
+        Ok(Stage { pilot, pool, site })
+    }
+}
+
+/// Everything that a test needs. The pilot goes down before the pool.
+#[derive(Debug)]
+pub struct Stage {
+    /// The pilot.
+    pub pilot: Pilot,
+    /// The pool that it has joined.
+    pub pool: Pool,
+    /// The node.
+    pub site: &'static Site,
+}
+
+impl Stage {
+    /// Sends jobs.
+    ///
+    /// # Errors
+    /// As [`Submission::submit`].
+    pub fn submit(&self, submission: &Submission) -> Result<Submitted> {
+        submission.submit(&self.pool, &self.site.ca)
+    }
+}
