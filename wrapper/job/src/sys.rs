@@ -1,0 +1,84 @@
+//! The few calls to the kernel that have no safe form.
+#![allow(
+    unsafe_code,
+    reason = "system calls without a safe wrapper; nothing else in this crate is unsafe"
+)]
+
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
+
+/// Takes over a descriptor that the kernel has just handed to this process.
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: callers pass numbers out of SCM_RIGHTS, which the kernel has installed for this
+    // process and nothing else in it knows, or the announced control descriptor, once, at start.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// Creation modes are given exactly by the pilot.
+pub(crate) fn clear_umask() {
+    umask(Mode::empty());
+}
+
+/// Default action for every signal, and none blocked.
+pub(crate) fn reset_signals() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler; numbers the C library keeps are refused, harmlessly.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset only writes the set it is given.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: the set was initialised just above, the old one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+}
+
+/// Every descriptor from 3 up closes at `execve`.
+pub(crate) fn close_all_on_exec() -> Result<(), Errno> {
+    let first: libc::c_uint = 3;
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: with CLOSE_RANGE_CLOEXEC this only sets a flag on descriptors of this process.
+    let done = unsafe { libc::close_range(first, libc::c_uint::MAX, flags) };
+    match Errno::result(done) {
+        Ok(_) => Ok(()),
+        // Before Linux 5.11: one by one, as far as descriptors can go.
+        Err(Errno::ENOSYS | Errno::EINVAL) => {
+            let (highest, _) = limit(libc::RLIMIT_NOFILE)?;
+            for number in 3..RawFd::try_from(highest.min(1 << 20)).unwrap_or(1 << 20) {
+                // SAFETY: only sets a flag; a number that is not open is refused, harmlessly.
+                unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+            }
+            Ok(())
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Soft and hard limit of a resource.
+pub(crate) fn limit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `now` outlives the call, which writes nothing else; a bad number is refused.
+    let done = unsafe { libc::getrlimit(resource, &raw mut now) };
+    Errno::result(done).map(|_| (now.rlim_cur, now.rlim_max))
+}
+
+/// Sets soft and hard limit of a resource.
+pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let new = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `new` outlives the call, which only reads it; a bad number is refused.
+    let done = unsafe { libc::setrlimit(resource, &raw const new) };
+    Errno::result(done).map(drop)
+}
+
+/// Adds to the nice value; going up is always allowed.
+pub(crate) fn add_nice(value: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::nice(value) };
+}
