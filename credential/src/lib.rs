@@ -47,6 +47,7 @@ mod signature;
 mod strength;
 mod trust;
 mod verify;
+mod warm;
 
 pub use delegation::{DelegationError, DelegationRequest};
 pub use error::{
@@ -58,3 +59,4 @@ pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
 pub use secret::SecretPem;
 pub use trust::TrustStore;
 pub use verify::{LimitedProxies, VerifyOptions, earliest_end, verify_proxy};
+pub use warm::warm_up;

@@ -1,0 +1,53 @@
+//! Where the credential comes from.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+
+use credential::MAX_BUNDLE_BYTES;
+use launch_protocol::verdict::HAND_OVER;
+
+use crate::{Failure, sys};
+
+/// Waits for the one packet of the broker. `None` when it closed without sending any.
+///
+/// # Errors
+/// A packet with other content, or without exactly one descriptor.
+pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    // One byte more than expected, so that a longer packet is seen to be longer.
+    let mut packet = [0u8; HAND_OVER.len() + 1];
+    let (length, descriptor) = sys::receive(socket, &mut packet)?;
+    match descriptor {
+        None if length == 0 => Ok(None),
+        Some(descriptor) if packet.get(..length) == Some(HAND_OVER) => Ok(Some(descriptor)),
+        _ => Err(Failure::HandOver),
+    }
+}
+
+/// Reads from the beginning, where there is one: whoever filled a memory file may have left the
+/// position at its end.
+///
+/// # Errors
+/// The descriptor cannot be read.
+pub(crate) fn read_all(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(descriptor);
+    match file.rewind() {
+        // A pipe has no beginning to go back to.
+        Err(error) if error.raw_os_error() != Some(libc::ESPIPE) => Err(error),
+        _ => read(file.into()),
+    }
+}
+
+/// Reads to the end, or to one byte more than a credential may have: then the verdict will say so.
+///
+/// # Errors
+/// The descriptor cannot be read.
+pub(crate) fn read(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
+    let limit = MAX_BUNDLE_BYTES + 1;
+    // Reserved at once: a buffer that grows leaves copies of the key behind.
+    let mut bytes = Vec::with_capacity(limit);
+    File::from(descriptor)
+        .take(limit as u64)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

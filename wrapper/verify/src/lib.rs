@@ -1,0 +1,144 @@
+//! The verifier: the only program of the wrapper that parses credentials.
+//!
+//! The broker, which is root, never looks into a certificate. It starts this program as an
+//! unprivileged account and believes only a short typed [`Verdict`]. Before the first foreign byte
+//! is read the program takes from itself whatever a parser does not need ([`confine`]): no network,
+//! no new program, no new process, no file opened for writing, little memory, little time.
+//!
+//! Two ways to use it, told apart by what descriptor 0 is:
+//!
+//! - *A `SOCK_SEQPACKET` socket*: it may be started ahead of need. It warms up, confines itself and
+//!   waits for one packet with the credential's descriptor beside it, answers with one packet, and
+//!   exits. When the other end closes without a word it exits too, silently.
+//! - *Anything else*: it reads the credential there and prints the verdict for people; exit status
+//!   0 accepted, 1 refused, 2 could not be done.
+//!
+//! Any failure of its own, in the first form, is an exit without a verdict.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use launch_protocol::verdict::Verdict;
+
+mod confine;
+mod input;
+mod judge;
+mod sys;
+
+use confine::Confinement;
+
+/// Seconds from the arrival of a credential to the verdict; then the process is killed (rule S20
+/// of the identity switch requirements).
+const DEADLINE_SECONDS: u32 = 10;
+
+/// What went wrong with the program itself, as opposed to the credential.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Wrong arguments.
+    #[error("usage: sailplane-verify CERTDIR, with the credential on standard input")]
+    Usage,
+    /// The process could not be confined.
+    #[error("the process could not be confined: {0}")]
+    Confine(#[from] confine::ConfineError),
+    /// OpenSSL does not work here.
+    #[error("OpenSSL does not verify a known good credential; check its configuration")]
+    WarmUp,
+    /// Input or output failed.
+    #[error("reading the credential or writing the verdict failed: {0}")]
+    Io(#[from] io::Error),
+    /// The hand-over packet was not what it must be.
+    #[error("the packet with the credential is malformed")]
+    HandOver,
+    /// The verdict does not fit its packet; cannot happen with the limits of the credential crate.
+    #[error("the verdict cannot be encoded")]
+    Encode,
+}
+
+/// The whole program.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut stderr = io::stderr();
+    match serve(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            // Nobody may be listening; that is no reason to panic.
+            let _ = writeln!(stderr, "sailplane-verify: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
+    let directory = match (arguments.next(), arguments.next()) {
+        (Some(directory), None) if !directory.is_empty() => PathBuf::from(directory),
+        _ => return Err(Failure::Usage),
+    };
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let (stdin, is_socket) = is_socket(stdin)?;
+    if !credential::warm_up() {
+        return Err(Failure::WarmUp);
+    }
+    if is_socket {
+        // A panic message could carry foreign bytes into the log.
+        std::panic::set_hook(Box::new(|_| {}));
+        Confinement::for_broker(stdin.as_raw_fd()).apply()?;
+        answer_broker(&stdin, &directory)
+    } else {
+        Confinement::by_hand().apply()?;
+        answer_person(stdin, &directory)
+    }
+}
+
+fn answer_broker(socket: &OwnedFd, directory: &Path) -> Result<ExitCode, Failure> {
+    let Some(credential) = input::receive(socket)? else {
+        return Ok(ExitCode::SUCCESS); // not needed after all
+    };
+    sys::kill_me_after(DEADLINE_SECONDS)?;
+    let verdict = judge::judge(&input::read_all(credential)?, directory, now());
+    let packet = verdict.encode().map_err(|_| Failure::Encode)?;
+    sys::send(socket, &packet)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer_person(stdin: OwnedFd, directory: &Path) -> Result<ExitCode, Failure> {
+    let verdict = judge::judge(&input::read(stdin)?, directory, now());
+    let (text, code) = match verdict {
+        Verdict::Accepted {
+            identity,
+            not_after,
+            limited,
+        } => {
+            let limited = if limited { "yes" } else { "no" };
+            let text = format!(
+                "accepted\nidentity: {identity}\nends: {not_after} (Unix time)\nlimited: {limited}\n"
+            );
+            (text, ExitCode::SUCCESS)
+        }
+        Verdict::Rejected { code, message, .. } => (
+            format!("refused\ncode: {code}\nreason: {message}\n"),
+            ExitCode::FAILURE,
+        ),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(code)
+}
+
+fn is_socket(descriptor: OwnedFd) -> io::Result<(OwnedFd, bool)> {
+    let file = File::from(descriptor);
+    let socket = file.metadata()?.file_type().is_socket();
+    Ok((file.into(), socket))
+}
+
+/// Unix seconds.
+fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

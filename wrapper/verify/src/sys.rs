@@ -1,0 +1,148 @@
+//! The system calls that the standard library does not offer. The only unsafe code of the program.
+
+#![allow(
+    unsafe_code,
+    reason = "calls to the kernel that the standard library lacks"
+)]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::ptr;
+
+/// The type glibc gives resource numbers.
+pub(crate) type Resource = libc::__rlimit_resource_t;
+
+/// Sets soft and hard limit of a resource.
+pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: the pointer is to a live rlimit that the call only reads.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+/// No core, no tracing by others of the same account, and no privilege from any later exec.
+pub(crate) fn harden() -> io::Result<()> {
+    // SAFETY: this option takes one integer and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    // SAFETY: this option takes one integer and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    // An inherited disposition or mask must not disarm the deadline.
+    // SAFETY: restoring the default disposition of a signal installs no handler.
+    if unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the call fills the set, whatever was in it.
+    check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+    // SAFETY: the set is initialised by sigemptyset, and a null third argument is allowed.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) })
+}
+
+/// Has the kernel end this process (SIGALRM) after so many seconds of real time.
+pub(crate) fn kill_me_after(seconds: u32) -> io::Result<()> {
+    let zero = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    let value = libc::timeval {
+        tv_sec: seconds.into(),
+        tv_usec: 0,
+    };
+    let timer = libc::itimerval {
+        it_interval: zero,
+        it_value: value,
+    };
+    // SAFETY: the timer is live and only read; a null old value is allowed.
+    check(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) })
+}
+
+/// Room for the control message of one descriptor, aligned as the kernel writes it.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Receives one packet into `packet`: its length, and the descriptor beside it if there is exactly
+/// one. More than one descriptor, or a packet cut short, is an error; descriptors of a refused
+/// packet are closed by the exit that follows.
+pub(crate) fn receive(socket: &OwnedFd, packet: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec {
+        iov_base: packet.as_mut_ptr().cast(),
+        iov_len: packet.len(),
+    };
+    // SAFETY: msghdr is plain data for which all zeros is a valid value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control.0).cast();
+    header.msg_controllen = control.0.len();
+    let length = loop {
+        // SAFETY: the header points to `part`, `packet` and `control`, all alive and writable for
+        // the lengths given.
+        let result =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+        match usize::try_from(result) {
+            Ok(length) => break length,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    };
+    if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((length, one_descriptor(&header)?))
+}
+
+fn one_descriptor(header: &libc::msghdr) -> io::Result<Option<OwnedFd>> {
+    // SAFETY: the header was filled by recvmsg and its control buffer is still alive.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+    if first.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: CMSG_FIRSTHDR gives null or an aligned header inside the control buffer.
+    let message = unsafe { ptr::read(first) };
+    // SAFETY: `first` is inside the control buffer that the header describes.
+    let next = unsafe { libc::CMSG_NXTHDR(header, first) };
+    let size = u32::try_from(size_of::<RawFd>()).unwrap_or(4);
+    // SAFETY: CMSG_LEN only computes a length.
+    let expected = unsafe { libc::CMSG_LEN(size) };
+    let is_one = message.cmsg_level == libc::SOL_SOCKET
+        && message.cmsg_type == libc::SCM_RIGHTS
+        && u32::try_from(message.cmsg_len).is_ok_and(|length| length == expected)
+        && next.is_null();
+    if !is_one {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: the length check shows that four bytes of data follow the header.
+    let data = unsafe { libc::CMSG_DATA(first) }.cast::<RawFd>();
+    // SAFETY: the data is one int, perhaps not aligned.
+    let descriptor = unsafe { ptr::read_unaligned(data) };
+    // SAFETY: the kernel has just opened this descriptor for us and nobody else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Sends one packet; a closed peer is an error, not a signal.
+pub(crate) fn send(socket: &OwnedFd, packet: &[u8]) -> io::Result<()> {
+    let (data, length) = (packet.as_ptr().cast(), packet.len());
+    // SAFETY: the pointer is to `length` readable bytes.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), data, length, libc::MSG_NOSIGNAL) };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == length => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
