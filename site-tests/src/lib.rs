@@ -26,7 +26,7 @@ pub use pilot::{Pilot, PilotOptions};
 pub use pool::{JobId, JobState, Pool, PoolOptions};
 pub use process::Process;
 pub use stage::{Stage, StageOptions};
-pub use submission::{Submission, Submitted};
+pub use submission::{Example, Submission, Submitted};
 
 /// The ordinary account that raises pools and owns the users' submit folders.
 pub const POOL_ACCOUNT: &str = "sailplane-pool";

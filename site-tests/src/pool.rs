@@ -213,13 +213,21 @@ impl Pool {
         command
     }
 
-    /// Sends a submit file that stands in `folder`.
+    /// Sends a submit file that stands in `folder`, with further variables for `condor_submit`.
     ///
     /// # Errors
     /// When `condor_submit` refuses it.
-    pub fn submit_file(&self, user: &str, folder: &Path, file: &str) -> Result<Vec<JobId>> {
+    pub fn submit_file(
+        &self,
+        user: &str,
+        folder: &Path,
+        file: &str,
+        environment: &[(&str, &Path)],
+    ) -> Result<Vec<JobId>> {
         let mut command = self.tool_command(user, "condor_submit", ["-terse", file]);
-        command.current_dir(folder);
+        command
+            .current_dir(folder)
+            .envs(environment.iter().copied());
         let text = process::output(&mut command)?;
         let mut jobs = Vec::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -128,8 +129,78 @@ impl Submission {
         }
         text.push_str(&format!("queue {}\n", self.count));
         fs::write(folder.join("job.sub"), text)?;
-        let jobs = pool.submit_file(&self.user, &folder, "job.sub")?;
-        Ok(Submitted { jobs, folder })
+        let jobs = pool.submit_file(&self.user, &folder, "job.sub", &[])?;
+        Ok(Submitted {
+            jobs,
+            folder,
+            log: "job.log",
+        })
+    }
+}
+
+/// A submit file of `examples/jobs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Example {
+    /// Says who runs it.
+    Hello,
+    /// Files and folders both ways, standard input, a renamed output.
+    Files,
+    /// Ends with exit code 3.
+    Fails,
+}
+
+impl Example {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hello, Self::Files, Self::Fails];
+
+    /// Name without ending.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Files => "files",
+            Self::Fails => "fails",
+        }
+    }
+
+    /// Submits it as the example's readme says, with a proxy for two hours.
+    ///
+    /// # Errors
+    /// When the files can't be copied or `condor_submit` refuses.
+    pub fn submit(self, user: &str, pool: &Pool, ca: &TestCa) -> Result<Submitted> {
+        let folder = pool.folder(user)?;
+        let examples = process::source_tree().join("examples/jobs");
+        process::output(
+            Command::new("cp")
+                .arg("-r")
+                .arg(examples.join("."))
+                .arg(&folder),
+        )?;
+        let owner = format!("{}:{}", pool.owner().0, pool.owner().1);
+        process::output(Command::new("chown").arg("-R").arg(owner).arg(&folder))?;
+        let proxy = folder.join("proxy.pem");
+        ca.proxy(user, ProxyKind::Minutes(120), &proxy)?;
+        let environment = [("X509_USER_PROXY", proxy.as_path())];
+        let jobs =
+            pool.submit_file(user, &folder, &format!("{}.sub", self.name()), &environment)?;
+        let log = match self {
+            Self::Hello => "hello.log",
+            Self::Files => "files.log",
+            Self::Fails => "fails.log",
+        };
+        Ok(Submitted { jobs, folder, log })
+    }
+
+    /// Standard output of the submitted example.
+    ///
+    /// # Errors
+    /// When it has not come back.
+    pub fn output(self, submitted: &Submitted) -> Result<String> {
+        let job = submitted.job()?;
+        submitted.read(&match self {
+            Self::Hello => format!("hello.{}.{}.out", job.cluster, job.process),
+            Self::Files | Self::Fails => format!("{}.{}.out", self.name(), job.cluster),
+        })
     }
 }
 
@@ -143,6 +214,7 @@ fn quote(argument: &str) -> String {
 pub struct Submitted {
     jobs: Vec<JobId>,
     folder: PathBuf,
+    log: &'static str,
 }
 
 impl Submitted {
@@ -172,7 +244,7 @@ impl Submitted {
     /// The event log.
     #[must_use]
     pub fn log(&self) -> EventLog {
-        EventLog::new(self.folder.join("job.log"))
+        EventLog::new(self.folder.join(self.log))
     }
 
     /// A file that came back, as text.
@@ -230,7 +302,7 @@ impl Submitted {
         .with_context(|| {
             format!(
                 "event log so far:\n{}",
-                self.read("job.log").unwrap_or_default()
+                self.read(self.log).unwrap_or_default()
             )
         })?;
         self.jobs

@@ -1,2 +1,43 @@
-//! (to be written)
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+
+mod console;
+mod fuzz;
+mod trees;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  fuzz TARGET|--all [--seconds N]   run fuzz targets (default 60 s each); works on stable Rust
+  fuzz --list                       name the targets
+  helper-tree                       check that the setuid helper depends on what it may, and on nothing else
+  core-tree                         check that the wire protocol's core needs no async runtime
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result: Result<()> = match words.as_slice() {
+        ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["helper-tree"] => trees::helper(),
+        ["core-tree"] => trees::core(),
+        ["help" | "--help" | "-h"] | [] => {
+            console::line(USAGE.trim_end());
+            Ok(())
+        }
+        [unknown, ..] => {
+            console::complain(&format!("no such command: {unknown}\n\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::complain(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{
-    PILOT_ACCOUNT, POOL_ACCOUNT, ProxyKind, StageOptions, Submission, process, wait,
+    Example, PILOT_ACCOUNT, POOL_ACCOUNT, ProxyKind, StageOptions, Submission, process, wait,
 };
 
 use crate::on_stage;
@@ -191,6 +191,45 @@ fn a_copied_proxy_is_as_good_as_a_delegated_one() {
         let uid: u32 = output.lines().next().unwrap_or_default().parse()?;
         ensure!(stage.site.uids.contains(&uid), "uid {uid}");
         ensure!(output.contains("Carol Example"), "{output}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_examples_run_as_they_stand() {
+    on_stage(StageOptions::named("examples"), |stage| {
+        for example in Example::ALL {
+            let submitted = example.submit("alice", &stage.pool, &stage.site.ca)?;
+            let ads = submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+            let expected = if example == Example::Fails { 3 } else { 0 };
+            let code = ads.first().and_then(|ad| ad.int("ExitCode"));
+            ensure!(
+                code == Some(expected),
+                "{} ended with {code:?}",
+                example.name()
+            );
+            let output = example.output(&submitted)?;
+            let uid: u32 = output.lines().next().unwrap_or_default().parse()?;
+            ensure!(
+                stage.site.uids.contains(&uid),
+                "{} ran as {uid}",
+                example.name()
+            );
+            if example == Example::Files {
+                let job = submitted.job()?;
+                ensure!(
+                    submitted.read("results/second.txt.bytes")?.trim() == "8",
+                    "an input file's size"
+                );
+                ensure!(
+                    submitted
+                        .read(&format!("summary.{}.txt", job.cluster))?
+                        .trim()
+                        == "3",
+                    "lines of stdin"
+                );
+            }
+        }
         Ok(())
     });
 }
