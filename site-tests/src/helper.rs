@@ -45,10 +45,16 @@ pub fn site() -> Result<&'static Site> {
         .map_err(|text| anyhow!(text.clone()))
 }
 
+/// The folder that everything of the tests lives in.
+#[must_use]
+pub fn state() -> &'static Path {
+    Path::new(STATE)
+}
+
 fn install() -> Result<Site> {
     process::ensure_account(PILOT_ACCOUNT)?;
     process::ensure_account(POOL_ACCOUNT)?;
-    let state = Path::new(STATE);
+    let state = state();
     fs::create_dir_all(state)?;
     // Several test programs may begin at the same time.
     let lock = fs::File::create(state.join("site-tests.lock")).context("make the lock file")?;

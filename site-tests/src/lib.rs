@@ -12,6 +12,7 @@ mod ad;
 mod ca;
 mod events;
 pub mod helper;
+mod peer;
 mod pilot;
 mod pool;
 pub mod process;
@@ -22,10 +23,11 @@ pub mod wait;
 pub use ad::Ad;
 pub use ca::{ProxyKind, TestCa};
 pub use events::{Event, EventLog};
+pub use peer::CondorStartd;
 pub use pilot::{Pilot, PilotOptions};
 pub use pool::{JobId, JobState, Pool, PoolOptions};
 pub use process::Process;
-pub use stage::{Stage, StageOptions};
+pub use stage::{PeerStage, Play, Stage, StageOptions};
 pub use submission::{Example, Submission, Submitted};
 
 /// The ordinary account that raises pools and owns the users' submit folders.

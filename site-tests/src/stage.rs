@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 
+use crate::POOL_ACCOUNT;
 use crate::helper::{self, Site};
-use crate::{Pilot, PilotOptions, Pool, PoolOptions, Submission, Submitted};
+use crate::{
+    CondorStartd, Pilot, PilotOptions, Pool, PoolOptions, Submission, Submitted, TestCa, process,
+};
 
 /// How to set a stage.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +62,37 @@ impl StageOptions {
         pilot.wait_joined(&pool, usize::try_from(self.pilot.slots)?)?;
         Ok(Stage { pilot, pool, site })
     }
+
+    /// The same pool with HTCondor's own execute side instead of ours, for tests of what both must do alike.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub fn set_for_condor(mut self) -> Result<PeerStage> {
+        // The startd of HTCondor 23.9.6 can't receive delegated proxies where OpenSSL is 3.5 or newer.
+        self.pool.no_delegation = true;
+        process::ensure_account(POOL_ACCOUNT)?;
+        let ca = TestCa::at(&helper::state().join("test-ca"), POOL_ACCOUNT)?;
+        let pool = Pool::raise(&self.pool)?;
+        let startd = CondorStartd::start(&pool, "peer", self.pilot.slots, &[])?;
+        startd.wait_joined(&pool, usize::try_from(self.pilot.slots)?)?;
+        Ok(PeerStage { startd, pool, ca })
+    }
+}
+
+/// Where jobs run, whoever runs them: what tests for both sides see of a stage.
+pub trait Play {
+    /// The pool.
+    fn pool(&self) -> &Pool;
+    /// The authority of the users' certificates.
+    fn ca(&self) -> &TestCa;
+
+    /// Sends jobs.
+    ///
+    /// # Errors
+    /// As [`Submission::submit`].
+    fn submit(&self, submission: &Submission) -> Result<Submitted> {
+        submission.submit(self.pool(), self.ca())
+    }
 }
 
 /// Everything that a test needs. The pilot goes down before the pool.
@@ -72,12 +106,32 @@ pub struct Stage {
     pub site: &'static Site,
 }
 
-impl Stage {
-    /// Sends jobs.
-    ///
-    /// # Errors
-    /// As [`Submission::submit`].
-    pub fn submit(&self, submission: &Submission) -> Result<Submitted> {
-        submission.submit(&self.pool, &self.site.ca)
+impl Play for Stage {
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn ca(&self) -> &TestCa {
+        &self.site.ca
+    }
+}
+
+/// A pool with HTCondor's own execute side.
+#[derive(Debug)]
+pub struct PeerStage {
+    /// The execute side.
+    pub startd: CondorStartd,
+    /// The pool that it has joined.
+    pub pool: Pool,
+    ca: TestCa,
+}
+
+impl Play for PeerStage {
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn ca(&self) -> &TestCa {
+        &self.ca
     }
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sailplane_site_tests::{Event, JobState, Stage, StageOptions, Submission, Submitted, wait};
+use sailplane_site_tests::{Event, JobState, Play, StageOptions, Submission, Submitted, wait};
 
-use crate::on_stage;
+use crate::on_either_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};
 
 /// A job that runs until it is told to end.
-fn sleeper(stage: &Stage, user: &str, word: &str, lines: &[&str]) -> Result<Submitted> {
+fn sleeper(stage: &dyn Play, user: &str, word: &str, lines: &[&str]) -> Result<Submitted> {
     let mut submission = Submission::program(user, "/bin/sleep", &[word]);
     for line in lines {
         submission = submission.line(line);
@@ -22,11 +22,11 @@ fn sleeper(stage: &Stage, user: &str, word: &str, lines: &[&str]) -> Result<Subm
 
 #[test]
 fn condor_rm_ends_the_job() {
-    on_stage(StageOptions::named("rm").slots(1), |stage| {
+    on_either_stage(StageOptions::named("rm").slots(1), |stage| {
         let word = marker(600);
         let submitted = sleeper(stage, "alice", &word, &[])?;
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_rm", [submitted.job()?.to_string()])?;
         wait_none_marked(&word, Duration::from_secs(5))?;
         let job = submitted.job()?;
@@ -37,27 +37,29 @@ fn condor_rm_ends_the_job() {
             })?;
         stage
             .submit(&Submission::shell("bob", "true"))?
-            .wait_completed(&stage.pool, wait::PATIENCE)?;
+            .wait_completed(stage.pool(), wait::PATIENCE)?;
         Ok(())
     });
 }
 
 #[test]
 fn condor_hold_ends_the_job_and_release_runs_it_again() {
-    on_stage(StageOptions::named("hold").slots(1), |stage| {
+    on_either_stage(StageOptions::named("hold").slots(1), |stage| {
         let word = marker(600);
         let submitted = sleeper(stage, "alice", &word, &[])?;
         let job = submitted.job()?;
-        stage.pool.tool("alice", "condor_hold", [job.to_string()])?;
+        stage
+            .pool()
+            .tool("alice", "condor_hold", [job.to_string()])?;
         wait_none_marked(&word, Duration::from_secs(5))?;
-        let ad = submitted.wait_held(&stage.pool, wait::PATIENCE)?;
+        let ad = submitted.wait_held(stage.pool(), wait::PATIENCE)?;
         ensure!(
             ad.int("HoldReasonCode") == Some(1),
             "code {:?}",
             ad.int("HoldReasonCode")
         );
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_release", [job.to_string()])?;
         wait_marked(&word, 1)?;
         Ok(())
@@ -66,7 +68,7 @@ fn condor_hold_ends_the_job_and_release_runs_it_again() {
 
 #[test]
 fn condor_vacate_job_asks_first() {
-    on_stage(StageOptions::named("vacate").slots(1), |stage| {
+    on_either_stage(StageOptions::named("vacate").slots(1), |stage| {
         let word = marker(600);
         // The first run says what it got, and ends by itself; the second run finds nothing to say.
         let script = format!(
@@ -78,7 +80,7 @@ fn condor_vacate_job_asks_first() {
         submitted.wait_running()?;
         let asked = Instant::now();
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_vacate_job", [job.to_string()])?;
         submitted
             .log()
@@ -93,7 +95,7 @@ fn condor_vacate_job_asks_first() {
         // It stays in the queue and runs again.
         wait_marked(&word, 1)?;
         let ad = stage
-            .pool
+            .pool()
             .wait_for(job, JobState::Running, wait::PATIENCE)?;
         ensure!(
             ad.int("NumJobStarts") == Some(2),
@@ -106,7 +108,7 @@ fn condor_vacate_job_asks_first() {
 
 #[test]
 fn a_deaf_job_is_killed_after_its_time() {
-    on_stage(StageOptions::named("deaf").slots(1), |stage| {
+    on_either_stage(StageOptions::named("deaf").slots(1), |stage| {
         let word = marker(600);
         let script = format!("trap '' TERM; sleep {word}; sleep {word}");
         let submission = Submission::shell("alice", &script).line("job_max_vacate_time = 4");
@@ -116,7 +118,7 @@ fn a_deaf_job_is_killed_after_its_time() {
         submitted.wait_running()?;
         let asked = Instant::now();
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_vacate_job", [job.to_string()])?;
         submitted
             .log()
@@ -138,7 +140,7 @@ fn a_deaf_job_is_killed_after_its_time() {
 
 #[test]
 fn vacate_fast_does_not_ask() {
-    on_stage(StageOptions::named("fast").slots(1), |stage| {
+    on_either_stage(StageOptions::named("fast").slots(1), |stage| {
         let word = marker(600);
         let script = format!("trap '' TERM; sleep {word}; sleep {word}");
         let submitted = stage.submit(&Submission::shell("alice", &script))?;
@@ -147,7 +149,7 @@ fn vacate_fast_does_not_ask() {
         submitted.wait_running()?;
         let asked = Instant::now();
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_vacate_job", ["-fast", &job.to_string()])?;
         submitted
             .log()
@@ -165,7 +167,7 @@ fn vacate_fast_does_not_ask() {
 
 #[test]
 fn the_jobs_own_kill_signal_is_used() {
-    on_stage(StageOptions::named("killsig").slots(1), |stage| {
+    on_either_stage(StageOptions::named("killsig").slots(1), |stage| {
         let word = marker(600);
         let script = format!(
             "trap 'echo USR1 > caught; kill $!; exit 7' USR1; trap 'echo TERM > caught; kill $!; exit 7' TERM; \
@@ -182,7 +184,7 @@ fn the_jobs_own_kill_signal_is_used() {
         wait_marked(&word, 1)?;
         submitted.wait_running()?;
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_vacate_job", [job.to_string()])?;
         submitted
             .log()
@@ -191,7 +193,7 @@ fn the_jobs_own_kill_signal_is_used() {
             })?;
         let spooled = wait::until("the file of the evicted job", wait::PATIENCE, || {
             let found = std::process::Command::new("find")
-                .arg(stage.pool.dir().join("spool"))
+                .arg(stage.pool().dir().join("spool"))
                 .args(["-name", "caught"])
                 .output()?;
             let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();

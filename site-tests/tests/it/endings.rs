@@ -1,16 +1,16 @@
 //! How payloads end, and payloads that can't begin.
 
 use anyhow::{Result, ensure};
-use sailplane_site_tests::{JobState, StageOptions, Submission, wait};
+use sailplane_site_tests::{JobState, Play, StageOptions, Submission, wait};
 
-use crate::on_stage;
+use crate::{on_either_stage, on_stage};
 
 #[test]
 fn exit_codes_and_signals_arrive() {
-    on_stage(StageOptions::named("endings"), |stage| {
+    on_either_stage(StageOptions::named("endings"), |stage| {
         for code in [0, 1, 3, 255] {
             let submitted = stage.submit(&Submission::shell("alice", &format!("exit {code}")))?;
-            let ads = submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+            let ads = submitted.wait_completed(stage.pool(), wait::PATIENCE)?;
             let ad = ads.first().expect("one job, one ad");
             ensure!(
                 ad.int("ExitCode") == Some(code),
@@ -25,7 +25,7 @@ fn exit_codes_and_signals_arrive() {
         for signal in [9, 11, 15] {
             let submitted =
                 stage.submit(&Submission::shell("bob", &format!("kill -{signal} $$")))?;
-            let ads = submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+            let ads = submitted.wait_completed(stage.pool(), wait::PATIENCE)?;
             let ad = ads.first().expect("one job, one ad");
             ensure!(
                 ad.bool("ExitBySignal") == Some(true),
@@ -48,7 +48,7 @@ fn held_with(
     words: &[&str],
 ) -> Result<()> {
     let submitted = stage.submit(submission)?;
-    let ad = submitted.wait_held(&stage.pool, wait::PATIENCE)?;
+    let ad = submitted.wait_held(stage.pool(), wait::PATIENCE)?;
     let reason = ad.text("HoldReason");
     for word in words {
         ensure!(
@@ -88,7 +88,7 @@ fn a_payload_that_cannot_start_is_held_and_says_why() {
 
 #[test]
 fn what_the_payload_leaves_behind_ends_with_it() {
-    on_stage(StageOptions::named("daemons").slots(1), |stage| {
+    on_either_stage(StageOptions::named("daemons").slots(1), |stage| {
         let word = crate::sound::marker(600);
         // A child in a session of its own, deaf to polite signals.
         let script = format!(
@@ -96,10 +96,10 @@ fn what_the_payload_leaves_behind_ends_with_it() {
         );
         let submitted = stage.submit(&Submission::shell("alice", &script))?;
         crate::sound::wait_marked(&word, 1)?;
-        submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+        submitted.wait_completed(stage.pool(), wait::PATIENCE)?;
         crate::sound::wait_none_marked(&word, std::time::Duration::from_secs(1))?;
         stage
-            .pool
+            .pool()
             .wait_for(submitted.job()?, JobState::Completed, wait::PATIENCE)?;
         Ok(())
     });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use sailplane_site_tests::{Event, StageOptions, Submission, process, say, wait};
+use sailplane_site_tests::{Event, Play, StageOptions, Submission, process, say, wait};
 
 use crate::on_stage;
 use crate::sound::{

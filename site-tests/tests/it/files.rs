@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use sailplane_site_tests::{Event, StageOptions, Submission, wait};
 
-use crate::on_stage;
+use crate::on_either_stage;
 
 #[test]
 fn a_hundred_megabytes_go_both_ways() {
-    on_stage(StageOptions::named("big").slots(1), |stage| {
+    on_either_stage(StageOptions::named("big").slots(1), |stage| {
         let size = 100 << 20;
         // Not compressible, different in every block, and cheap to make.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -28,7 +28,7 @@ fn a_hundred_megabytes_go_both_ways() {
             .line("transfer_output_files = big.out")
             .line("request_disk = 300 MB");
         let submitted = stage.submit(&submission)?;
-        let ads = submitted.wait_completed(&stage.pool, Duration::from_secs(120))?;
+        let ads = submitted.wait_completed(stage.pool(), Duration::from_secs(120))?;
         ensure!(
             submitted.output()?.trim() == size.to_string(),
             "input: {}",
@@ -51,7 +51,7 @@ fn a_hundred_megabytes_go_both_ways() {
 
 #[test]
 fn folders_standard_input_and_new_names() {
-    on_stage(StageOptions::named("files").slots(1), |stage| {
+    on_either_stage(StageOptions::named("files").slots(1), |stage| {
         let script = "#!/bin/sh\n\
                       set -e\n\
                       mkdir -p results/deep\n\
@@ -72,7 +72,7 @@ fn folders_standard_input_and_new_names() {
             .line("transfer_output_files = results, summary.txt")
             .line("transfer_output_remaps = \"summary.txt = renamed.txt\"");
         let submitted = stage.submit(&submission)?;
-        submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+        submitted.wait_completed(stage.pool(), wait::PATIENCE)?;
         ensure!(
             submitted.output()? == "args: first|second with blanks|it's\n",
             "{:?}",
@@ -105,14 +105,14 @@ fn folders_standard_input_and_new_names() {
 
 #[test]
 fn new_and_changed_files_come_back_unasked() {
-    on_stage(StageOptions::named("automatic").slots(1), |stage| {
+    on_either_stage(StageOptions::named("automatic").slots(1), |stage| {
         let script = "echo new > new.txt; echo more >> changed.txt; mkdir folder; echo x > folder/x; ln -s new.txt link";
         let submission = Submission::shell("alice", script)
             .file("changed.txt", b"old\n", 0o644)
             .file("same.txt", b"same\n", 0o644)
             .line("transfer_input_files = changed.txt, same.txt");
         let submitted = stage.submit(&submission)?;
-        submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+        submitted.wait_completed(stage.pool(), wait::PATIENCE)?;
         ensure!(submitted.read("new.txt")? == "new\n", "the new file");
         ensure!(
             submitted.read("changed.txt")? == "old\nmore\n",
@@ -132,11 +132,11 @@ fn new_and_changed_files_come_back_unasked() {
 
 #[test]
 fn a_missing_output_file_holds_the_job_and_names_it() {
-    on_stage(StageOptions::named("missing").slots(1), |stage| {
+    on_either_stage(StageOptions::named("missing").slots(1), |stage| {
         let submission =
             Submission::shell("alice", "true").line("transfer_output_files = never-made.txt");
         let submitted = stage.submit(&submission)?;
-        let ad = submitted.wait_held(&stage.pool, wait::PATIENCE)?;
+        let ad = submitted.wait_held(stage.pool(), wait::PATIENCE)?;
         ensure!(
             ad.text("HoldReason").contains("never-made.txt"),
             "{}",
@@ -150,14 +150,14 @@ fn a_missing_output_file_holds_the_job_and_names_it() {
         // The slot takes the next job.
         stage
             .submit(&Submission::shell("alice", "true"))?
-            .wait_completed(&stage.pool, wait::PATIENCE)?;
+            .wait_completed(stage.pool(), wait::PATIENCE)?;
         Ok(())
     });
 }
 
 #[test]
 fn a_missing_input_file_holds_the_job() {
-    on_stage(StageOptions::named("noinput").slots(1), |stage| {
+    on_either_stage(StageOptions::named("noinput").slots(1), |stage| {
         let submission = Submission::shell("alice", "true")
             .file("here-now.txt", b"x", 0o644)
             .line("transfer_input_files = here-now.txt")
@@ -165,7 +165,7 @@ fn a_missing_input_file_holds_the_job() {
         let submitted = stage.submit(&submission)?;
         fs::remove_file(submitted.folder().join("here-now.txt"))?;
         stage
-            .pool
+            .pool()
             .tool("alice", "condor_release", [submitted.job()?.to_string()])?;
         let job = submitted.job()?;
         let held =

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{
-    Example, PILOT_ACCOUNT, POOL_ACCOUNT, ProxyKind, StageOptions, Submission, process, wait,
+    Example, PILOT_ACCOUNT, POOL_ACCOUNT, Play, ProxyKind, StageOptions, Submission, process, wait,
 };
 
 use crate::on_stage;

@@ -18,20 +18,49 @@ mod sound;
 mod values;
 
 use anyhow::Result;
-use sailplane_site_tests::{Stage, StageOptions, process, say};
+use sailplane_site_tests::{Play, Stage, StageOptions, process, say};
+
+/// Why a test with a stage can't be played by this process.
+fn excuse(peer_too: bool) -> Option<&'static str> {
+    process::obstacle()
+        .or_else(|| (under_condor() && !peer_too).then_some("is about our own execute side"))
+}
+
+/// `UNDER_TEST=condor` plays the tests of what both execute sides must do alike on HTCondor's own.
+fn under_condor() -> bool {
+    std::env::var_os("UNDER_TEST").is_some_and(|value| value == "condor")
+}
 
 /// Sets the stage and plays one test on it; on a failure the logs of pool and pilot are kept and pointed at.
 fn on_stage(options: StageOptions, play: impl FnOnce(&mut Stage) -> Result<()>) {
     let name = options.pool.name.clone();
-    if let Some(reason) = process::obstacle() {
+    if let Some(reason) = excuse(false) {
         say(&format!("{name} not run: {reason}"));
         return;
     }
-    let mut stage = match options.set() {
-        Ok(stage) => stage,
+    match options.set() {
+        Ok(mut stage) => judge(&name, play(&mut stage)),
         Err(error) => panic!("{name}: the stage could not be set: {error:?}"),
-    };
-    if let Err(error) = play(&mut stage) {
+    }
+}
+
+/// As [`on_stage`], for what HTCondor's own execute side does in the same way.
+fn on_either_stage(options: StageOptions, play: impl FnOnce(&dyn Play) -> Result<()>) {
+    let name = options.pool.name.clone();
+    if let Some(reason) = excuse(true) {
+        say(&format!("{name} not run: {reason}"));
+    } else if under_condor() {
+        match options.set_for_condor() {
+            Ok(stage) => judge(&name, play(&stage)),
+            Err(error) => panic!("{name}: the stage could not be set: {error:?}"),
+        }
+    } else {
+        on_stage(options, |stage| play(stage));
+    }
+}
+
+fn judge(name: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
         panic!("{name}: {error:?}");
     }
 }

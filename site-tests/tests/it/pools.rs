@@ -1,7 +1,7 @@
 //! The same jobs on pools that are set up differently.
 
 use anyhow::ensure;
-use sailplane_site_tests::{Pool, PoolOptions, StageOptions, Submission, process, say, wait};
+use sailplane_site_tests::{Play, Pool, PoolOptions, StageOptions, Submission, process, say, wait};
 
 use crate::on_stage;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
-use sailplane_site_tests::{JobState, StageOptions, Submission, wait};
+use sailplane_site_tests::{JobState, Play, StageOptions, Submission, wait};
 
 use crate::on_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};

@@ -1,7 +1,7 @@
 //! What `condor_status`, `condor_q` and `condor_history` show.
 
 use anyhow::{Context, Result, ensure};
-use sailplane_site_tests::{Ad, JobState, Pool, StageOptions, Submission, wait};
+use sailplane_site_tests::{Ad, JobState, Play, Pool, StageOptions, Submission, wait};
 
 use crate::on_stage;
 
