@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::expr::{BinaryOp, Expr, Node};
 use crate::{ClassAd, LimitExceeded, Value};
 
-pub(crate) use operators::{binary, unary};
+pub(crate) use operators::{binary, ignoring_case, unary};
 pub(crate) use scope::{Frame, Scope, Side};
 pub(crate) use val::{List, Val};
 
@@ -168,9 +168,15 @@ impl Machine {
         Scope(self.my.clone())
     }
 
+    /// Accounts for one expression visited.
+    pub(crate) fn step(&mut self) -> Evaluated<()> {
+        self.steps = self.steps.checked_sub(1).ok_or(LimitExceeded::Steps)?;
+        Ok(())
+    }
+
     /// Evaluates an expression that stands in `scope`.
     pub(crate) fn eval(&mut self, expr: &Expr, scope: &Scope) -> Evaluated<Val> {
-        self.steps = self.steps.checked_sub(1).ok_or(LimitExceeded::Steps)?;
+        self.step()?;
         if let Node::Literal(literal) = expr.node() {
             return Ok(Val::from(literal));
         }

@@ -44,6 +44,16 @@ impl Frame {
         })
     }
 
+    /// The same ad, from which names without scope are also looked up in the other ad of the match, as they are from
+    /// the ad around it (`htcondor:src/condor_utils/compat_classad.cpp`, evaluateInContext).
+    pub(crate) fn seeing_the_other_side(frame: &Rc<Self>) -> Rc<Self> {
+        Rc::new(Self {
+            ad: frame.ad.clone(),
+            parent: frame.parent.clone(),
+            side: frame.outermost().side,
+        })
+    }
+
     /// The outermost frame around this one.
     fn outermost(self: &Rc<Self>) -> &Rc<Self> {
         let mut frame = self;
@@ -113,6 +123,15 @@ impl Machine {
             Found::Ad(frame) => Some((Expr::from(frame.ad.clone()), frame.parent.clone())),
             Found::Clock | Found::Nothing => None,
         })
+    }
+
+    /// The scope in which `name` is an attribute, among the ads around the expression only.
+    pub(crate) fn own(&self, name: &AttrName, scope: &Scope) -> Option<Scope> {
+        match self.search(name, scope.0.as_ref()?) {
+            Found::Attribute(frame) => Some(Scope(Some(frame))),
+            Found::Ad(_) | Found::Clock => Some(Scope(None)),
+            Found::Nothing => None,
+        }
     }
 
     /// `name`: the ads around the expression from the inside out, then the other ad of the match, if the expression

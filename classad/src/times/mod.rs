@@ -2,7 +2,11 @@
 //!
 //! There is no time zone data in this crate: "local time" is a fixed offset from UTC that the caller gives.
 
+mod strftime;
+
 use crate::value::{AbsoluteTime, real_to_int};
+
+pub(crate) use strftime::strftime;
 
 /// A point in time taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
