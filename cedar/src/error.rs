@@ -1,0 +1,176 @@
+//! Errors of the security layer and of connections: what failed, whose fault it is, what to do.
+
+use crate::command::Named;
+use crate::crypto::CryptoError;
+use crate::frame::FrameError;
+use crate::security::auth::Attempt;
+use crate::security::policy::PolicyError;
+use crate::security::token::TokenSearch;
+use crate::wire::WireError;
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The peer broke the protocol.
+    Peer,
+    /// The pool's configuration refuses us.
+    Pool,
+    /// Our own program or machine.
+    Us,
+    /// Our configuration: policy, tokens, addresses.
+    Config,
+    /// The way between: unreachable, interrupted, too slow.
+    Network,
+}
+
+/// A handshake did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer broke the framing, or encryption failed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A message of the peer could not be decoded.
+    #[error("{message} could not be read")]
+    Wire {
+        /// The message being read.
+        message: &'static str,
+        /// What was wrong with it.
+        #[source]
+        source: WireError,
+    },
+    /// A cryptographic operation failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The policies of the two sides, or our own alone, cannot be met.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The server would take a token, but we have none that fits.
+    #[error("no usable token: {0}")]
+    NoToken(Box<TokenSearch>),
+    /// The two sides have no method in common that we can run.
+    #[error("no common authentication method (ours: {ours}; theirs: {theirs})")]
+    NoMethod {
+        /// Our list.
+        ours: String,
+        /// The list of the peer.
+        theirs: String,
+    },
+    /// Encryption was agreed, but not with AES.
+    #[error("the peer offers no AES encryption (it offers: {offered})")]
+    NoCipher {
+        /// The peer's list.
+        offered: String,
+    },
+    /// The peer decided against a feature we require.
+    #[error("the peer decided against {0}, which our policy requires")]
+    Weakened(crate::security::policy::Feature),
+    /// The peer wants to send a key instead of agreeing on one.
+    #[error("the peer transports a session key instead of using ECDH, which is not supported")]
+    KeyTransport,
+    /// An ad of the handshake lacks an attribute or has it with a wrong value.
+    #[error("{message} has no valid {attribute}")]
+    BadAttribute {
+        /// The message.
+        message: &'static str,
+        /// The attribute.
+        attribute: &'static str,
+    },
+    /// Every method failed.
+    #[error("authentication failed: {}", attempts_text(.0))]
+    Authentication(Vec<Attempt>),
+    /// The server knows us but does not let us run the command.
+    #[error("not authorized{}", user_text(.user.as_deref()))]
+    Denied {
+        /// Our identity as the server sees it.
+        user: Option<String>,
+    },
+    /// The server answered with a code we do not know how to continue from.
+    #[error("the server answered {0}")]
+    Refused(String),
+    /// The peer does not know the session to be resumed.
+    #[error("the peer does not know session {session}")]
+    UnknownSession {
+        /// The session id, fit for logs.
+        session: String,
+    },
+    /// As a server: the client began with another command than a handshake.
+    #[error("raw command {0} without a security handshake")]
+    RawCommand(Named),
+    /// As a server: the client asks for a command nobody serves here.
+    #[error("unknown command {0}")]
+    UnknownCommand(Named),
+    /// As a server: the client may not run the command.
+    #[error("{user} may not run command {command}")]
+    Unauthorized {
+        /// Who the client is.
+        user: String,
+        /// What it wanted.
+        command: Named,
+    },
+    /// As a server that takes part in claim sessions only: the client wanted a new session.
+    #[error("a new session was asked for command {0}, only sessions of claims are accepted here")]
+    NewSessionRefused(Named),
+    /// A message arrived where none may.
+    #[error("the peer sent a message while {0}")]
+    Unexpected(&'static str),
+    /// The handshake object was used after it had failed or ended.
+    #[error("the handshake is over")]
+    Over,
+}
+
+impl HandshakeError {
+    /// Wraps a decoding error with the message it is about.
+    pub(crate) fn wire(message: &'static str) -> impl Fn(WireError) -> Self {
+        move |source| Self::Wire { message, source }
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Frame(_)
+            | Self::Wire { .. }
+            | Self::KeyTransport
+            | Self::BadAttribute { .. }
+            | Self::RawCommand(_)
+            | Self::UnknownCommand(_)
+            | Self::Unauthorized { .. }
+            | Self::NewSessionRefused(_)
+            | Self::UnknownSession { .. }
+            | Self::Unexpected(_) => Blame::Peer,
+            Self::Crypto(CryptoError::BadTag | CryptoError::BadPoint) => Blame::Peer,
+            Self::Crypto(_) | Self::Over => Blame::Us,
+            Self::Policy(PolicyError::Contradiction { .. }) | Self::NoToken(_) => Blame::Config,
+            Self::Policy(_)
+            | Self::NoMethod { .. }
+            | Self::NoCipher { .. }
+            | Self::Weakened(_)
+            | Self::Authentication(_)
+            | Self::Denied { .. }
+            | Self::Refused(_) => Blame::Pool,
+        }
+    }
+
+    /// True if the same attempt may succeed later without anybody changing a configuration.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Frame(_) | Self::Wire { .. } | Self::Unexpected(_) => true,
+            Self::UnknownSession { .. } | Self::NoToken(_) | Self::Authentication(_) => true,
+            Self::Crypto(error) => matches!(error, CryptoError::BadTag),
+            _ => false,
+        }
+    }
+}
+
+fn attempts_text(attempts: &[Attempt]) -> String {
+    if attempts.is_empty() {
+        return "no method was tried".to_owned();
+    }
+    let texts: Vec<_> = attempts.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+fn user_text(user: Option<&str>) -> String {
+    user.map(|user| format!(" (the server knows us as {user})"))
+        .unwrap_or_default()
+}

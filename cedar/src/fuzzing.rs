@@ -1,0 +1,209 @@
+//! Entry points for fuzzers: each takes any bytes and must neither panic nor loop.
+
+use std::sync::Arc;
+
+use crate::entropy::{Entropy, EntropyError, Purpose};
+use crate::frame::Channel;
+use crate::secret::SessionKey;
+use crate::security::client::{ClientEvent, ClientHandshake, ClientRequest};
+use crate::security::policy::SecurityPolicy;
+use crate::security::server::{
+    Authenticators, CommandTable, ServerContext, ServerEvent, ServerHandshake, ServerRules,
+};
+use crate::security::token::{SigningKeys, TokenSet};
+use crate::security::auth::DirectoryReport;
+use crate::security::{AuthMethod, Level, SUBMIT_SIDE, Session, SessionSource, SessionStore};
+use crate::security::PeerIdentity;
+use crate::version::COMPATIBLE;
+use crate::wire::{Coding, MessageReader};
+use crate::{ClaimId, Sinful};
+
+/// Random bytes that are always the same.
+#[derive(Debug, Clone, Copy)]
+struct Fixed;
+
+impl Entropy for Fixed {
+    fn fill(&mut self, _purpose: Purpose, out: &mut [u8]) -> Result<(), EntropyError> {
+        out.fill(0x42);
+        Ok(())
+    }
+}
+
+/// Frames, clear and encrypted.
+pub fn fuzz_cedar_frame(data: &[u8]) {
+    for secure in [false, true] {
+        let mut channel = Channel::new(1 << 20, false);
+        if secure && channel.secure(&SessionKey::new([7; 32]), &mut Fixed).is_err() {
+            return;
+        }
+        for piece in data.chunks(97) {
+            channel.push(piece);
+            while let Ok(Some(_)) = channel.next_message() {}
+        }
+    }
+}
+
+/// Ads and primitive values; an ad that was read must survive being written and read again.
+pub fn fuzz_cedar_ad(data: &[u8]) {
+    for coding in [Coding::Plain, Coding::Encrypted] {
+        let mut reader = MessageReader::new(coding, data);
+        if let Ok(ad) = reader.ad() {
+            let mut writer = crate::MessageWriter::new(coding);
+            writer.ad(&ad);
+            let _ = writer.finish();
+        }
+        let mut reader = MessageReader::new(coding, data);
+        while reader.str().is_ok() && reader.int().is_ok() && reader.double().is_ok() {}
+    }
+}
+
+/// Addresses and claim ids; what was read must be the same after a round trip.
+pub fn fuzz_sinful(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(sinful) = Sinful::parse(&text) {
+        let again = Sinful::parse(&sinful.to_string());
+        assert_eq!(again.as_ref(), Ok(&sinful), "an address must survive a round trip");
+        let _ = sinful.socket_addr();
+    }
+    let _ = Sinful::from_contact(&text, 9618);
+    if let Ok(claim) = ClaimId::parse(&text) {
+        assert!(claim.as_str().starts_with(claim.session_id()));
+    }
+    let _ = crate::security::token::Token::parse(&text);
+}
+
+/// A client whose server sends these bytes.
+pub fn fuzz_cedar_handshake_client(data: &[u8]) {
+    let Ok(policy) = (SecurityPolicy {
+        methods: vec![
+            AuthMethod::Token,
+            AuthMethod::Fs,
+            AuthMethod::ClaimToBe,
+            AuthMethod::Anonymous,
+        ],
+        ..SecurityPolicy::default()
+    })
+    .tightened() else {
+        return;
+    };
+    let mut keys = SigningKeys::new();
+    let token = keys.add_file("POOL", &[1; 32]).ok().and_then(|()| {
+        let payload = r#"{"iss":"test.pool","sub":"pilot@test.pool"}"#;
+        let text = keys.issue("POOL", payload)?.ok()?;
+        crate::security::token::Token::parse(&text).ok()
+    });
+    let request = ClientRequest {
+        command: 0,
+        auth_command: None,
+        address: "<127.0.0.1:9618>".to_owned(),
+        server: "127.0.0.1:9618".to_owned(),
+        shared_port: None,
+        policy,
+        tokens: TokenSet::of(token.into_iter().collect()),
+        claim_to_be: Some("alice".to_owned()),
+        fs: true,
+        version: COMPATIBLE.banner("fuzz"),
+        subsystem: "TOOL".to_owned(),
+        command_sock: None,
+        trust_domain: None,
+        pid: 1,
+        now: 1_700_000_000,
+    };
+    let session = Session {
+        id: "s".to_owned(),
+        key: SessionKey::new([7; 32]),
+        source: SessionSource::Negotiated,
+        peer: PeerIdentity::unauthenticated(),
+        peer_version: None,
+        our_user: None,
+        expires: None,
+        lease: None,
+        last_used: 0,
+    };
+    let clients = [
+        ClientHandshake::new_session(request.clone(), &mut Fixed),
+        ClientHandshake::resume(request, session, &mut Fixed),
+    ];
+    for client in clients.into_iter().flatten() {
+        drive_client(client, data);
+    }
+}
+
+fn drive_client(mut client: ClientHandshake, data: &[u8]) {
+    client.push(data);
+    for _ in 0..64 {
+        match client.advance(&mut Fixed) {
+            Ok(ClientEvent::Directory(_)) => {
+                if client.directory_done(&DirectoryReport::Done).is_err() {
+                    return;
+                }
+            }
+            Ok(ClientEvent::NeedInput | ClientEvent::Established(_)) | Err(_) => return,
+        }
+        client.take_output();
+    }
+}
+
+/// A server whose client sends these bytes.
+pub fn fuzz_cedar_handshake_server(data: &[u8]) {
+    let mut keys = SigningKeys::new();
+    if keys.add_file("POOL", &[1; 32]).is_err() {
+        return;
+    }
+    let policy = SecurityPolicy {
+        methods: vec![
+            AuthMethod::Token,
+            AuthMethod::Fs,
+            AuthMethod::ClaimToBe,
+            AuthMethod::Anonymous,
+        ],
+        ..SecurityPolicy::default()
+    };
+    let rules = Arc::new(ServerRules {
+        policy: policy.tightened().ok(),
+        authenticators: Authenticators {
+            signing_keys: keys,
+            fs_directory: Some("/tmp".into()),
+            user_lookup: None,
+            uid_domain: "test.pool".to_owned(),
+            claim_to_be: true,
+            anonymous: true,
+        },
+        authorizer: Arc::new(CommandTable::new().permit(Level::Daemon, "*")),
+        version: COMPATIBLE.banner("fuzz"),
+        trust_domain: Some("test.pool".to_owned()),
+        raw_commands: vec![crate::command::DC_INVALIDATE_KEY],
+        session_prefix: "fuzz".to_owned(),
+    });
+    let mut sessions = SessionStore::new();
+    sessions.insert(Session {
+        id: "s".to_owned(),
+        key: SessionKey::new([7; 32]),
+        source: SessionSource::Claim,
+        peer: PeerIdentity::named(SUBMIT_SIDE),
+        peer_version: None,
+        our_user: None,
+        expires: None,
+        lease: None,
+        last_used: 0,
+    });
+    let mut server = ServerHandshake::new(rules);
+    let mut ctx = ServerContext {
+        sessions: &mut sessions,
+        entropy: &mut Fixed,
+        now: 1_700_000_000,
+    };
+    server.push(data);
+    for _ in 0..64 {
+        match server.advance(&mut ctx) {
+            Ok(ServerEvent::Directory(_)) => {
+                let report = DirectoryReport::Failed(std::io::ErrorKind::NotFound);
+                if !matches!(server.directory_done(&report, &mut ctx), Ok(None)) {
+                    return;
+                }
+            }
+            Ok(ServerEvent::NeedInput | ServerEvent::Established(_)) | Err(_) => return,
+        }
+        server.take_output();
+    }
+}

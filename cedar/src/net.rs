@@ -1,0 +1,17 @@
+//! Connections over TCP, with tokio.
+//!
+//! [`Client`] starts commands, [`Server`] accepts them, [`Stream`] carries the messages after that.
+
+mod client;
+mod config;
+mod error;
+mod server;
+mod session_cache;
+mod stream;
+
+pub use client::Client;
+pub use config::{ClientConfig, Credentials, FsAuthentication, ServerConfig};
+pub use error::{Error, ErrorKind, Step};
+pub use server::{Incoming, Server};
+pub use session_cache::SessionCache;
+pub use stream::{Message, ReadHalf, Stream, WriteHalf};

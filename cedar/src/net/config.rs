@@ -1,0 +1,133 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SessionCache;
+use crate::Sinful;
+use crate::security::SecurityPolicy;
+use crate::security::server::{Authenticators, Authorizer};
+use crate::security::token::Token;
+use crate::version::COMPATIBLE;
+
+/// Default limit of one wait for the peer, in seconds (protocol 01 section 1.7).
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client can prove itself with.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Directories of token files, searched in this order at every handshake.
+    pub token_directories: Vec<PathBuf>,
+    /// Tokens given directly; tried before those of the directories.
+    pub tokens: Vec<Token>,
+    /// The name to claim with CLAIMTOBE; `None`: the method is not offered.
+    pub claim_to_be: Option<String>,
+    /// Whether FS may be tried.
+    pub fs: FsAuthentication,
+}
+
+/// Whether a client tries FS authentication, which creates a directory where the server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FsAuthentication {
+    /// Never: the peer is not on this machine.
+    #[default]
+    Off,
+    /// If the policy lists FS.
+    On,
+}
+
+/// How a [`Client`](super::Client) behaves.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// What the client asks for in negotiations.
+    pub policy: SecurityPolicy,
+    /// What it can prove itself with.
+    pub credentials: Credentials,
+    /// Our version banner, `$CondorVersion: ... $`. Must not be empty: a 23.9.6 collector crashes
+    /// without it (protocol 01 section 3.3).
+    pub version: String,
+    /// `TOOL`, `STARTD`, `STARTER`; informational.
+    pub subsystem: String,
+    /// Our own address if we have a command port.
+    pub command_sock: Option<Sinful>,
+    /// Our trust domain if known; the server's own answer decides which token is used.
+    pub trust_domain: Option<String>,
+    /// Limit of every single wait for the peer.
+    pub timeout: Duration,
+    /// Our process id, informational.
+    pub pid: i64,
+}
+
+impl ClientConfig {
+    /// A client of subsystem `subsystem` with the default policy: tokens, everything required.
+    /// `program` is named in the version banner, such as `sailplane-0.1.0`.
+    pub fn new(subsystem: &str, program: &str) -> Self {
+        Self {
+            policy: SecurityPolicy::default(),
+            credentials: Credentials::default(),
+            version: COMPATIBLE.banner(program),
+            subsystem: subsystem.to_owned(),
+            command_sock: None,
+            trust_domain: None,
+            timeout: DEFAULT_TIMEOUT,
+            pid: i64::from(std::process::id()),
+        }
+    }
+}
+
+/// How a [`Server`](super::Server) behaves.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Policy for new sessions; `None`: only sessions already known (of claims) are accepted.
+    pub policy: Option<SecurityPolicy>,
+    /// Sessions that may be resumed, and where new ones go.
+    pub sessions: SessionCache,
+    /// Commands served here, and who may run them.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// What is needed to check the proofs of clients.
+    pub authenticators: Authenticators,
+    /// Our version banner.
+    pub version: String,
+    /// Our trust domain, announced to clients and compared with the issuer of tokens.
+    pub trust_domain: Option<String>,
+    /// Limit of a whole handshake.
+    pub deadline: Duration,
+    /// Most handshakes in progress at a time; more are turned away.
+    pub max_handshakes: usize,
+    /// Raw commands (without any handshake) that may be served, such as `DC_INVALIDATE_KEY`.
+    pub raw_commands: Vec<i32>,
+}
+
+impl ServerConfig {
+    /// A server that takes part in known sessions only, as a startd does.
+    pub fn for_sessions(
+        sessions: SessionCache,
+        authorizer: Arc<dyn Authorizer>,
+        program: &str,
+    ) -> Self {
+        Self {
+            policy: None,
+            sessions,
+            authorizer,
+            authenticators: Authenticators::default(),
+            version: COMPATIBLE.banner(program),
+            trust_domain: None,
+            deadline: Duration::from_secs(20),
+            max_handshakes: 64,
+            raw_commands: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("policy", &self.policy)
+            .field("authenticators", &self.authenticators)
+            .field("version", &self.version)
+            .field("trust_domain", &self.trust_domain)
+            .field("deadline", &self.deadline)
+            .field("max_handshakes", &self.max_handshakes)
+            .finish_non_exhaustive()
+    }
+}

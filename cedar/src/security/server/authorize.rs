@@ -1,0 +1,181 @@
+//! Which commands are served, and who may run them.
+
+use crate::command;
+use crate::security::{Level, PeerIdentity, SUBMIT_SIDE};
+
+/// The level a command needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRule {
+    /// The level that is looked up for the peer.
+    pub level: Level,
+    /// Further levels of which each alone is enough.
+    pub alternates: Vec<Level>,
+}
+
+/// The decision about commands. Implemented by [`CommandTable`] for most needs.
+pub trait Authorizer: Send + Sync {
+    /// What a command needs; `None`: it is not served here.
+    fn rule(&self, command: i32) -> Option<CommandRule>;
+
+    /// True if `peer` has `level`, apart from a limit of its own, which is checked elsewhere.
+    fn permits(&self, peer: &PeerIdentity, level: Level) -> bool;
+
+    /// Every command served, for the client's session cache.
+    fn commands(&self) -> Vec<i32>;
+}
+
+/// True if the command is served and the peer may run it.
+pub(super) fn permitted(authorizer: &dyn Authorizer, command: i32, peer: &PeerIdentity) -> bool {
+    let Some(rule) = authorizer.rule(command) else {
+        return false;
+    };
+    peer.limit_allows(rule.level, &rule.alternates)
+        && std::iter::once(&rule.level)
+            .chain(&rule.alternates)
+            .any(|level| authorizer.permits(peer, *level))
+}
+
+/// A fixed table of commands and of users per level.
+///
+/// The submit side of claim sessions has DAEMON, as at a real startd; nobody else has anything
+/// before [`permit`](Self::permit) says so. The tests of access (`DC_NOP_*`) are served.
+#[derive(Debug, Clone)]
+pub struct CommandTable {
+    commands: Vec<(i32, CommandRule)>,
+    grants: Vec<(Level, String)>,
+}
+
+impl Default for CommandTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CommandTable {
+    /// A table with the tests of access only.
+    pub fn new() -> Self {
+        Self {
+            commands: Vec::new(),
+            grants: vec![
+                (Level::Daemon, SUBMIT_SIDE.to_owned()),
+                (Level::Client, SUBMIT_SIDE.to_owned()),
+            ],
+        }
+    }
+
+    /// Serves a command at `level`.
+    #[must_use]
+    pub fn serve(self, command: i32, level: Level) -> Self {
+        self.serve_with(command, level, &[])
+    }
+
+    /// Serves a command at `level` or any of `alternates`.
+    #[must_use]
+    pub fn serve_with(mut self, command: i32, level: Level, alternates: &[Level]) -> Self {
+        let rule = CommandRule {
+            level,
+            alternates: alternates.to_vec(),
+        };
+        self.commands.push((command, rule));
+        self
+    }
+
+    /// Grants a level to the users that match `pattern`: a full name, or one with `*` at the
+    /// beginning, the end or both.
+    #[must_use]
+    pub fn permit(mut self, level: Level, pattern: &str) -> Self {
+        self.grants.push((level, pattern.to_owned()));
+        self
+    }
+}
+
+impl Authorizer for CommandTable {
+    fn rule(&self, command: i32) -> Option<CommandRule> {
+        let listed = self.commands.iter().find(|(known, _)| *known == command);
+        listed.map(|(_, rule)| rule.clone()).or_else(|| {
+            access_test(command).map(|level| CommandRule {
+                level,
+                alternates: Vec::new(),
+            })
+        })
+    }
+
+    fn permits(&self, peer: &PeerIdentity, level: Level) -> bool {
+        level == Level::Allow
+            || self
+                .grants
+                .iter()
+                .any(|(have, pattern)| have.implies(level) && matches(pattern, &peer.user))
+    }
+
+    fn commands(&self) -> Vec<i32> {
+        let listed = self.commands.iter().map(|(command, _)| *command);
+        let tests = command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER;
+        listed.chain(tests.filter(|number| access_test(*number).is_some())).collect()
+    }
+}
+
+/// The level that a test of access is about.
+fn access_test(number: i32) -> Option<Level> {
+    Some(match number {
+        command::DC_NOP => Level::Allow,
+        command::DC_NOP_READ => Level::Read,
+        command::DC_NOP_WRITE => Level::Write,
+        command::DC_NOP_NEGOTIATOR => Level::Negotiator,
+        command::DC_NOP_ADMINISTRATOR => Level::Administrator,
+        command::DC_NOP_CONFIG => Level::Config,
+        command::DC_NOP_DAEMON => Level::Daemon,
+        command::DC_NOP_ADVERTISE_STARTD => Level::AdvertiseStartd,
+        command::DC_NOP_ADVERTISE_SCHEDD => Level::AdvertiseSchedd,
+        command::DC_NOP_ADVERTISE_MASTER => Level::AdvertiseMaster,
+        _ => return None,
+    })
+}
+
+/// Compares a user with a pattern, ignoring case as HTCondor does.
+fn matches(pattern: &str, user: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    let user = user.to_ascii_lowercase();
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(""), _) => true,
+        (Some(rest), Some(_)) => user.contains(rest.trim_end_matches('*')),
+        (Some(end), None) => user.ends_with(end),
+        (None, Some(start)) => user.starts_with(start),
+        (None, None) => pattern == user,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::EXECUTE_SIDE;
+
+    #[test]
+    fn the_submit_side_of_a_claim_may_do_what_a_schedd_must() {
+        let table = CommandTable::new()
+            .serve(command::REQUEST_CLAIM, Level::Daemon)
+            .serve(command::VACATE_CLAIM, Level::Administrator);
+        let schedd = PeerIdentity::named(SUBMIT_SIDE);
+        assert!(permitted(&table, command::REQUEST_CLAIM, &schedd));
+        assert!(permitted(&table, command::DC_NOP_WRITE, &schedd));
+        assert!(!permitted(&table, command::VACATE_CLAIM, &schedd));
+        assert!(!permitted(&table, command::CONFIG_VAL, &schedd));
+        assert!(!permitted(&table, command::REQUEST_CLAIM, &PeerIdentity::named(EXECUTE_SIDE)));
+    }
+
+    #[test]
+    fn a_token_limited_to_advertising_does_nothing_else() {
+        let table = CommandTable::new()
+            .serve(command::UPDATE_STARTD_AD, Level::AdvertiseStartd)
+            .serve(command::QUERY_STARTD_ADS, Level::Read)
+            .serve(command::DC_NOP_DAEMON, Level::Daemon)
+            .permit(Level::Daemon, "*")
+            .permit(Level::AdvertiseStartd, "*@test.pool");
+        let mut pilot = PeerIdentity::named("Pilot@test.pool");
+        pilot.limit = Some(vec![Level::AdvertiseStartd]);
+        assert!(permitted(&table, command::UPDATE_STARTD_AD, &pilot));
+        assert!(permitted(&table, command::QUERY_STARTD_ADS, &pilot));
+        assert!(!permitted(&table, command::DC_NOP_DAEMON, &pilot));
+        assert!(!permitted(&table, command::UPDATE_STARTD_AD, &PeerIdentity::named("x@other")));
+    }
+}
