@@ -1,1 +1,99 @@
 //! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::blame::Exit;
+use crate::log::LogFormat;
+
+/// Joins an HTCondor pool and runs each user's jobs under that user's own account
+#[derive(Debug, Parser)]
+#[command(name = "sailplane", version, after_help = exit_help(), arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be a pilot, in the foreground, until retired
+    ///
+    /// SIGTERM retires: no new jobs, running ones may use MAXJOBRETIREMENTTIME, then they are stopped softly, then hard.
+    /// A second SIGTERM, SIGINT or SIGQUIT stops them at once.
+    #[command(after_help = "Example:\n  sailplane run --config pilot.conf --set NUM_SLOTS=2 --log-format json")]
+    Run(Run),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// `sailplane run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Form of the log lines
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// `sailplane config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Print every value and where it came from
+    #[command(after_help = "Example:\n  sailplane config dump --config pilot.conf")]
+    Dump(Sources),
+    /// Say whether a pilot would start with it
+    #[command(after_help = "Example:\n  sailplane config check --config pilot.conf --set START=FALSE")]
+    Check(Sources),
+}
+
+/// Where the configuration comes from: the files in their order, then `_CONDOR_*` of the environment, then `--set`.
+#[derive(Debug, Args, Clone)]
+pub struct Sources {
+    /// Configuration file; may be given more than once [default: $CONDOR_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// A single knob; wins over files and environment
+    #[arg(long, value_name = "KNOB=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((knob, value)) if !knob.trim().is_empty() => Ok((knob.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write it as KNOB=VALUE".to_owned()),
+    }
+}
+
+fn exit_help() -> String {
+    let mut text = String::from("Exit status:");
+    for exit in Exit::ALL {
+        text.push_str(&format!("\n  {:>2}  {}", exit.code(), exit.meaning()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn knobs_are_split_at_the_first_equals_sign() {
+        let cli = Cli::try_parse_from(["sailplane", "run", "--set", "START = A == 1"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not a run") };
+        assert_eq!(run.sources.set, [("START".to_owned(), "A == 1".to_owned())]);
+        assert!(Cli::try_parse_from(["sailplane", "run", "--set", "=1"]).is_err());
+    }
+}

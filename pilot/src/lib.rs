@@ -14,13 +14,17 @@
 //! It does not verify credentials, map identities or switch accounts: that is the helper's work
 //! (`sailplane-switch`, `sailplane-verify`), in other processes.
 pub mod advertise;
+pub mod backoff;
+pub mod blame;
 pub mod broker;
 pub mod cli;
 pub mod credential_watch;
+pub mod execute;
+pub mod hardening;
 pub mod job;
 pub mod knobs;
+pub mod life;
 pub mod log;
-pub mod run;
 pub mod serve;
 pub mod slot;
 pub mod transfer;

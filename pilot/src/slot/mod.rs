@@ -1,1 +1,17 @@
 //! The claim state machine and the task that drives it.
+
+pub mod claims;
+pub mod clock;
+mod command;
+mod errand;
+pub mod event;
+pub mod machine;
+pub mod matching;
+mod perform;
+mod runner;
+mod seat;
+mod startd;
+
+pub use command::{Accepted, Activate, Grant, Order, Request, StartdHandle};
+pub use runner::JobRunner;
+pub use startd::{Ending, Parts, Startd, StartdCommands, StartdConfig};

@@ -1,0 +1,99 @@
+//! Whose fault an end of the pilot is, and the exit status that says so.
+//!
+//! A factory operator sees thousands of pilots end and reads few logs: the status alone must tell whether to look at
+//! the configuration, at the site, at the pool, or at us.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Why the program ended. The numbers are a contract; they only ever grow in number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// 0: the pilot retired as it was meant to.
+    Retired,
+    /// 2: the command line is wrong (clap's own status).
+    Usage,
+    /// 3: the configuration is wrong.
+    Configuration,
+    /// 10: this node cannot run jobs until its administrator does something.
+    SitePermanent,
+    /// 11: this node could not run jobs now; another attempt may succeed.
+    SiteTransient,
+    /// 20: the pool could not be reached, or would not have us.
+    Pool,
+    /// 70: a mistake of ours.
+    Pilot,
+}
+
+impl Exit {
+    /// All of them, for the help text.
+    pub const ALL: [Self; 7] = [
+        Self::Retired,
+        Self::Usage,
+        Self::Configuration,
+        Self::SitePermanent,
+        Self::SiteTransient,
+        Self::Pool,
+        Self::Pilot,
+    ];
+
+    /// The exit status.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Retired => 0,
+            Self::Usage => 2,
+            Self::Configuration => 3,
+            Self::SitePermanent => 10,
+            Self::SiteTransient => 11,
+            Self::Pool => 20,
+            Self::Pilot => 70,
+        }
+    }
+
+    /// What the status means.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Retired => "retired cleanly",
+            Self::Usage => "the command line is wrong",
+            Self::Configuration => "the configuration is wrong",
+            Self::SitePermanent => "the node cannot run jobs; its administrator has to act",
+            Self::SiteTransient => "the node could not run jobs now; trying again may help",
+            Self::Pool => "the pool could not be reached or refused us",
+            Self::Pilot => "an error in sailplane itself; please report it",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error with its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_its_own() {
+        let mut codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Exit::ALL.len());
+    }
+}

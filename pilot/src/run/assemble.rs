@@ -1,0 +1,156 @@
+//! Turns knobs into the values that the parts are made of.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, SessionCache};
+use cedar::security::policy::PolicyError;
+use cedar::security::server::CommandTable;
+use cedar::security::Level;
+use cedar::{Sinful, command};
+use tokio::net::lookup_host;
+
+use super::StartError;
+use crate::advertise::facts::NodeFacts;
+use crate::advertise::offer::{Identity, Offer, startd_name};
+use crate::broker::BrokerHello;
+use crate::job::JobConfig;
+use crate::knobs::Knobs;
+use crate::slot::StartdConfig;
+use crate::slot::clock::Clock;
+use crate::slot::event::Policy;
+
+/// What the command port serves, each only to the holder of a claim.
+const COMMANDS: [i32; 10] = [
+    command::REQUEST_CLAIM,
+    command::ACTIVATE_CLAIM,
+    command::DEACTIVATE_CLAIM,
+    command::DEACTIVATE_CLAIM_FORCIBLY,
+    command::DEACTIVATE_CLAIM_JOB_DONE,
+    command::RELEASE_CLAIM,
+    command::ALIVE,
+    command::CA_CMD,
+    command::QUERY_STARTD_ADS,
+    command::DC_NOP,
+];
+
+/// What we call ourselves within version banners.
+pub(super) const PROGRAM: &str = concat!("sailplane-", env!("CARGO_PKG_VERSION"));
+
+/// The first address of a collector.
+pub(super) async fn resolve(collector: &Sinful) -> Option<SocketAddr> {
+    if let Some(address) = collector.socket_addr() {
+        return Some(address);
+    }
+    lookup_host((collector.host(), collector.port())).await.ok()?.next()
+}
+
+/// Who the pilot is.
+pub(super) fn identity(knobs: &Knobs, node: &NodeFacts, address: SocketAddr, clock: &Clock) -> Identity {
+    let host = knobs.network_hostname.clone().unwrap_or_else(|| node.kernel.nodename.clone());
+    let address = Sinful::new(address.ip(), address.port()).with_addrs().alias(&host).no_udp();
+    Identity {
+        startd_name: startd_name(knobs.startd_name.as_deref(), &host),
+        machine: host,
+        address,
+        started: clock.started(),
+        condor_version: cedar::version::COMPATIBLE.banner(PROGRAM),
+        condor_platform: node.platform(),
+    }
+}
+
+/// The client for collectors, schedds and shadows.
+pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache) -> Client {
+    let mut config = ClientConfig::new("STARTD", PROGRAM);
+    config.policy = knobs.client_policy.clone();
+    config.credentials = Credentials { token_directories: knobs.token_directories.clone(), ..knobs.credentials.clone() };
+    config.command_sock = Some(identity.address.clone());
+    config.trust_domain.clone_from(&knobs.trust_domain);
+    Client::new(config, sessions)
+}
+
+/// The command port's end of the handshakes: claims' sessions only, and only the commands a claim is good for.
+pub(super) fn server(identity: &Identity, sessions: SessionCache) -> Result<Server, PolicyError> {
+    let table = COMMANDS.into_iter().fold(CommandTable::new(), |table, number| table.serve(number, Level::Daemon));
+    let mut config = ServerConfig::for_sessions(sessions, Arc::new(table), PROGRAM);
+    config.version.clone_from(&identity.condor_version);
+    Server::new(config)
+}
+
+/// The rules of the slots' task.
+pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
+    StartdConfig {
+        policy: Policy {
+            worklife: knobs.claim_worklife,
+            killing_timeout: knobs.killing_timeout,
+            ..Policy::default()
+        },
+        poll: knobs.polling_interval,
+        noclaim: knobs.startd_noclaim_shutdown,
+        shutdown_limit: knobs.shutdown_graceful_timeout,
+        execute,
+    }
+}
+
+/// What is offered.
+pub(super) fn offer(knobs: &Knobs, node: &NodeFacts, identity: &Identity, hello: &BrokerHello) -> Offer {
+    let cpus = knobs.num_cpus.unwrap_or(node.cpus);
+    let memory = knobs.memory_mib.unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
+    let mut extra: Vec<(String, classad::Expr)> = vec![
+        ("SailplaneIdentitySwitch".to_owned(), true.into()),
+        ("SailplaneSwitchVersion".to_owned(), hello.switch_version.as_str().into()),
+        ("SailplaneTracking".to_owned(), hello.tracking.as_str().into()),
+        ("SailplaneMemorySource".to_owned(), hello.memory_source.as_str().into()),
+        ("SailplaneMapping".to_owned(), hello.mapping.as_str().into()),
+    ];
+    extra.extend(knobs.startd_attrs.iter().cloned());
+    Offer {
+        slots: knobs.num_slots.unwrap_or(cpus),
+        cpus,
+        memory_mib: memory,
+        start: knobs.start.clone(),
+        rank: knobs.rank.clone(),
+        max_retirement: knobs.max_job_retirement_time.clone(),
+        max_vacate: knobs.machine_max_vacate_time.clone(),
+        weight: knobs.slot_weight.clone(),
+        uid_domain: uid_domain(knobs, identity),
+        filesystem_domain: filesystem_domain(knobs, identity),
+        collector_host: knobs.collector_host.clone(),
+        extra,
+    }
+}
+
+fn uid_domain(knobs: &Knobs, identity: &Identity) -> String {
+    knobs.uid_domain.clone().unwrap_or_else(|| identity.machine.clone())
+}
+
+/// A value that no submit host has, unless the operator says otherwise: with an equal one file transfer would be
+/// turned off for many jobs, and nothing is shared with a pilot's sandbox (02, pitfall 9).
+fn filesystem_domain(knobs: &Knobs, identity: &Identity) -> String {
+    knobs.filesystem_domain.clone().unwrap_or_else(|| format!("sailplane.{}.invalid", identity.startd_name))
+}
+
+/// What jobs need to know.
+pub(super) fn job_config(knobs: &Knobs, identity: &Identity, execute: &Path) -> Arc<JobConfig> {
+    Arc::new(JobConfig {
+        execute_dir: execute.to_owned(),
+        uid_domain: uid_domain(knobs, identity),
+        filesystem_domain: filesystem_domain(knobs, identity),
+        condor_version: identity.condor_version.clone(),
+        condor_platform: identity.condor_platform.clone(),
+        credential_grace: knobs.credential_grace,
+        ..JobConfig::default()
+    })
+}
+
+/// The helper must make sandboxes where we want them.
+///
+/// # Errors
+/// [`StartError::ExecuteNotAllowed`].
+pub(super) fn check_execute(execute: &Path, hello: &BrokerHello) -> Result<(), StartError> {
+    if hello.execute_dirs.iter().any(|allowed| execute.starts_with(allowed)) {
+        return Ok(());
+    }
+    Err(StartError::ExecuteNotAllowed { execute: execute.to_owned(), allowed: hello.execute_dirs.clone() })
+}

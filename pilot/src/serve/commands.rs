@@ -1,0 +1,256 @@
+//! One connection's commands: read, passed on, answered (protocol page 02, sections 2.4 to 2.7 and 2.11).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cedar::net::{Error, Incoming, Stream};
+use cedar::wire::{MessageReader, WireError};
+use cedar::claim::{ClaimId, ClaimIdError};
+use cedar::command;
+use classad::{ClassAd, half_match};
+
+use crate::slot::claims::Proof;
+use crate::slot::clock::unix_now;
+use crate::slot::event::Deactivation;
+use crate::slot::{Accepted, Activate, Request, StartdHandle};
+
+/// Longest wait for the payload of a command.
+const PAYLOAD: Duration = Duration::from_secs(20);
+
+/// Longest wait for a further command on the same connection.
+const FURTHER: Duration = Duration::from_secs(5);
+
+/// Largest command; job ads are a few tens of KiB.
+const MESSAGE_LIMIT: usize = 4 << 20;
+
+/// Reply codes of REQUEST_CLAIM (02, section 2.4).
+const NOT_OK: i64 = 0;
+const OK: i64 = 1;
+const SLOT_AD: i64 = 7;
+
+/// Why a connection was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServeError {
+    /// The connection failed.
+    #[error(transparent)]
+    Net(#[from] Error),
+    /// The message is not what the command wants.
+    #[error("the message does not have the form of its command")]
+    Form(#[from] WireError),
+    /// The claim id is none.
+    #[error("a claim id is malformed")]
+    Claim(#[from] ClaimIdError),
+    /// A command that wants the session of a claim came without one.
+    #[error("no session")]
+    NoSession,
+    /// Nothing we serve.
+    #[error("command {0} is not served here")]
+    Unknown(i32),
+}
+
+enum After {
+    Keep(Stream),
+    Close,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(startd: &StartdHandle, incoming: Incoming) -> Result<(), ServeError> {
+    let Incoming { command, mut stream, session_id, .. } = incoming;
+    let session = session_id.ok_or(ServeError::NoSession)?;
+    let peer = stream.peer_addr();
+    stream.set_read_timeout(Some(PAYLOAD));
+    stream.set_max_message(MESSAGE_LIMIT);
+    let mut message = stream.recv().await?;
+    let mut bare = false;
+    let mut number = command;
+    loop {
+        let after = {
+            let mut reader = message.reader();
+            if bare {
+                number = reader.int32()?;
+            }
+            let call = Call { startd, session: &session, peer };
+            call.dispatch(number, reader, stream).await?
+        };
+        let After::Keep(kept) = after else { return Ok(()) };
+        stream = kept;
+        stream.set_read_timeout(Some(FURTHER));
+        message = match stream.recv().await {
+            Ok(message) => message,
+            // The peer is done; most close without a word.
+            Err(_) => return Ok(()),
+        };
+        bare = true;
+    }
+}
+
+struct Call<'a> {
+    startd: &'a StartdHandle,
+    session: &'a str,
+    peer: SocketAddr,
+}
+
+impl Call<'_> {
+    async fn dispatch(&self, number: i32, reader: MessageReader<'_>, stream: Stream) -> Result<After, ServeError> {
+        tracing::debug!(peer = %self.peer, command = %command::Named(number), session = self.session, "command");
+        match number {
+            command::REQUEST_CLAIM => self.request(reader, stream).await,
+            command::ACTIVATE_CLAIM => self.activate(reader, stream).await,
+            command::DEACTIVATE_CLAIM => self.deactivate(reader, stream, Deactivation::Gently).await,
+            command::DEACTIVATE_CLAIM_FORCIBLY | command::DEACTIVATE_CLAIM_JOB_DONE => {
+                self.deactivate(reader, stream, Deactivation::Forcibly).await
+            }
+            command::RELEASE_CLAIM => self.release(reader, stream).await,
+            command::ALIVE => {
+                let proof = self.proof(&mut { reader })?;
+                self.startd.alive(proof).await;
+                Ok(After::Keep(stream))
+            }
+            command::CA_CMD => locate(reader, stream).await,
+            command::QUERY_STARTD_ADS => self.query(reader, stream).await,
+            command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => Ok(After::Keep(stream)),
+            other => Err(ServeError::Unknown(other)),
+        }
+    }
+
+    fn proof(&self, reader: &mut MessageReader<'_>) -> Result<Proof, ServeError> {
+        let claim = ClaimId::parse(&reader.str()?)?;
+        Ok(Proof { session: self.session.to_owned(), claim })
+    }
+
+    async fn request(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+        let proof = self.proof(&mut reader)?;
+        let ad = reader.ad()?;
+        let schedd = reader.str()?;
+        let alive_interval = reader.int()?;
+        // Left out by schedds that have none and do not know our version.
+        let extra_claims = if reader.at_end() { 0 } else { reader.int()? };
+        let request = Request { proof, ad, schedd, alive_interval, extra_claims, from: self.peer };
+        let accepted = self.startd.request(request).await;
+        let mut reply = stream.message();
+        let claim = match accepted {
+            None => {
+                reply.int(NOT_OK);
+                None
+            }
+            Some(Accepted { claim, id, ad }) => {
+                if let Some(ad) = ad {
+                    reply.int(SLOT_AD).str(id.as_str()).ad_without_private(&ad);
+                }
+                reply.int(OK);
+                Some(claim)
+            }
+        };
+        if let Err(error) = stream.send(reply).await {
+            if let Some(claim) = claim {
+                self.startd.undelivered(claim).await;
+            }
+            return Err(error.into());
+        }
+        Ok(After::Keep(stream))
+    }
+
+    async fn activate(&self, mut reader: MessageReader<'_>, stream: Stream) -> Result<After, ServeError> {
+        let proof = self.proof(&mut reader)?;
+        // The number of the starter to use; there is but one.
+        let _starter = reader.int()?;
+        let ad = reader.ad()?;
+        self.startd.activate(Activate { proof, ad, stream }).await;
+        Ok(After::Close)
+    }
+
+    async fn deactivate(
+        &self,
+        mut reader: MessageReader<'_>,
+        mut stream: Stream,
+        how: Deactivation,
+    ) -> Result<After, ServeError> {
+        let proof = self.proof(&mut reader)?;
+        // A claim nobody knows: closed without an answer, as the startd does.
+        let Some(grant) = self.startd.deactivate(proof, how).await else { return Ok(After::Close) };
+        let mut answer = ClassAd::new();
+        answer.insert("Start", grant.start);
+        let mut reply = stream.message();
+        reply.ad(&answer);
+        // The answer goes first, the kill after it; and the kill also when nobody hears the answer.
+        let sent = stream.send(reply).await;
+        self.startd.deactivated(grant).await;
+        sent?;
+        Ok(After::Keep(stream))
+    }
+
+    async fn release(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+        let proof = self.proof(&mut reader)?;
+        if !self.startd.release(proof).await {
+            let mut reply = stream.message();
+            reply.int(NOT_OK);
+            stream.send(reply).await?;
+        }
+        Ok(After::Keep(stream))
+    }
+
+    async fn query(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+        let query = reader.ad()?;
+        let projection = query.string("Projection").unwrap_or_default();
+        let wanted: Vec<&str> =
+            projection.split([' ', ',', '\n', '\t']).filter(|name| !name.is_empty()).collect();
+        let now = unix_now();
+        let mut reply = stream.message();
+        for ad in self.startd.ads_of_session(self.session.to_owned()).await {
+            if half_match(&query, &ad, now) {
+                reply.int(1).ad_without_private(&project(&ad, &wanted));
+            }
+        }
+        reply.int(0);
+        stream.send(reply).await?;
+        Ok(After::Keep(stream))
+    }
+}
+
+/// Answers CA_LOCATE_STARTER (03, section 8): a job does not outlive its connection here, so there is none to find,
+/// and the shadow lets the job be queued again.
+async fn locate(mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+    let ask = reader.ad()?;
+    let known = ask.string("Command").is_some_and(|name| name.eq_ignore_ascii_case("CA_LOCATE_STARTER"));
+    let (result, why) = if known {
+        ("Failure", "the job is not running here any more: a pilot ends a job whose shadow is lost")
+    } else {
+        ("InvalidRequest", "this ClassAd command is not served here")
+    };
+    let mut answer = ClassAd::new();
+    answer.insert("MyType", "Reply");
+    answer.insert("TargetType", "Command");
+    answer.insert("Result", result);
+    answer.insert("ErrorString", why);
+    let mut reply = stream.message();
+    reply.ad(&answer);
+    stream.send(reply).await?;
+    Ok(After::Keep(stream))
+}
+
+fn project(ad: &ClassAd, wanted: &[&str]) -> ClassAd {
+    if wanted.is_empty() {
+        return ad.clone();
+    }
+    let mut small = ClassAd::new();
+    for name in wanted {
+        if let Some(expr) = ad.get(name) {
+            small.insert(*name, expr.clone());
+        }
+    }
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_leaves_the_named_attributes() {
+        let ad = ClassAd::parse_old("Name = \"slot1@a\"\nMachine = \"a\"\nCpus = 1").unwrap();
+        let small = project(&ad, &["machine", "Nothing"]);
+        assert_eq!(small.len(), 1);
+        assert_eq!(small.string("Machine").as_deref(), Some("a"));
+        assert_eq!(project(&ad, &[]), ad);
+    }
+}

@@ -1,0 +1,211 @@
+//! Carries out what the machines say: answers, jobs, errands, updates.
+
+use std::time::Duration;
+
+use cedar::net::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError};
+
+use super::errand;
+use super::event::{Action, Cause, ClaimNumber, Event, Force, Outcome, State, Ticket, Verdict};
+use super::seat::{Pending, RunningJob};
+use super::startd::Startd;
+use crate::advertise::offer::short_slot_name;
+use crate::backoff::random;
+use crate::blame::Exit;
+use crate::job::{Activation, JobEnd, JobProgress, SlotFacts, StopHow, StopOrder};
+
+/// Orders a job may have waiting: a soft one, a hard one, and room for repetitions.
+const ORDERS: usize = 8;
+
+/// Limit of answering an activation that is refused.
+const ANSWER: Duration = Duration::from_secs(10);
+
+impl Startd {
+    /// Feeds one event to a slot and carries out what follows. True if it accepted a claim.
+    pub(super) fn event(&mut self, slot: usize, event: Event) -> bool {
+        let now = self.clock.now();
+        let mut actions = Vec::new();
+        let Some(seat) = self.seats.get_mut(slot) else { return false };
+        let was_claimed = seat.machine.claim().is_some();
+        seat.machine.handle(now, event, &mut actions);
+        if was_claimed || seat.machine.claim().is_some() {
+            self.note_claimed();
+        }
+        let mut accepted = false;
+        for action in actions {
+            match action {
+                Action::Claim { accepted: answer } => accepted = answer,
+                Action::Activation { ticket, verdict } => self.answer(slot, ticket, verdict),
+                Action::Stop { force, cause } => self.stop(slot, force, cause),
+                Action::Abandon(claim) => self.abandon(slot, claim),
+                Action::SendAlive(claim) => self.send_alive(claim),
+                Action::SendRelease(claim) => self.send_release(claim),
+                Action::Forget(claim) => self.forget(claim),
+                Action::Advertise { urgent } => {
+                    self.note_state(slot);
+                    self.board.changed(slot, urgent);
+                }
+            }
+        }
+        accepted
+    }
+
+    fn note_state(&self, slot: usize) {
+        if let Some(seat) = self.seats.get(slot) {
+            let (state, activity) = seat.machine.shown();
+            tracing::debug!(slot = seat.number, state = state.as_str(), activity = activity.as_str(), "slot changed");
+        }
+    }
+
+    fn answer(&mut self, slot: usize, ticket: Ticket, verdict: Verdict) {
+        let Some(pending) = self.seats.get_mut(slot).and_then(|seat| seat.pending.remove(&ticket)) else { return };
+        match verdict {
+            Verdict::Start => self.start_job(slot, pending),
+            Verdict::Refuse => {
+                tracing::info!(claim = pending.id.public(), "refused an activation");
+                self.refuse(pending.stream);
+            }
+            Verdict::TryAgain => self.reply(pending.stream, 2),
+        }
+    }
+
+    /// Answers 0 to an activation.
+    pub(super) fn refuse(&mut self, stream: Stream) {
+        self.reply(stream, 0);
+    }
+
+    fn reply(&mut self, mut stream: Stream, code: i64) {
+        self.errands.spawn(async move {
+            let mut message = stream.message();
+            message.int(code);
+            // The shadow that does not hear it treats the closed connection as the same answer.
+            let _ = tokio::time::timeout(ANSWER, stream.send(message)).await;
+            errand::Errand::Released
+        });
+    }
+
+    fn start_job(&mut self, slot: usize, pending: Pending) {
+        let Pending { claim, id, ad, mut stream } = pending;
+        let Some(machine_ad) = self.ad(slot) else { return };
+        let Some(seat) = self.seats.get_mut(slot) else { return };
+        seat.counts.jobs += 1;
+        let facts = SlotFacts {
+            name: self.identity.slot_name(seat.number),
+            short_name: short_slot_name(seat.number),
+            machine: self.identity.machine.clone(),
+            cpus: self.offer.slot_cpus(),
+            memory_mib: self.offer.slot_memory_mib(),
+            disk_kib: machine_ad.int("Disk").and_then(|disk| u64::try_from(disk).ok()).unwrap_or(0),
+            machine_ad,
+        };
+        let (orders, orders_rx) = mpsc::channel(ORDERS);
+        let (progress, progress_rx) = watch::channel(JobProgress::default());
+        let runner = self.runner.clone();
+        let work = async move {
+            let mut message = stream.message();
+            message.int(1);
+            if let Err(error) = stream.send(message).await {
+                return JobEnd::NotStarted { why: format!("the shadow was gone before the answer: {error}") };
+            }
+            let activation = Activation { claim: id, stream, slot: facts };
+            runner.run(activation, orders_rx, progress).await
+        };
+        let task = self.jobs.spawn(work);
+        self.job_of_task.insert(task.id(), (slot, claim));
+        seat.job = Some(RunningJob { ad, orders, progress: progress_rx, task });
+    }
+
+    fn stop(&mut self, slot: usize, force: Force, cause: Cause) {
+        let by = self.identity.address.to_string();
+        let Some(seat) = self.seats.get(slot) else { return };
+        let Some(job) = &seat.job else { return };
+        let holder = seat.machine.claim().and_then(|(claim, _)| self.claims.get(claim)?.holder.clone());
+        let by = match cause {
+            Cause::Retire => by,
+            Cause::Deactivate | Cause::DeactivateForcibly => holder.map_or(by, |holder| holder.client_machine),
+        };
+        let how = match cause {
+            Cause::Deactivate => StopHow::Deactivate,
+            Cause::DeactivateForcibly => StopHow::DeactivateForcibly,
+            Cause::Retire => StopHow::Retire,
+        };
+        let order = match force {
+            Force::Soft => StopOrder::Soft { by, how },
+            Force::Hard => StopOrder::Hard { by, how },
+        };
+        // A full queue already holds an order as hard; a closed one means that the job is over.
+        let _ = job.orders.try_send(order);
+    }
+
+    fn abandon(&mut self, slot: usize, claim: ClaimNumber) {
+        if let Some(job) = self.seats.get_mut(slot).and_then(|seat| seat.job.take()) {
+            tracing::error!(slot = slot + 1, "a killed job did not end; giving it up");
+            self.job_of_task.retain(|_, of| *of != (slot, claim));
+            job.task.abort();
+        }
+    }
+
+    fn send_alive(&mut self, claim: ClaimNumber) {
+        let Some(record) = self.claims.get(claim) else { return };
+        let Some(schedd) = record.holder.as_ref().and_then(|holder| holder.schedd.clone()) else { return };
+        self.errands.spawn(errand::alive(self.client.clone(), schedd, claim, record.id.clone()));
+    }
+
+    fn send_release(&mut self, claim: ClaimNumber) {
+        let Some(record) = self.claims.get(claim) else { return };
+        let Some(schedd) = record.holder.as_ref().and_then(|holder| holder.schedd.clone()) else { return };
+        self.errands.spawn(errand::release(self.client.clone(), schedd, record.id.clone()));
+    }
+
+    fn forget(&mut self, claim: ClaimNumber) {
+        if let Some(record) = self.claims.get(claim) {
+            tracing::info!(claim = record.id.public(), "the claim is over");
+        }
+        self.claims.end(self.clock.now(), claim);
+    }
+
+    /// A job's task has ended.
+    pub(super) fn job_done(&mut self, ended: Result<(Id, JobEnd), JoinError>) {
+        let (task, end) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                let reason = format!("the task of a job failed: {error}");
+                (error.id(), JobEnd::Site { permanent: false, reason })
+            }
+        };
+        // An abandoned job has no entry any more.
+        let Some((slot, claim)) = self.job_of_task.remove(&task) else { return };
+        let Some(seat) = self.seats.get_mut(slot) else { return };
+        seat.job = None;
+        let outcome = match &end {
+            JobEnd::Site { permanent: false, reason } => {
+                let pause = seat.pause.next(random());
+                tracing::warn!(slot = seat.number, ?pause, "the node could not run a job: {reason}");
+                seat.trouble = Some(reason.clone());
+                Outcome::BackOff(pause)
+            }
+            JobEnd::Site { permanent: true, .. } => Outcome::Reusable,
+            JobEnd::ShadowLost => Outcome::ShadowLost,
+            JobEnd::NotStarted { why } => {
+                tracing::info!(slot = seat.number, "a job was not started: {why}");
+                Outcome::Reusable
+            }
+            JobEnd::Finished | JobEnd::Evicted | JobEnd::Held => {
+                seat.pause.reset();
+                seat.trouble = None;
+                Outcome::Reusable
+            }
+        };
+        if let JobEnd::Site { permanent: true, reason } = end {
+            self.retire(Exit::SitePermanent, reason, self.config.shutdown_limit);
+        }
+        self.event(slot, Event::JobEnded { claim, outcome });
+    }
+
+    /// Whether a slot shows that it is offered; for tests and for the log at the start.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.machine.shown().0 == State::Unclaimed).count()
+    }
+}
