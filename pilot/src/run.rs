@@ -1,1 +1,0 @@
-//! The pilot, from start to retirement.
