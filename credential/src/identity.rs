@@ -40,7 +40,7 @@ impl fmt::Debug for Identity {
 }
 
 /// When a verified credential ends: the earliest end of validity in its path, trust anchor
-/// included. A certificate is still valid in that very second (RFC 5280 4.1.2.5).
+/// included. In that very second it is already over, as OpenSSL sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(i64);
 

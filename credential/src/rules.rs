@@ -191,7 +191,8 @@ fn check_proxy<'a>(
     Ok(info)
 }
 
-/// Validity (RFC 5280 4.1.2.5), both ends included, and the minimum that must be left.
+/// Validity, and the minimum that must be left. RFC 5280 4.1.2.5 counts the last second in; OpenSSL
+/// does not, and with it every other tool, so neither do we.
 fn in_time(link: &Link, options: &VerifyOptions) -> Result<(), CertificateProblem> {
     let Certificate {
         not_before,
@@ -199,7 +200,7 @@ fn in_time(link: &Link, options: &VerifyOptions) -> Result<(), CertificateProble
         ..
     } = link.certificate;
     let role = link.role;
-    if options.at > not_after {
+    if options.at >= not_after {
         Err(CertificateProblem::Expired { not_after, role })
     } else if options.at < not_before {
         Err(CertificateProblem::NotYetValid { not_before, role })

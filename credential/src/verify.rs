@@ -78,8 +78,8 @@ pub fn verify_proxy(
     }
     let path = Path::build(certificates, trust)?;
     let findings = rules::check(&path, options)?;
-    signature::check(&path, options.at)?;
     let identity = identity(&path)?;
+    signature::check(&path, options.at)?;
     let chain = path
         .links
         .iter()

@@ -87,7 +87,7 @@ impl Cert {
     }
 
     /// As a user would: the proxy or certificate, its key, the rest of the chain.
-    pub fn bundle(&self, chain: &[&Cert]) -> String {
+    pub fn bundle(&self, chain: &[&Self]) -> String {
         let mut text = self.pem() + &self.key_pem();
         chain.iter().for_each(|cert| text.push_str(&cert.pem()));
         text
@@ -266,7 +266,7 @@ impl Spec {
                 let context = builder.x509v3_context(issuer.map(|i| &*i.x509), None);
                 let id = SubjectKeyIdentifier::new().build(&context).unwrap();
                 builder.append_extension(id).unwrap();
-                if issuer.is_some() {
+                if issuer.is_some_and(|issuer| issuer.x509.subject_key_id().is_some()) {
                     let context = builder.x509v3_context(issuer.map(|i| &*i.x509), None);
                     let id = AuthorityKeyIdentifier::new()
                         .keyid(false)

@@ -1,18 +1,13 @@
 //! Chains that must be accepted, and what the result says.
 
-use credential::{Role, TrustStore, VerifiedCredential, VerifyError, VerifyOptions, verify_proxy};
+use credential::{Role, TrustStore, VerifyOptions, verify_proxy};
 
 use crate::common::{Cert, DAY, HOUR, NOW, Spec, install_at, install_ca, rsa_key};
-
-fn verify(bundle: &str, ca: &Cert) -> Result<VerifiedCredential, VerifyError> {
-    let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
-    verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW))
-}
+use crate::{Pki, verify};
 
 fn pki() -> (Cert, Cert) {
-    let ca = Spec::ca("/C=XX/O=Lab/CN=Lab CA").self_signed();
-    let user = Spec::user("/C=XX/O=Lab/CN=Jane Doe").signed_by(&ca);
-    (ca, user)
+    let pki = Pki::new();
+    (pki.ca, pki.user)
 }
 
 #[test]

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::print_stderr,
     reason = "a test may panic"
 )]
 
@@ -12,3 +13,55 @@
 mod common;
 
 mod accept;
+mod delegation;
+mod globus;
+mod names;
+mod refuse_bundle;
+mod refuse_certificate;
+mod refuse_chain;
+mod refuse_proxy;
+
+use common::{Cert, NOW};
+use credential::{TrustStore, VerifiedCredential, VerifyError, VerifyOptions, verify_proxy};
+
+/// Verifies at [`NOW`] with one trusted CA.
+fn verify(bundle: &str, ca: &Cert) -> Result<VerifiedCredential, VerifyError> {
+    let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
+    verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW))
+}
+
+/// The code of the refusal; an accepted credential fails the test.
+#[track_caller]
+fn code(verdict: Result<VerifiedCredential, VerifyError>) -> &'static str {
+    match verdict {
+        Ok(credential) => panic!("accepted as {}", credential.identity()),
+        Err(error) => error.code(),
+    }
+}
+
+/// CA, user and a proxy of the user.
+struct Pki {
+    ca: Cert,
+    user: Cert,
+    proxy: Cert,
+}
+
+impl Pki {
+    fn new() -> Self {
+        Self::of("Jane Doe")
+    }
+
+    fn of(cn: &str) -> Self {
+        let ca = common::Spec::ca("/C=XX/O=Lab/CN=Lab CA").self_signed();
+        let user = common::Spec::user(&format!("/C=XX/O=Lab/CN={cn}")).signed_by(&ca);
+        let proxy = common::Spec::proxy(&user, "1").signed_by(&user);
+        Self { ca, user, proxy }
+    }
+
+    /// Another user of the same CA, with a proxy.
+    fn other_user(&self) -> (Cert, Cert) {
+        let user = common::Spec::user("/C=XX/O=Lab/CN=Mallory").signed_by(&self.ca);
+        let proxy = common::Spec::proxy(&user, "2").signed_by(&user);
+        (user, proxy)
+    }
+}
