@@ -57,41 +57,24 @@ impl Budget {
 impl Expander<'_> {
     /// Expands everything, `$(DOLLAR)` last.
     pub(crate) fn expand(&self, value: &str) -> Result<String, ErrorKind> {
-        self.expand_at(value, 0, true)
+        self.expand_at(value, 0)
     }
 
-    /// Expands a function's argument: `$(DOLLAR)` stays for the end.
-    pub(crate) fn expand_argument(&self, value: &str, depth: usize) -> Result<String, ErrorKind> {
-        self.expand_at(value, depth, false)
-    }
-
-    /// As [`Self::expand`], within a function.
-    pub(crate) fn expand_at(
-        &self,
-        value: &str,
-        depth: usize,
-        dollar: bool,
-    ) -> Result<String, ErrorKind> {
+    /// As [`Self::expand`], within `depth` calls of functions.
+    pub(crate) fn expand_at(&self, value: &str, depth: usize) -> Result<String, ErrorKind> {
         let mut value = value.to_owned();
         if depth > CALL_DEPTH {
             return Err(ErrorKind::Endless {
                 at: shorten(&value),
             });
         }
-        let mut from = 0;
-        while let Some(found) = next_reference(&value, from, &|found, text| !is_dollar(found, text))
-        {
+        // From the start each time: what was put in may refer to other knobs, or complete a reference.
+        while let Some(found) = next_reference(&value, 0, &|found, text| !is_dollar(found, text)) {
             let text = function::evaluate(self, &found, &value, depth)?;
             self.replace(&mut value, &found, &text)?;
-            // What was put in is looked at again: values refer to values.
-            from = found.whole.start;
         }
-        if dollar {
-            let mut from = 0;
-            while let Some(found) = next_reference(&value, from, &is_dollar) {
-                self.replace(&mut value, &found, "$")?;
-                from = found.whole.start;
-            }
+        while let Some(found) = next_reference(&value, 0, &is_dollar) {
+            self.replace(&mut value, &found, "$")?;
         }
         Ok(value)
     }

@@ -2,10 +2,12 @@
 
 use crate::error::ErrorKind;
 use crate::expand::{Evaluated, Expander, shorten};
+use crate::line::is_space;
 use crate::number;
 use crate::path;
 use crate::printf::{Conversion, Format};
 use crate::scan::{Kind, Reference};
+use crate::typed::split_list;
 
 /// The text that takes the place of `found` in `value`.
 pub(crate) fn evaluate(
@@ -25,8 +27,7 @@ pub(crate) fn evaluate(
             _ => found.default(value).unwrap_or("").to_owned(),
         }),
         Kind::Env => Ok(match expander.environment.get(found.name(value)) {
-            Some(text) if !text.is_empty() => text.clone(),
-            Some(_) => found.default(value).unwrap_or("").to_owned(),
+            Some(text) => text.clone(),
             None => found.default(value).unwrap_or("UNDEFINED").to_owned(),
         }),
         Kind::RandomChoice => call.random_choice(),
@@ -51,49 +52,38 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Argument `index`, trimmed.
-    fn argument(&self, index: usize) -> Option<&str> {
-        self.args.split(',').nth(index).map(trim)
-    }
-
-    /// Argument `index`: the value of the knob it names, else itself; expanded.
-    fn looked_up(&self, index: usize) -> Result<Option<String>, ErrorKind> {
-        let Some(argument) = self.argument(index) else {
-            return Ok(None);
-        };
+    /// What an argument stands for: the value of the knob it names, else itself; expanded.
+    fn looked_up(&self, argument: &str) -> Result<String, ErrorKind> {
         let raw = self.expander.lookup(argument).unwrap_or(argument);
-        self.expander.expand_argument(raw, self.depth + 1).map(Some)
+        self.expander.expand_at(raw, self.depth + 1)
     }
 
     fn random_choice(&self) -> Result<String, ErrorKind> {
-        let list = if self.args.contains(',') {
-            self.args.to_owned()
-        } else if self.args.is_empty() {
-            return Err(bad("$RANDOM_CHOICE", "no list"));
-        } else {
-            self.looked_up(0)?.unwrap_or_default()
-        };
-        let count = list.split(',').count();
-        let index = self.below(u64::try_from(count).unwrap_or(1));
-        let index = usize::try_from(index).unwrap_or(0);
-        Ok(list
-            .split(',')
+        let mut items = comma_items(self.args);
+        if let [name] = items.as_slice()
+            && let Some(raw) = self.expander.lookup(name)
+        {
+            items = split_list(&self.expander.expand_at(raw, self.depth + 1)?);
+        }
+        let index = usize::try_from(self.below(u64::try_from(items.len()).unwrap_or(u64::MAX)))
+            .unwrap_or(0);
+        items
+            .into_iter()
             .nth(index)
-            .map(trim)
-            .unwrap_or("")
-            .to_owned())
+            .ok_or_else(|| bad("$RANDOM_CHOICE", "the list is empty"))
     }
 
     fn random_integer(&self) -> Result<String, ErrorKind> {
         const NAME: &str = "$RANDOM_INTEGER";
+        let items = comma_items(self.args);
         let number = |index: usize, what: &str| {
-            let text = self.argument(index).unwrap_or("");
+            let text = items.get(index).map_or("", String::as_str);
             number::leading_integer(text)
                 .ok_or_else(|| bad(NAME, format!("{text:?} is not a valid {what}")))
         };
         let min = number(0, "minimum")?;
         let max = number(1, "maximum")?;
-        let step = if self.argument(2).is_some() {
+        let step = if items.len() > 2 {
             number(2, "step")?
         } else {
             1
@@ -104,62 +94,59 @@ impl Call<'_> {
         if min > max {
             return Err(bad(NAME, "the minimum is greater than the maximum"));
         }
-        let count = max.wrapping_sub(min).cast_unsigned() / step.cast_unsigned() + 1;
-        let offset = self.below(count).wrapping_mul(step.cast_unsigned());
+        let steps = max.wrapping_sub(min).cast_unsigned() / step.cast_unsigned();
+        let offset = self
+            .below(steps.saturating_add(1))
+            .wrapping_mul(step.cast_unsigned());
         Ok(min.wrapping_add_unsigned(offset).to_string())
     }
 
     fn choice(&self) -> Result<String, ErrorKind> {
         const NAME: &str = "$CHOICE";
-        let Some((_, items)) = self.args.split_once(',') else {
+        let Some((index, items)) = self.args.split_once(',') else {
             return Err(bad(NAME, "no list"));
         };
-        let index = self.looked_up(0)?.unwrap_or_default();
+        let index = self.looked_up(trim(index))?;
         let index = number::integer(&index, self.expander.evaluator)
             .and_then(|index| usize::try_from(index).ok())
             .ok_or_else(|| bad(NAME, format!("{:?} is not a valid index", shorten(&index))))?;
-        let items = if items.contains(',') {
-            items.to_owned()
+        let items: Vec<String> = if items.contains(',') {
+            items.split(',').map(|item| trim(item).to_owned()).collect()
         } else {
             let list = trim(items);
-            if list.is_empty() {
-                return Err(bad(NAME, "no list"));
-            }
             let raw = self
                 .expander
                 .lookup(list)
-                .ok_or_else(|| bad(NAME, format!("there is no list {list}")))?;
-            self.expander.expand_argument(raw, self.depth + 1)?
+                .ok_or_else(|| bad(NAME, format!("there is no list {list:?}")))?;
+            comma_items(&self.expander.expand_at(raw, self.depth + 1)?)
         };
-        match items.split(',').nth(index) {
-            Some(item) => Ok(trim(item).to_owned()),
-            None => Err(bad(
-                NAME,
-                format!("index {index} is beyond the end of the list"),
-            )),
-        }
+        let beyond = || bad(NAME, format!("index {index} is beyond the end of the list"));
+        items.into_iter().nth(index).ok_or_else(beyond)
     }
 
     fn substr(&self) -> Result<String, ErrorKind> {
         const NAME: &str = "$SUBSTR";
-        let text = self.looked_up(0)?.unwrap_or_default();
-        if text.is_empty() {
-            return Ok(text);
-        }
-        let number = |text: Option<String>, what: &str| {
-            let text = text.unwrap_or_default();
+        let (name, rest) = self
+            .args
+            .split_once(',')
+            .ok_or_else(|| bad(NAME, "no start"))?;
+        let (start, length) = match rest.split_once(',') {
+            Some((start, length)) => (start, Some(length)),
+            None => (rest, None),
+        };
+        let number = |argument: &str, what: &str| {
+            let text = self.looked_up(argument)?;
             number::integer(&text, self.expander.evaluator)
                 .and_then(|number| i32::try_from(number).ok())
                 .map(i64::from)
                 .ok_or_else(|| bad(NAME, format!("{:?} is not a valid {what}", shorten(&text))))
         };
-        let (start, length) = match self.looked_up(2)? {
-            Some(length) => {
-                let length = number(Some(length), "length")?;
-                (number(self.looked_up(1)?, "start")?, length)
-            }
-            None => (0, number(self.looked_up(1)?, "length")?),
+        let start = number(start, "start")?;
+        let length = length.map_or(Ok(i64::MAX), |length| number(length, "length"))?;
+        let Some(raw) = self.expander.lookup(name) else {
+            return Ok(String::new());
         };
+        let text = self.expander.expand_at(raw, self.depth + 1)?;
         // Counted from the end when negative, and kept within the text.
         let clamp = |number: i64, size: usize| {
             let size = i64::try_from(size).unwrap_or(i64::MAX);
@@ -182,8 +169,8 @@ impl Call<'_> {
 
     fn int(&self) -> Result<String, ErrorKind> {
         const NAME: &str = "$INT";
-        let format = self.format(NAME, Conversion::is_integer)?;
-        let text = self.looked_up(0)?.unwrap_or_default();
+        let (name, format) = self.format(NAME, Conversion::is_integer)?;
+        let text = self.looked_up(name)?;
         let number = number::integer(&text, self.expander.evaluator)
             .ok_or_else(|| bad(NAME, format!("{:?} is not an integer", shorten(&text))))?;
         Ok(format.map_or_else(|| number.to_string(), |format| format.integer(number)))
@@ -191,8 +178,8 @@ impl Call<'_> {
 
     fn real(&self) -> Result<String, ErrorKind> {
         const NAME: &str = "$REAL";
-        let format = self.format(NAME, Conversion::is_real)?;
-        let text = self.looked_up(0)?.unwrap_or_default();
+        let (name, format) = self.format(NAME, Conversion::is_real)?;
+        let text = self.looked_up(name)?;
         let number = number::real(&text, self.expander.evaluator)
             .ok_or_else(|| bad(NAME, format!("{:?} is not a number", shorten(&text))))?;
         Ok(match format {
@@ -208,24 +195,26 @@ impl Call<'_> {
     }
 
     fn string(&self) -> Result<String, ErrorKind> {
-        let format = self.format("$STRING", Conversion::is_string)?;
-        let mut text = self.looked_up(0)?.unwrap_or_default();
+        let (name, format) = self.format("$STRING", Conversion::is_string)?;
+        let mut text = self.looked_up(name)?;
         if let Some(Evaluated::String(value)) =
             self.expander.evaluator.and_then(|e| e.evaluate(&text))
         {
             text = value;
         }
-        Ok(format.map_or(text.clone(), |format| format.string(&text)))
+        Ok(format.map_or_else(|| text.clone(), |format| format.string(&text)))
     }
 
     fn eval(&self) -> Result<String, ErrorKind> {
         let raw = self.expander.lookup(self.args).unwrap_or(self.args);
-        let text = self.expander.expand_at(raw, self.depth + 1, true)?;
+        let text = self.expander.expand_at(raw, self.depth + 1)?;
         let Some(evaluator) = self.expander.evaluator else {
             return Err(bad("$EVAL", "this program gave no ClassAd evaluator"));
         };
         Ok(match evaluator.evaluate(&text) {
-            None => text,
+            // What does not parse is kept only if there was something to expand in it.
+            None if raw.contains('$') => text,
+            None => String::new(),
             Some(Evaluated::String(text) | Evaluated::Other(text)) => text,
             Some(Evaluated::Integer(number)) => number.to_string(),
             Some(Evaluated::Real(number)) => number::classad_real(number),
@@ -234,35 +223,27 @@ impl Call<'_> {
     }
 
     fn file_part(&self, letters: &str) -> Result<String, ErrorKind> {
-        let Some(raw) = self.expander.lookup(self.args) else {
-            return Ok(String::new());
-        };
-        let text = self.expander.expand_argument(raw, self.depth + 1)?;
-        Ok(path::part(&text, letters))
+        Ok(path::part(&self.looked_up(self.args)?, letters))
     }
 
-    /// The second argument as a format, if there is one.
+    /// The first argument, and the second as a format if there is one.
     fn format(
         &self,
         name: &'static str,
         accepts: fn(Conversion) -> bool,
-    ) -> Result<Option<Format>, ErrorKind> {
-        let Some((_, text)) = self.args.split_once(',') else {
-            return Ok(None);
+    ) -> Result<(&str, Option<Format>), ErrorKind> {
+        let Some((first, text)) = self.args.split_once(',') else {
+            return Ok((self.args, None));
         };
         match Format::parse(text) {
-            Some(format) if accepts(format.conversion()) => Ok(Some(format)),
+            Some(format) if accepts(format.conversion()) => Ok((first, Some(format))),
             _ => Err(bad(name, format!("{text:?} is not a valid format"))),
         }
     }
 
     /// A random number below `count`.
     fn below(&self, count: u64) -> u64 {
-        if count == 0 {
-            self.expander.random()
-        } else {
-            self.expander.random() % count
-        }
+        self.expander.random().checked_rem(count).unwrap_or(0)
     }
 }
 
@@ -274,5 +255,14 @@ fn bad(function: &'static str, why: impl Into<String>) -> ErrorKind {
 }
 
 fn trim(text: &str) -> &str {
-    text.trim_matches(crate::line::is_space)
+    text.trim_matches(is_space)
+}
+
+/// The items between commas, trimmed, without the empty ones.
+fn comma_items(list: &str) -> Vec<String> {
+    list.split(',')
+        .map(trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

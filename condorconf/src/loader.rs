@@ -220,10 +220,21 @@ impl<'a> Loader<'a> {
 
     /// `SUBSYSTEM` and `LOCALNAME` (which is the subsystem where there is no local name).
     fn scope_facts(&mut self, scope: &Scope) {
-        let Some(subsys) = &scope.subsys else { return };
-        let local = scope.local_name.as_ref().unwrap_or(subsys);
-        self.detected.push(("SUBSYSTEM".to_owned(), subsys.clone()));
-        self.detected.push(("LOCALNAME".to_owned(), local.clone()));
+        let facts = [
+            ("SUBSYSTEM", &scope.subsys),
+            (
+                "LOCALNAME",
+                if scope.local_name.is_some() {
+                    &scope.local_name
+                } else {
+                    &scope.subsys
+                },
+            ),
+        ];
+        for (name, value) in facts {
+            self.detected
+                .extend(value.iter().map(|value| (name.to_owned(), value.clone())));
+        }
     }
 
     fn facts(&self, reader: &mut Reader<'_>, wanted: impl Fn(&str) -> bool) {

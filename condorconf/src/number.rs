@@ -2,6 +2,7 @@
 
 use crate::expand::{Evaluated, Evaluator};
 use crate::line::is_space;
+use crate::printf::Format;
 
 /// The integer a text begins with, as `strtol` reads it (clamped to the range of `i64`).
 pub(crate) fn leading_integer(text: &str) -> Option<i64> {
@@ -61,14 +62,28 @@ pub(crate) fn boolean(text: &str, evaluator: Option<&dyn Evaluator>) -> Option<b
     }
 }
 
-/// A real as ClassAd text: 16 significant digits, and recognisable as a real.
+/// A real as the ClassAd library writes it: `1.500000000000000E+00` (`htcondor:src/classad/sink.cpp`).
 pub(crate) fn classad_real(number: f64) -> String {
-    let text = crate::printf::Format::default_real().real(number);
-    if text.contains(['.', 'E', 'N', 'I']) {
-        text
-    } else {
-        format!("{text}.0")
+    if number == 0.0 {
+        return if number.is_sign_negative() {
+            "-0.0"
+        } else {
+            "0.0"
+        }
+        .to_owned();
     }
+    if number.is_nan() {
+        return "real(\"NaN\")".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 {
+            "real(\"INF\")"
+        } else {
+            "real(\"-INF\")"
+        }
+        .to_owned();
+    }
+    Format::scientific_real().real(number)
 }
 
 fn split_integer(text: &str) -> Option<(i64, &str)> {

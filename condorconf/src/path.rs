@@ -21,23 +21,29 @@ pub(crate) fn part(path: &str, letters: &str) -> String {
         text.insert(0, quote);
         text.push(quote);
     }
-    let Some((start, end)) = wanted.range(&text) else {
-        return quote
-            .map(|quote| String::from_utf8_lossy(&[quote, quote]).into_owned())
-            .unwrap_or_default();
-    };
-    let mut part = text.get(start..end).unwrap_or_default().to_vec();
+    let (mut start, mut end) = wanted.range(&text);
     if let Some(quote) = quote {
-        // Cutting may have cut the quotes off.
-        if part.first() != Some(&quote) {
-            part.insert(0, quote);
+        // Cutting may have cut the quotes off. They are put back over the characters beside the part, which are
+        // separators, dots or the old quotes; an extension that is not there thus leaves a single quote.
+        if text.get(start) != Some(&quote) {
+            start = start.saturating_sub(1);
+            put(&mut text, start, quote);
         }
-        if part.len() > 1 && part.last() == Some(&quote) {
-            part.pop();
+        if end > 1 && text.get(end - 1) == Some(&quote) {
+            end -= 1;
         }
-        part.push(quote);
+        put(&mut text, end, quote);
+        end += 1;
     }
-    String::from_utf8_lossy(&part).into_owned()
+    String::from_utf8_lossy(text.get(start..end).unwrap_or_default()).into_owned()
+}
+
+/// Overwrites one byte, or appends it.
+fn put(text: &mut Vec<u8>, at: usize, byte: u8) {
+    match text.get_mut(at) {
+        Some(place) => *place = byte,
+        None => text.push(byte),
+    }
 }
 
 /// What the letters ask for.
@@ -73,8 +79,8 @@ impl Wanted {
         wanted
     }
 
-    /// Start and end of the wanted part; `None` for a parent directory where there is none.
-    fn range(&self, text: &[u8]) -> Option<(usize, usize)> {
+    /// Start and end of the wanted part.
+    fn range(&self, text: &[u8]) -> (usize, usize) {
         let end = text.len();
         let name_at = text
             .iter()
@@ -95,19 +101,20 @@ impl Wanted {
         };
         if dirs > 0 {
             if !has_dir {
-                return None;
+                // Nothing, but behind an opening quote.
+                return (1, 1);
             }
             let start = keep_dirs(text, dirs);
-            return Some((
+            return (
                 start,
                 match (self.name, self.extension) {
                     (true, false) => dot_at,
                     (false, false) => dir_end.max(start),
                     (_, true) => end,
                 },
-            ));
+            );
         }
-        Some(match (path, self.name, self.extension) {
+        match (path, self.name, self.extension) {
             (false, false, true) => (
                 if self.bare && dot_at < end {
                     dot_at + 1
@@ -121,7 +128,7 @@ impl Wanted {
             (true, false, false) => (0, dir_end),
             (true, true, false) => (0, dot_at),
             (false, false, false) | (true, _, true) => (0, end),
-        })
+        }
     }
 }
 

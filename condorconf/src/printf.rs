@@ -44,16 +44,7 @@ impl Format {
         let mut rest = rest.strip_prefix('%')?;
         let mut format = Self {
             before,
-            after: String::new(),
-            left: false,
-            plus: false,
-            space: false,
-            alternate: false,
-            zero: false,
-            width: 0,
-            precision: None,
-            long: false,
-            conversion: Conversion(0),
+            ..Self::plain()
         };
         loop {
             let flag = match rest.bytes().next()? {
@@ -85,6 +76,24 @@ impl Format {
     /// `%.16G`.
     pub(crate) fn default_real() -> Self {
         Self {
+            precision: Some(16),
+            conversion: Conversion(b'G'),
+            ..Self::plain()
+        }
+    }
+
+    /// `%.15E`.
+    pub(crate) fn scientific_real() -> Self {
+        Self {
+            precision: Some(15),
+            conversion: Conversion(b'E'),
+            ..Self::plain()
+        }
+    }
+
+    /// Without anything around, in front or in width.
+    fn plain() -> Self {
+        Self {
             before: String::new(),
             after: String::new(),
             left: false,
@@ -93,9 +102,9 @@ impl Format {
             alternate: false,
             zero: false,
             width: 0,
-            precision: Some(16),
+            precision: None,
             long: false,
-            conversion: Conversion(b'G'),
+            conversion: Conversion(0),
         }
     }
 
