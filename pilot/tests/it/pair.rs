@@ -1,0 +1,242 @@
+//! A pilot's execute half with jobs that are played, and a submit side that speaks to it over the wire.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cedar::claim::ClaimId;
+use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache, Stream};
+use cedar::security::server::CommandTable;
+use cedar::security::{EXECUTE_SIDE, Level};
+use cedar::{Sinful, command};
+use classad::{ClassAd, Expr};
+use sailplane::advertise::board::{Board, BoardReader};
+use sailplane::advertise::facts::NodeFacts;
+use sailplane::advertise::offer::{Identity, Offer};
+use sailplane::job::{Activation, JobEnd, StopOrder};
+use sailplane::serve::Port;
+use sailplane::slot::clock::Clock;
+use sailplane::slot::event::Policy;
+use sailplane::slot::{Ending, JobRunner, Parts, Startd, StartdCommands, StartdConfig, StartdHandle};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A job that was started: the test plays it.
+pub struct Played {
+    pub activation: Activation,
+    pub orders: mpsc::Receiver<StopOrder>,
+    end: tokio::sync::oneshot::Sender<JobEnd>,
+}
+
+impl Played {
+    pub fn end(self, end: JobEnd) {
+        self.end.send(end).expect("the slot waits for its job");
+    }
+}
+
+/// What a pilot in a test is made of.
+pub struct Pilot {
+    pub startd: StartdHandle,
+    pub address: Sinful,
+    pub ending: JoinHandle<Ending>,
+    pub board: BoardReader,
+    jobs: mpsc::Receiver<Played>,
+}
+
+/// Settings that tests change.
+pub struct Setup {
+    pub start: &'static str,
+    pub policy: Policy,
+    pub noclaim: Option<Duration>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { start: "true", policy: Policy::default(), noclaim: None }
+    }
+}
+
+impl Pilot {
+    pub async fn start(setup: Setup) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = Sinful::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).no_udp();
+        let clock = Clock::start();
+        let identity = Arc::new(Identity {
+            startd_name: "test".to_owned(),
+            machine: "test".to_owned(),
+            address: address.clone(),
+            started: clock.started(),
+            condor_version: cedar::version::COMPATIBLE.banner("test"),
+            condor_platform: "$CondorPlatform: X86_64-Test $".to_owned(),
+        });
+        let sessions = SessionCache::new();
+        let client = Client::new(ClientConfig::new("STARTD", "test"), sessions.clone());
+        let (startd, commands) = StartdCommands::channel();
+        let (board, reader) = Board::new();
+        let (started, jobs) = mpsc::channel(8);
+        let runner = JobRunner::new(move |activation, orders, _progress| {
+            let started = started.clone();
+            async move {
+                let (end, ended) = tokio::sync::oneshot::channel();
+                started.send(Played { activation, orders, end }).await.ok();
+                ended.await.unwrap_or(JobEnd::Evicted)
+            }
+        });
+        let zero = Expr::from(0_i64);
+        let offer = Offer {
+            slots: 1,
+            cpus: 1,
+            memory_mib: 1024,
+            start: Expr::parse_old(setup.start).unwrap(),
+            rank: zero.clone(),
+            max_retirement: zero,
+            max_vacate: Expr::from(600_i64),
+            weight: Expr::parse_old("Cpus").unwrap(),
+            uid_domain: "test".to_owned(),
+            filesystem_domain: "test".to_owned(),
+            collector_host: String::new(),
+            extra: Vec::new(),
+        };
+        let config = StartdConfig {
+            policy: setup.policy,
+            poll: Duration::from_millis(200),
+            noclaim: setup.noclaim,
+            shutdown_limit: Duration::from_secs(60),
+            execute: "/tmp".into(),
+        };
+        let table = [command::REQUEST_CLAIM, command::ACTIVATE_CLAIM, command::DEACTIVATE_CLAIM_FORCIBLY]
+            .into_iter()
+            .chain([command::DEACTIVATE_CLAIM, command::RELEASE_CLAIM, command::ALIVE, command::CA_CMD])
+            .chain([command::QUERY_STARTD_ADS])
+            .fold(CommandTable::new(), |table, number| table.serve(number, Level::Daemon));
+        let server = Server::new(ServerConfig::for_sessions(sessions.clone(), Arc::new(table), "test")).unwrap();
+        let parts = Parts { config, identity, offer, client, runner, sessions, board, clock, commands };
+        let slots = Startd::new(parts, &NodeFacts::probe()).unwrap();
+        let port = Port { listener, server: Arc::new(server), startd: startd.clone(), stop: CancellationToken::new() };
+        tokio::spawn(port.run());
+        Self { startd, address, ending: tokio::spawn(slots.run()), board: reader, jobs }
+    }
+
+    /// The slot's public ad.
+    pub async fn ad(&self) -> ClassAd {
+        self.startd.slot_updates(vec![0]).await.remove(0).public
+    }
+
+    /// The claim id that the collector would be told now.
+    pub async fn offered(&self) -> ClaimId {
+        self.startd.slot_updates(vec![0]).await.remove(0).claim.unwrap()
+    }
+
+    pub async fn state(&self) -> String {
+        let ad = self.ad().await;
+        format!("{}/{}", ad.string("State").unwrap(), ad.string("Activity").unwrap())
+    }
+
+    /// Waits until the slot shows this state.
+    pub async fn reaches(&self, state: &str) {
+        let reached = async {
+            while self.state().await != state {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(WAIT, reached).await.is_err() {
+            panic!("stayed {} and did not become {state}", self.state().await);
+        }
+    }
+
+    pub async fn job(&mut self) -> Played {
+        tokio::time::timeout(WAIT, self.jobs.recv()).await.expect("a job starts").unwrap()
+    }
+}
+
+/// A schedd and its shadows.
+pub struct SubmitSide {
+    client: Client,
+    pilot: Sinful,
+    pub claim: ClaimId,
+    pub address: Sinful,
+    heard: mpsc::Receiver<(i32, Stream)>,
+}
+
+impl SubmitSide {
+    /// One that was given the pilot's present claim id by a negotiator.
+    pub async fn matched(pilot: &Pilot) -> Self {
+        let claim = pilot.offered().await;
+        let sessions = SessionCache::new();
+        sessions.register_claim(&claim, EXECUTE_SIDE).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = Sinful::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listener.local_addr().unwrap().port());
+        let mut table = CommandTable::new().permit(Level::Daemon, EXECUTE_SIDE);
+        table = table.serve(command::ALIVE, Level::Daemon).serve(command::RELEASE_CLAIM, Level::Daemon);
+        let server = Server::new(ServerConfig::for_sessions(sessions.clone(), Arc::new(table), "test")).unwrap();
+        let (tell, heard) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Ok((tcp, peer)) = listener.accept().await {
+                if let Ok(incoming) = server.accept(tcp, peer).await {
+                    tell.send((incoming.command, incoming.stream)).await.ok();
+                }
+            }
+        });
+        let client = Client::new(ClientConfig::new("SCHEDD", "test"), sessions);
+        Self { client, pilot: pilot.address.clone(), claim, address, heard }
+    }
+
+    pub async fn open(&self, command: i32) -> Result<Stream, cedar::net::Error> {
+        self.client.start_command_in_session(&self.pilot, command, self.claim.session_id()).await
+    }
+
+    /// REQUEST_CLAIM; the integers of the answer up to the first that ends it, and the ad if there was one.
+    pub async fn request(&self, job: &str) -> (i64, Option<ClassAd>) {
+        let mut stream = self.open(command::REQUEST_CLAIM).await.unwrap();
+        let mut message = stream.message();
+        message.str(self.claim.as_str()).ad(&ClassAd::parse_old(job).unwrap());
+        message.str(&self.address.to_string()).int(300).int(0);
+        stream.send(message).await.unwrap();
+        let answer = stream.recv().await.unwrap();
+        let mut reader = answer.reader();
+        let first = reader.int().unwrap();
+        if first != 7 {
+            reader.expect_end().unwrap();
+            return (first, None);
+        }
+        assert_eq!(reader.str().unwrap(), self.claim.as_str());
+        let ad = reader.ad().unwrap();
+        (reader.int().unwrap(), Some(ad))
+    }
+
+    /// ACTIVATE_CLAIM; the answer, and the connection.
+    pub async fn activate(&self, job: &str) -> (i64, Stream) {
+        let mut stream = self.open(command::ACTIVATE_CLAIM).await.unwrap();
+        let mut message = stream.message();
+        message.str(self.claim.as_str()).int(2).ad(&ClassAd::parse_old(job).unwrap());
+        stream.send(message).await.unwrap();
+        let answer = stream.recv().await.unwrap();
+        (answer.reader().int().unwrap(), stream)
+    }
+
+    /// 403 or 404; the `Start` of the answer.
+    pub async fn deactivate(&self, command: i32) -> Option<bool> {
+        let mut stream = self.open(command).await.ok()?;
+        let mut message = stream.message();
+        message.str(self.claim.as_str());
+        stream.send(message).await.ok()?;
+        stream.recv().await.ok()?.reader().ad().unwrap().bool("Start")
+    }
+
+    pub async fn release(&self) {
+        let mut stream = self.open(command::RELEASE_CLAIM).await.unwrap();
+        let mut message = stream.message();
+        message.str(self.claim.as_str());
+        stream.send(message).await.unwrap();
+    }
+
+    /// The next command that the pilot sends to the schedd.
+    pub async fn hears(&mut self) -> (i32, Stream) {
+        tokio::time::timeout(WAIT, self.heard.recv()).await.expect("the pilot speaks").unwrap()
+    }
+}
