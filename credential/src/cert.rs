@@ -61,6 +61,8 @@ pub(crate) struct Certificate {
     pub(crate) unknown_critical: Option<String>,
     pub(crate) repeated: Option<String>,
     pub(crate) malformed: Option<String>,
+    /// Limits the names below it, which OpenSSL judges.
+    pub(crate) name_constraints: bool,
 }
 
 impl Certificate {
@@ -96,6 +98,7 @@ impl Certificate {
             unknown_critical: None,
             repeated: None,
             malformed: None,
+            name_constraints: false,
             der: Vec::new(),
         };
         let mut seen = Vec::with_capacity(tbs.extensions().len());
@@ -159,6 +162,7 @@ impl Certificate {
                     crl_sign: usage.crl_sign(),
                 });
             }
+            ParsedExtension::NameConstraints(_) => self.name_constraints = true,
             ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key = Some(id.0.to_vec()),
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 self.authority_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
@@ -166,7 +170,6 @@ impl Certificate {
             ParsedExtension::SubjectAlternativeName(_)
             | ParsedExtension::IssuerAlternativeName(_)
             | ParsedExtension::ExtendedKeyUsage(_)
-            | ParsedExtension::NameConstraints(_)
             | ParsedExtension::CertificatePolicies(_)
             | ParsedExtension::PolicyMappings(_)
             | ParsedExtension::PolicyConstraints(_)

@@ -6,9 +6,8 @@
 //! Both cost microseconds, where a test signature costs most of a millisecond.
 
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
-use openssl::ec::{EcGroup, EcPoint, PointConversionForm};
+use openssl::ec::{EcPoint, PointConversionForm};
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 
 use crate::der::{NotDer, Reader, dotted_oid, tag};
 use crate::error::{BundleProblem, VerifyError};
@@ -211,11 +210,7 @@ fn product_modulo(
 impl EcKey<'_> {
     /// Whether scalar times generator is the point of the certificate.
     fn yields(&self, curve: Curve, point: &[u8]) -> Result<bool, ErrorStack> {
-        let group = EcGroup::from_curve_name(match curve {
-            Curve::P256 => Nid::X9_62_PRIME256V1,
-            Curve::P384 => Nid::SECP384R1,
-            Curve::P521 => Nid::SECP521R1,
-        })?;
+        let group = curve.group()?;
         let mut context = BigNumContext::new()?;
         let scalar = Secret::new(self.scalar)?;
         let mut order = BigNum::new()?;

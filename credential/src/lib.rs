@@ -19,9 +19,10 @@
 //!
 //! How a verdict is reached, one module a step: the bundle is cut into certificates and a key
 //! (`pem`, `key`), certificates become facts (`cert`, `name`), exactly one path from the first
-//! certificate to a trust anchor is built (`path`, [`TrustStore`]), our own rules run over it
-//! (`rules`, `proxy`, `strength`), and OpenSSL judges the same path once more (`signature`): it
-//! checks the signatures and the name constraints. What each of the two forgets the other refuses.
+//! certificate to a trust anchor is built (`path`, [`TrustStore`]), the rules of RFC 5280 and
+//! RFC 3820 run over it (`rules`, `proxy`, `strength`), and then the signatures are checked
+//! (`signature`). OpenSSL verifies the same path once more where a CA limits names (`opinion`); the
+//! tests have it verify every path, so that the two cannot drift apart.
 //!
 //! Not here: certificate revocation lists, signing policies of CAs, VOMS attributes and tokens; the
 //! pre-RFC proxy types of old Globus releases are recognised and refused. No network, no clock, no
@@ -38,6 +39,7 @@ pub mod fuzzing;
 mod identity;
 mod key;
 mod name;
+mod opinion;
 mod path;
 mod pem;
 mod proxy;
@@ -58,5 +60,5 @@ pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
 pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
 pub use secret::SecretPem;
 pub use trust::TrustStore;
-pub use verify::{LimitedProxies, VerifyOptions, earliest_end, verify_proxy};
+pub use verify::{LimitedProxies, SecondOpinion, VerifyOptions, earliest_end, verify_proxy};
 pub use warm::warm_up;

@@ -1,117 +1,158 @@
-//! The second opinion: OpenSSL verifies the very path that the rules accepted.
+//! Is a certificate signed by the key of another? Straight from the numbers in both certificates:
+//! OpenSSL's certificate objects cost more to make than all signatures of a path cost to check.
 
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcKey, EcPoint};
+use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
-use openssl::stack::Stack;
-use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
-use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
+use openssl::rsa::{Padding, Rsa};
+use openssl::sha;
 
 use crate::cert::Certificate;
-use crate::error::{CertificateProblem, ChainProblem, VerifyError};
-use crate::path::{Link, Path};
-use crate::strength::KeyKind;
+use crate::der::{NotDer, Reader, tag};
+use crate::error::{ChainProblem, VerifyError};
+use crate::path::Path;
+use crate::strength::{Digest, KeyKind, MAX_RSA_BITS, Signature};
 
-/// Lets OpenSSL verify the path at a time, with the certificates of the CA directory as the only
-/// trusted ones and those of the bundle as the only others.
+/// Checks every signature of a path but the one that the trust anchor put on itself.
 ///
 /// # Errors
-/// A wrong signature, a name constraint, anything else OpenSSL objects to, and any difference
-/// between its path and ours.
-pub(crate) fn check(path: &Path, at: i64) -> Result<(), VerifyError> {
-    let mut trusted = X509StoreBuilder::new()?;
-    let mut between = Stack::new()?;
-    let mut leaf = None;
-    for (index, link) in path.links.iter().enumerate() {
-        let x509 = X509::from_der(&link.certificate.der).map_err(|_| VerifyError::Certificate {
-            which: link.certificate.which(link.role),
-            problem: CertificateProblem::Malformed,
-        })?;
-        match (index, link.certificate.position) {
-            (0, _) => leaf = Some(x509),
-            (_, None) => trusted.add_cert(x509)?,
-            (_, Some(_)) => between.push(x509)?,
+/// [`ChainProblem::Signature`] for the first wrong one from the anchor down.
+pub(crate) fn check(path: &Path) -> Result<(), VerifyError> {
+    for pair in path.links.windows(2).rev() {
+        let [child, issuer] = pair else { continue };
+        if !signed_by(&child.certificate, &issuer.certificate) {
+            return Err(VerifyError::Chain {
+                which: child.certificate.which(child.role),
+                problem: ChainProblem::Signature,
+            });
         }
     }
-    // A path always has a first certificate.
-    let Some(leaf) = leaf else {
-        return Err(ErrorStack::get().into());
-    };
-    let mut parameters = X509VerifyParam::new()?;
-    parameters.set_flags(X509VerifyFlags::ALLOW_PROXY_CERTS)?;
-    parameters.set_time(at);
-    trusted.set_param(&parameters)?;
-    let trusted = trusted.build();
-
-    let mut context = X509StoreContext::new()?;
-    let (result, depth, same) = context.init(&trusted, &leaf, &between, |context| {
-        let verified = context.verify_cert()?;
-        let result = context.error();
-        let same = verified && follows(context.chain(), path)?;
-        Ok((result, context.error_depth(), same))
-    })?;
-    if same && result == X509VerifyResult::OK {
-        return Ok(());
-    }
-    let depth = usize::try_from(depth).unwrap_or(0);
-    let link = path.links.get(depth).or_else(|| path.leaf());
-    match link {
-        Some(link) => Err(refusal(link, result)),
-        None => Err(ErrorStack::get().into()),
-    }
+    Ok(())
 }
 
-/// Whether `issuer` signed `child`, for choosing between CAs of one name.
+/// Whether `issuer` signed `child`. Broken algorithms and kinds of keys that are not accepted count
+/// as "no".
 pub(crate) fn signed_by(child: &Certificate, issuer: &Certificate) -> bool {
-    // Keys that the rules refuse never reach OpenSSL's decoders.
-    if issuer.key == KeyKind::Other || child.key == KeyKind::Other {
+    let Ok((signed, signature)) = parts(&child.der) else {
         return false;
-    }
-    let signed = || -> Result<bool, ErrorStack> {
-        let key = X509::from_der(&issuer.der)?.public_key()?;
-        X509::from_der(&child.der)?.verify(&key)
     };
-    signed().unwrap_or(false)
+    let verdict = match (&child.signature, &issuer.key) {
+        (Signature::Rsa(digest), KeyKind::Rsa { modulus, exponent }) => {
+            rsa(*digest, signed, signature, modulus, exponent)
+        }
+        (Signature::Ecdsa(digest), KeyKind::Ec { curve, point }) => {
+            ecdsa(*digest, signed, signature, *curve, point)
+        }
+        _ => return false,
+    };
+    // What OpenSSL cannot compute with (a point off the curve, wrong padding) is not a signature.
+    verdict.unwrap_or(false)
 }
 
-fn follows(
-    chain: Option<&openssl::stack::StackRef<X509>>,
-    path: &Path,
+/// The signed bytes and the signature (RFC 5280 4.1).
+fn parts(der: &[u8]) -> Result<(&[u8], &[u8]), NotDer> {
+    let mut outer = Reader::new(der);
+    let mut body = outer.enter(tag::SEQUENCE)?;
+    outer.finish()?;
+    let signed = body.element()?.whole;
+    body.expect(tag::SEQUENCE)?;
+    match body.expect(tag::BIT_STRING)? {
+        // No unused bits: a signature is whole bytes.
+        [0, signature @ ..] => body.finish().map(|()| (signed, signature)),
+        _ => Err(NotDer),
+    }
+}
+
+/// RSASSA-PKCS1-v1_5 (RFC 8017 8.2.2): open the signature and compare all of what was encoded with
+/// what must be there. OpenSSL checks that the padding fills the rest.
+fn rsa(
+    digest: Digest,
+    signed: &[u8],
+    signature: &[u8],
+    modulus: &[u8],
+    exponent: &[u8],
 ) -> Result<bool, ErrorStack> {
-    let Some(chain) = chain else { return Ok(false) };
-    if chain.len() != path.links.len() {
+    // The same limits as everywhere (OpenSSL has its own, wider ones), so that nobody can buy time.
+    if signature.len() != modulus.len() || modulus.len() > MAX_RSA_BITS / 8 || exponent.len() > 8 {
         return Ok(false);
     }
-    for (theirs, ours) in chain.iter().zip(&path.links) {
-        if theirs.to_der()? != ours.certificate.der {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let key =
+        Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
+    let mut opened = [0; MAX_RSA_BITS / 8];
+    let length = key.public_decrypt(signature, &mut opened, Padding::PKCS1)?;
+    let encoded = opened.get(..length).unwrap_or_default();
+    let Some(found) = encoded.strip_prefix(digest.info_prefix()) else {
+        return Ok(false);
+    };
+    Ok(found == digest.of(signed).as_slice())
 }
 
-// Numbers from OpenSSL's x509_vfy.h.
-const CERT_SIGNATURE_FAILURE: i32 = 7;
-const AKID_SKID_MISMATCH: i32 = 30;
-const PERMITTED_VIOLATION: i32 = 47;
-const EXCLUDED_VIOLATION: i32 = 48;
-const SUBTREE_MINMAX: i32 = 49;
-const UNSUPPORTED_NAME_SYNTAX: i32 = 53;
+/// ECDSA (RFC 5758 3.2).
+fn ecdsa(
+    digest: Digest,
+    signed: &[u8],
+    signature: &[u8],
+    curve: crate::strength::Curve,
+    point: &[u8],
+) -> Result<bool, ErrorStack> {
+    let group = curve.group()?;
+    let mut context = BigNumContext::new()?;
+    let point = EcPoint::from_bytes(&group, point, &mut context)?;
+    let key = EcKey::from_public_key(&group, &point)?;
+    key.check_key()?;
+    EcdsaSig::from_der(signature)?.verify(digest.of(signed).as_slice(), &key)
+}
 
-fn refusal(link: &Link, result: X509VerifyResult) -> VerifyError {
-    let number = result.as_raw();
-    let problem = match number {
-        CERT_SIGNATURE_FAILURE => ChainProblem::Signature,
-        AKID_SKID_MISMATCH => ChainProblem::OtherKey,
-        PERMITTED_VIOLATION | EXCLUDED_VIOLATION | SUBTREE_MINMAX..=UNSUPPORTED_NAME_SYNTAX => {
-            ChainProblem::NameConstraints
+/// A hash value; the longest has 64 bytes.
+struct Hash {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Hash {
+    fn new(value: &[u8]) -> Self {
+        let mut bytes = [0; 64];
+        let length = value.len().min(bytes.len());
+        bytes
+            .iter_mut()
+            .zip(value)
+            .for_each(|(to, from)| *to = *from);
+        Self { bytes, length }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Digest {
+    fn of(self, bytes: &[u8]) -> Hash {
+        match self {
+            Self::Sha1 => Hash::new(&sha::sha1(bytes)),
+            Self::Sha224 => Hash::new(&sha::sha224(bytes)),
+            Self::Sha256 => Hash::new(&sha::sha256(bytes)),
+            Self::Sha384 => Hash::new(&sha::sha384(bytes)),
+            Self::Sha512 => Hash::new(&sha::sha512(bytes)),
         }
-        _ => ChainProblem::Refused {
-            number,
-            text: result.error_string(),
-        },
-    };
-    VerifyError::Chain {
-        which: link.certificate.which(link.role),
-        problem,
+    }
+
+    /// What precedes the hash in a PKCS#1 signature (RFC 8017 9.2, note 1).
+    fn info_prefix(self) -> &'static [u8] {
+        match self {
+            Self::Sha1 => &[48, 33, 48, 9, 6, 5, 0x2b, 14, 3, 2, 26, 5, 0, 4, 20],
+            Self::Sha224 => &[
+                48, 45, 48, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 4, 5, 0, 4, 28,
+            ],
+            Self::Sha256 => &[
+                48, 49, 48, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 32,
+            ],
+            Self::Sha384 => &[
+                48, 65, 48, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2, 5, 0, 4, 48,
+            ],
+            Self::Sha512 => &[
+                48, 81, 48, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3, 5, 0, 4, 64,
+            ],
+        }
     }
 }

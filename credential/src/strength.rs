@@ -1,5 +1,8 @@
 //! Which keys and signature algorithms are strong enough (rule C15).
 
+use openssl::ec::EcGroup;
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -35,6 +38,14 @@ impl Curve {
             "1.3.132.0.35" => Some(Self::P521),
             _ => None,
         }
+    }
+
+    pub(crate) fn group(self) -> Result<EcGroup, ErrorStack> {
+        EcGroup::from_curve_name(match self {
+            Self::P256 => Nid::X9_62_PRIME256V1,
+            Self::P384 => Nid::SECP384R1,
+            Self::P521 => Nid::SECP521R1,
+        })
     }
 }
 
@@ -90,15 +101,25 @@ impl KeyKind {
     }
 }
 
+/// A digest in a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Digest {
+    Sha1,
+    Sha224,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
 /// A signature algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Signature {
-    /// RSA (PKCS#1 v1.5) or ECDSA with SHA-2. PSS hides its digest in parameters, which may say
-    /// SHA-1; no grid CA uses it, so it is not accepted.
-    Strong,
-    /// With SHA-1.
-    Sha1,
-    /// With MD2, MD4 or MD5.
+    /// RSASSA-PKCS1-v1_5. PSS hides its digest in parameters, which may say SHA-1; no grid CA uses
+    /// it, so it is among the others.
+    Rsa(Digest),
+    /// ECDSA.
+    Ecdsa(Digest),
+    /// RSA with MD2, MD4 or MD5.
     Broken,
     /// Something else.
     Other(String),
@@ -108,16 +129,19 @@ impl Signature {
     /// Sorts an algorithm identifier (RFC 4055, RFC 5758, RFC 3279).
     pub(crate) fn of(oid: &str) -> Self {
         match oid {
-            "1.2.840.113549.1.1.11" // sha256WithRSAEncryption
-            | "1.2.840.113549.1.1.12"
-            | "1.2.840.113549.1.1.13"
-            | "1.2.840.113549.1.1.14" // sha224
-            | "1.2.840.10045.4.3.1" // ecdsa-with-SHA224
-            | "1.2.840.10045.4.3.2"
-            | "1.2.840.10045.4.3.3"
-            | "1.2.840.10045.4.3.4" => Self::Strong,
-            "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" | "1.2.840.10045.4.1" => Self::Sha1,
-            "1.2.840.113549.1.1.2" | "1.2.840.113549.1.1.3" | "1.2.840.113549.1.1.4"
+            "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => Self::Rsa(Digest::Sha1),
+            "1.2.840.113549.1.1.14" => Self::Rsa(Digest::Sha224),
+            "1.2.840.113549.1.1.11" => Self::Rsa(Digest::Sha256),
+            "1.2.840.113549.1.1.12" => Self::Rsa(Digest::Sha384),
+            "1.2.840.113549.1.1.13" => Self::Rsa(Digest::Sha512),
+            "1.2.840.10045.4.1" => Self::Ecdsa(Digest::Sha1),
+            "1.2.840.10045.4.3.1" => Self::Ecdsa(Digest::Sha224),
+            "1.2.840.10045.4.3.2" => Self::Ecdsa(Digest::Sha256),
+            "1.2.840.10045.4.3.3" => Self::Ecdsa(Digest::Sha384),
+            "1.2.840.10045.4.3.4" => Self::Ecdsa(Digest::Sha512),
+            "1.2.840.113549.1.1.2"
+            | "1.2.840.113549.1.1.3"
+            | "1.2.840.113549.1.1.4"
             | "1.3.14.3.2.3" => Self::Broken,
             _ => Self::Other(oid.to_owned()),
         }
@@ -127,9 +151,10 @@ impl Signature {
     /// SHA-1 unless allowed, MD5 always, unknown algorithms always.
     pub(crate) fn check(&self, allow_sha1: bool) -> Result<(), CertificateProblem> {
         match self {
-            Self::Strong => Ok(()),
-            Self::Sha1 if allow_sha1 => Ok(()),
-            Self::Sha1 => Err(CertificateProblem::WeakSignature("SHA-1")),
+            Self::Rsa(Digest::Sha1) | Self::Ecdsa(Digest::Sha1) if !allow_sha1 => {
+                Err(CertificateProblem::WeakSignature("SHA-1"))
+            }
+            Self::Rsa(_) | Self::Ecdsa(_) => Ok(()),
             Self::Broken => Err(CertificateProblem::WeakSignature("MD5")),
             Self::Other(oid) => Err(CertificateProblem::SignatureKind(oid.clone())),
         }

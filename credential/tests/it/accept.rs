@@ -1,8 +1,13 @@
 //! Chains that must be accepted, and what the result says.
 
-use credential::{Role, TrustStore, VerifyOptions, verify_proxy};
+use credential::{Role, TrustStore, VerifyOptions};
+use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
 
 use crate::common::{Cert, DAY, HOUR, NOW, Spec, install_at, install_ca, rsa_key};
+use crate::verify_with;
 use crate::{Pki, verify};
 
 fn pki() -> (Cert, Cert) {
@@ -113,7 +118,7 @@ fn subordinate_cas_come_from_the_bundle_or_the_directory() {
     install_ca(directory.path(), &sub);
     let trust = TrustStore::load(directory.path());
     for bundle in [proxy.bundle(&[&user]), proxy.bundle(&[&user, &sub, &user])] {
-        assert!(verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW)).is_ok());
+        assert!(verify_with(&bundle, &trust, &VerifyOptions::at(NOW)).is_ok());
     }
 }
 
@@ -144,7 +149,7 @@ fn the_directory_is_found_by_either_hash_or_by_a_plain_file_name() {
         install_ca(directory.path(), &other);
         std::fs::write(directory.path().join(&name), ca.pem()).unwrap();
         let trust = TrustStore::load(directory.path());
-        let verdict = verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW));
+        let verdict = verify_with(&bundle, &trust, &VerifyOptions::at(NOW));
         assert!(verdict.is_ok(), "{name}: {verdict:?}");
     }
 }
@@ -171,8 +176,7 @@ fn of_several_cas_with_one_name_the_right_one_is_found() {
             let user = Spec::user("/O=Lab/CN=Jane")
                 .set(|s| s.key_identifiers = key_identifiers)
                 .signed_by(ca);
-            let verdict =
-                verify_proxy(user.bundle(&[]).as_bytes(), &trust, &VerifyOptions::at(NOW));
+            let verdict = verify_with(&user.bundle(&[]), &trust, &VerifyOptions::at(NOW));
             assert!(verdict.is_ok(), "{verdict:?}");
         }
     }
@@ -185,4 +189,36 @@ fn a_ca_name_that_is_the_beginning_of_the_users_name_is_no_proxy() {
     let proxy = Spec::proxy(&user, "1").signed_by(&user);
     let credential = verify(&proxy.bundle(&[&user]), &ca).unwrap();
     assert_eq!(credential.identity().as_str(), "/O=Lab/CN=Jane");
+}
+
+#[test]
+fn all_accepted_digests_and_kinds_of_keys_verify() {
+    let curves = [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1].map(|curve| {
+        let mut group = EcGroup::from_curve_name(curve).unwrap();
+        group.set_asn1_flag(Asn1Flag::NAMED_CURVE);
+        PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+    });
+    // Odd sizes make moduli and signatures that do not fill their last byte.
+    let keys = curves
+        .into_iter()
+        .chain([rsa_key(2048), rsa_key(2049), rsa_key(3072)]);
+    for key in keys {
+        for digest in [
+            MessageDigest::sha224(),
+            MessageDigest::sha256(),
+            MessageDigest::sha384(),
+            MessageDigest::sha512(),
+        ] {
+            let ca = Spec::ca("/O=Lab/CN=Lab CA").key(key.clone()).self_signed();
+            let user = Spec::user("/O=Lab/CN=Jane")
+                .key(key.clone())
+                .set(|s| s.digest = digest);
+            let user = user.signed_by(&ca);
+            let proxy = Spec::proxy(&user, "1")
+                .set(|s| s.digest = digest)
+                .signed_by(&user);
+            let verdict = verify(&proxy.bundle(&[&user]), &ca);
+            assert!(verdict.is_ok(), "{:?}: {verdict:?}", key.id());
+        }
+    }
 }

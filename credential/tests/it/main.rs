@@ -22,12 +22,32 @@ mod refuse_chain;
 mod refuse_proxy;
 
 use common::{Cert, NOW};
-use credential::{TrustStore, VerifiedCredential, VerifyError, VerifyOptions, verify_proxy};
+use credential::{
+    SecondOpinion, TrustStore, VerifiedCredential, VerifyError, VerifyOptions, verify_proxy,
+};
 
 /// Verifies at [`NOW`] with one trusted CA.
 fn verify(bundle: &str, ca: &Cert) -> Result<VerifiedCredential, VerifyError> {
     let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
-    verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW))
+    verify_with(bundle, &trust, &VerifyOptions::at(NOW))
+}
+
+/// The verdict, after making sure that OpenSSL's second opinion does not change it.
+fn verify_with(
+    bundle: &str,
+    trust: &TrustStore,
+    options: &VerifyOptions,
+) -> Result<VerifiedCredential, VerifyError> {
+    let verdict = verify_proxy(bundle.as_bytes(), trust, options);
+    let mut twice = options.clone();
+    twice.second_opinion = SecondOpinion::Always;
+    let second = verify_proxy(bundle.as_bytes(), trust, &twice);
+    match (&verdict, &second) {
+        (Ok(first), Ok(second)) => assert_eq!(first, second),
+        (Err(first), Err(second)) => assert_eq!(first.code(), second.code()),
+        _ => panic!("the opinions differ: {verdict:?} and {second:?}"),
+    }
+    verdict
 }
 
 /// The code of the refusal; an accepted credential fails the test.

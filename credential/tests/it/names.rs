@@ -1,11 +1,12 @@
 //! The text of identities.
 
-use credential::{TrustStore, VerifyOptions, verify_proxy};
+use credential::{TrustStore, VerifyOptions};
 use openssl::asn1::Asn1Type;
 use openssl::nid::Nid;
 use openssl::x509::X509Name;
 
 use crate::common::{NOW, Spec, der};
+use crate::verify_with;
 use crate::{code, verify};
 
 fn identity_of(name: X509Name) -> Result<String, &'static str> {
@@ -122,7 +123,7 @@ fn issuer_names_match_across_string_types_case_and_blanks() {
         .set(|s| s.key_identifiers = false)
         .signed_by(&issuer);
     let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
-    let verdict = verify_proxy(user.bundle(&[]).as_bytes(), &trust, &VerifyOptions::at(NOW));
+    let verdict = verify_with(&user.bundle(&[]), &trust, &VerifyOptions::at(NOW));
     assert!(verdict.is_ok(), "{verdict:?}");
     let other = Spec::ca("/O=Lab/CN=LabCA").self_signed();
     assert_eq!(code(verify(&user.bundle(&[]), &other)), "chain.untrusted");

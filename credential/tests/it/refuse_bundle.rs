@@ -1,12 +1,13 @@
 //! Files that are not a credential, and files with parts of somebody else's.
 
-use credential::{TrustStore, VerifyOptions, verify_proxy};
+use credential::{TrustStore, VerifyOptions};
 use openssl::bn::BigNum;
 use openssl::pkey::PKey;
 use openssl::rsa::RsaPrivateKeyBuilder;
 use openssl::symm::Cipher;
 
 use crate::common::{Cert, NOW, Spec, ec_key, rsa_key};
+use crate::verify_with;
 use crate::{Pki, code, verify};
 
 #[test]
@@ -166,7 +167,7 @@ fn a_missing_key_is_accepted_only_by_option() {
     let mut options = VerifyOptions::at(NOW);
     options.require_key = false;
     let bundle = pki.proxy.pem() + &pki.user.pem();
-    assert!(verify_proxy(bundle.as_bytes(), &trust, &options).is_ok());
+    assert!(verify_with(&bundle, &trust, &options).is_ok());
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn certificates_of_somebody_else_make_the_bundle_invalid_wherever_they_stand() {
     let mut options = VerifyOptions::at(NOW);
     options.require_key = false;
     let prepended = chain + &pki.proxy.pem() + &pki.user.pem();
-    let verdict = verify_proxy(prepended.as_bytes(), &trust, &options);
+    let verdict = verify_with(&prepended, &trust, &options);
     assert_eq!(code(verdict), "bundle.stray");
     let between = pki.proxy.bundle(&[&other, &pki.user]);
     assert_eq!(code(verify(&between, &pki.ca)), "bundle.stray");

@@ -1,9 +1,10 @@
 //! Certificates that are wrong in themselves, at each place of the chain.
 
-use credential::{Blame, Role, TrustStore, VerifyError, VerifyOptions, verify_proxy};
+use credential::{Blame, Role, TrustStore, VerifyError, VerifyOptions};
 use openssl::hash::MessageDigest;
 
 use crate::common::{Cert, DAY, HOUR, NOW, Spec, extension, rsa_key};
+use crate::verify_with;
 use crate::{Pki, code, verify};
 
 /// Places from the first certificate up.
@@ -78,7 +79,7 @@ fn validity_includes_its_first_second_and_not_its_last() {
             (NOW + HOUR, false),
         ];
         for (at, good) in ends {
-            let verdict = verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(at));
+            let verdict = verify_with(&bundle, &trust, &VerifyOptions::at(at));
             assert_eq!(verdict.is_ok(), good, "place {place}, {at}: {verdict:?}");
         }
     }
@@ -91,10 +92,10 @@ fn a_minimum_of_validity_can_be_asked_for() {
     let mut options = VerifyOptions::at(NOW);
     options.minimum_left = 12 * HOUR;
     let bundle = pki.proxy.bundle(&[&pki.user]);
-    assert!(verify_proxy(bundle.as_bytes(), &trust, &options).is_ok());
+    assert!(verify_with(&bundle, &trust, &options).is_ok());
     options.minimum_left += 1;
     assert_eq!(
-        code(verify_proxy(bundle.as_bytes(), &trust, &options)),
+        code(verify_with(&bundle, &trust, &options)),
         "proxy.ends-soon"
     );
 }
@@ -174,7 +175,7 @@ fn weak_keys_and_digests_are_refused() {
     let mut options = VerifyOptions::at(NOW);
     options.require_key = false;
     assert_eq!(
-        code(verify_proxy(bundle.as_bytes(), &trust, &options)),
+        code(verify_with(&bundle, &trust, &options)),
         "cert.key-kind"
     );
 
@@ -190,7 +191,7 @@ fn weak_keys_and_digests_are_refused() {
         let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
         let mut options = VerifyOptions::at(NOW);
         options.allow_sha1 = true;
-        assert!(verify_proxy(bundle.as_bytes(), &trust, &options).is_ok());
+        assert!(verify_with(&bundle, &trust, &options).is_ok());
     }
 }
 
@@ -205,7 +206,7 @@ fn md5_is_never_accepted() {
     let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
     let mut options = VerifyOptions::at(NOW);
     options.allow_sha1 = true;
-    let verdict = verify_proxy(user.bundle(&[]).as_bytes(), &trust, &options);
+    let verdict = verify_with(&user.bundle(&[]), &trust, &options);
     assert_eq!(code(verdict), "cert.weak-signature");
 }
 

@@ -1,8 +1,9 @@
 //! Paths that lead nowhere, or not by right.
 
-use credential::{Blame, TrustStore, VerifyError, VerifyOptions, verify_proxy};
+use credential::{Blame, TrustStore, VerifyError, VerifyOptions};
 
 use crate::common::{Cert, NOW, Spec, der, extension, install_at, install_ca};
+use crate::verify_with;
 use crate::{Pki, code, verify};
 
 #[test]
@@ -204,7 +205,7 @@ fn with_directory(fill: impl FnOnce(&std::path::Path), bundle: &str) -> VerifyEr
     let directory = tempfile::tempdir().unwrap();
     fill(directory.path());
     let trust = TrustStore::load(directory.path());
-    verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW)).unwrap_err()
+    verify_with(bundle, &trust, &VerifyOptions::at(NOW)).unwrap_err()
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn a_ca_removed_from_the_directory_is_no_longer_trusted() {
     let directory = tempfile::tempdir().unwrap();
     install_ca(directory.path(), &pki.ca);
     let trust = TrustStore::load(directory.path());
-    let verdict = || verify_proxy(bundle.as_bytes(), &trust, &VerifyOptions::at(NOW));
+    let verdict = || verify_with(&bundle, &trust, &VerifyOptions::at(NOW));
     assert!(verdict().is_ok());
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
@@ -270,7 +271,7 @@ fn explicit_curve_parameters_are_refused_before_anything_computes_with_them() {
     let mut options = VerifyOptions::at(NOW);
     options.require_key = false;
     assert_eq!(
-        code(verify_proxy(user.pem().as_bytes(), &trust, &options)),
+        code(verify_with(&user.pem(), &trust, &options)),
         "cert.key-kind"
     );
 }

@@ -1,12 +1,13 @@
 //! Violations of RFC 3820, one by one, and the proxy kinds that are not accepted.
 
-use credential::{LimitedProxies, TrustStore, VerifyOptions, verify_proxy};
+use credential::{LimitedProxies, TrustStore, VerifyOptions};
 use openssl::x509::extension::KeyUsage;
 
 use crate::common::{
     ANY_LANGUAGE, Cert, INDEPENDENT, INHERIT_ALL, LIMITED, NOW, PROXY_CERT_INFO, Spec, der, dn,
     dn_plus, extension, oid, proxy_info,
 };
+use crate::verify_with;
 use crate::{Pki, code, verify};
 
 /// The verdict on a proxy of Jane, changed.
@@ -210,7 +211,7 @@ fn limited_proxies_can_be_denied_or_required() {
     let verdict = |proxy: &Cert, rule| {
         let mut options = VerifyOptions::at(NOW);
         options.limited = rule;
-        verify_proxy(proxy.bundle(&[&pki.user]).as_bytes(), &trust, &options)
+        verify_with(&proxy.bundle(&[&pki.user]), &trust, &options)
     };
     assert_eq!(
         code(verdict(&limited, LimitedProxies::Deny)),
