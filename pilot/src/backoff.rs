@@ -16,12 +16,19 @@ impl BackOff {
     /// Pauses of about `first`, then twice that, up to `most`.
     #[must_use]
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, failures: 0 }
+        Self {
+            first,
+            most,
+            failures: 0,
+        }
     }
 
     /// The pause after one more failure; `random` spreads it over half to the whole of its length.
     pub fn next(&mut self, random: u64) -> Duration {
-        let full = self.first.saturating_mul(1 << self.failures.min(16)).min(self.most);
+        let full = self
+            .first
+            .saturating_mul(1 << self.failures.min(16))
+            .min(self.most);
         self.failures = self.failures.saturating_add(1);
         spread(full, random)
     }

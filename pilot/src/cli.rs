@@ -23,7 +23,9 @@ pub enum Command {
     ///
     /// SIGTERM retires: no new jobs, running ones may use MAXJOBRETIREMENTTIME, then they are stopped softly, then hard.
     /// A second SIGTERM, SIGINT or SIGQUIT stops them at once.
-    #[command(after_help = "Example:\n  sailplane run --config pilot.conf --set NUM_SLOTS=2 --log-format json")]
+    #[command(
+        after_help = "Example:\n  sailplane run --config pilot.conf --set NUM_SLOTS=2 --log-format json"
+    )]
     Run(Run),
     /// Look at the configuration
     #[command(subcommand)]
@@ -48,7 +50,9 @@ pub enum Config {
     #[command(after_help = "Example:\n  sailplane config dump --config pilot.conf")]
     Dump(Sources),
     /// Say whether a pilot would start with it
-    #[command(after_help = "Example:\n  sailplane config check --config pilot.conf --set START=FALSE")]
+    #[command(
+        after_help = "Example:\n  sailplane config check --config pilot.conf --set START=FALSE"
+    )]
     Check(Sources),
 }
 
@@ -65,7 +69,9 @@ pub struct Sources {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((knob, value)) if !knob.trim().is_empty() => Ok((knob.trim().to_owned(), value.trim().to_owned())),
+        Some((knob, value)) if !knob.trim().is_empty() => {
+            Ok((knob.trim().to_owned(), value.trim().to_owned()))
+        }
         _ => Err("write it as KNOB=VALUE".to_owned()),
     }
 }
@@ -92,7 +98,9 @@ mod tests {
     #[test]
     fn knobs_are_split_at_the_first_equals_sign() {
         let cli = Cli::try_parse_from(["sailplane", "run", "--set", "START = A == 1"]).unwrap();
-        let Command::Run(run) = cli.command else { panic!("not a run") };
+        let Command::Run(run) = cli.command else {
+            panic!("not a run")
+        };
         assert_eq!(run.sources.set, [("START".to_owned(), "A == 1".to_owned())]);
         assert!(Cli::try_parse_from(["sailplane", "run", "--set", "=1"]).is_err());
     }

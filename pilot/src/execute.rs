@@ -79,9 +79,16 @@ impl ExecuteError {
 /// # Errors
 /// Whatever would keep a job out of its sandbox.
 pub fn prepare(execute: &Path) -> Result<PathBuf, ExecuteError> {
-    let make = |source| ExecuteError::Make { path: execute.to_owned(), source };
+    let make = |source| ExecuteError::Make {
+        path: execute.to_owned(),
+        source,
+    };
     if !execute.exists() {
-        DirBuilder::new().recursive(true).mode(0o755).create(execute).map_err(make)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(execute)
+            .map_err(make)?;
     }
     let real = fs::canonicalize(execute).map_err(make)?;
     let me = geteuid().as_raw();
@@ -90,7 +97,11 @@ pub fn prepare(execute: &Path) -> Result<PathBuf, ExecuteError> {
         return Err(ExecuteError::NotADirectory { path: real });
     }
     if facts.uid() != me {
-        return Err(ExecuteError::Owner { path: real, owner: facts.uid(), me });
+        return Err(ExecuteError::Owner {
+            path: real,
+            owner: facts.uid(),
+            me,
+        });
     }
     for step in real.ancestors() {
         open_way(step, me)?;
@@ -104,7 +115,11 @@ fn open_way(step: &Path, me: u32) -> Result<(), ExecuteError> {
     if mode & 0o001 != 0 {
         return Ok(());
     }
-    let closed = || ExecuteError::Closed { path: step.to_owned(), owner: facts.uid(), mode };
+    let closed = || ExecuteError::Closed {
+        path: step.to_owned(),
+        owner: facts.uid(),
+        mode,
+    };
     if facts.uid() != me {
         return Err(closed());
     }
@@ -113,7 +128,10 @@ fn open_way(step: &Path, me: u32) -> Result<(), ExecuteError> {
 }
 
 fn look(path: &Path) -> Result<Metadata, ExecuteError> {
-    fs::metadata(path).map_err(|source| ExecuteError::Look { path: path.to_owned(), source })
+    fs::metadata(path).map_err(|source| ExecuteError::Look {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -151,6 +169,9 @@ mod tests {
         let tmp = open_tmp();
         let path = tmp.path().join("file");
         fs::write(&path, "").unwrap();
-        assert!(matches!(prepare(&path), Err(ExecuteError::NotADirectory { .. })));
+        assert!(matches!(
+            prepare(&path),
+            Err(ExecuteError::NotADirectory { .. })
+        ));
     }
 }

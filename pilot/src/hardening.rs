@@ -22,7 +22,8 @@ pub struct HardeningError {
 /// Names the step the kernel refused.
 pub fn apply() -> Result<(), HardeningError> {
     let step = |step| move |source| HardeningError { step, source };
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(step("clear the signal mask"))?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(step("clear the signal mask"))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("forbid core dumps"))?;
     prctl::set_dumpable(false).map_err(step("make the process undumpable"))
 }

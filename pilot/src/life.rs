@@ -26,16 +26,24 @@ pub struct Promises {
 pub fn end_of_life(started: i64, limits: &[Option<i64>], promises: Promises) -> Option<EndOfLife> {
     let die = limits.iter().copied().flatten().min()?;
     let whole = die.saturating_sub(started).max(0);
-    let wish = promises.retirement.saturating_add(promises.vacate).saturating_add(MARGIN);
+    let wish = promises
+        .retirement
+        .saturating_add(promises.vacate)
+        .saturating_add(MARGIN);
     let wish = i64::try_from(wish.as_secs()).unwrap_or(i64::MAX);
-    Some(EndOfLife { retire: die.saturating_sub(wish.min(whole / 2)), die })
+    Some(EndOfLife {
+        retire: die.saturating_sub(wish.min(whole / 2)),
+        die,
+    })
 }
 
 /// Unix time at which the last of our tokens ends; `None` when one does not end, or when there is none (then the
 /// collector will say what it thinks of that). Tokens may be renewed in place, so this is read again and again.
 #[must_use]
 pub fn token_end(directories: &[PathBuf]) -> Option<i64> {
-    let tokens = directories.iter().flat_map(|directory| read_directory(directory).tokens);
+    let tokens = directories
+        .iter()
+        .flat_map(|directory| read_directory(directory).tokens);
     let mut last = None;
     for token in tokens.filter_map(|found| found.token.ok()) {
         let end = token.claims().expires?;
@@ -48,7 +56,10 @@ pub fn token_end(directories: &[PathBuf]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const PROMISES: Promises = Promises { retirement: Duration::from_secs(1000), vacate: Duration::from_secs(140) };
+    const PROMISES: Promises = Promises {
+        retirement: Duration::from_secs(1000),
+        vacate: Duration::from_secs(140),
+    };
 
     #[test]
     fn no_limit_is_no_end() {
@@ -58,12 +69,24 @@ mod tests {
     #[test]
     fn the_earliest_limit_counts_and_promises_fit_before_it() {
         let end = end_of_life(0, &[Some(50_000), None, Some(10_000)], PROMISES);
-        assert_eq!(end, Some(EndOfLife { retire: 8800, die: 10_000 }));
+        assert_eq!(
+            end,
+            Some(EndOfLife {
+                retire: 8800,
+                die: 10_000
+            })
+        );
     }
 
     #[test]
     fn a_short_life_still_takes_jobs_for_half_of_it() {
         let end = end_of_life(100, &[Some(700)], PROMISES);
-        assert_eq!(end, Some(EndOfLife { retire: 400, die: 700 }));
+        assert_eq!(
+            end,
+            Some(EndOfLife {
+                retire: 400,
+                die: 700
+            })
+        );
     }
 }

@@ -56,8 +56,13 @@ pub fn start(format: LogFormat, folder: Option<&Path>) -> Result<(), LogError> {
         _ => EnvFilter::new("info"),
     };
     let stderr = layer(format, io::stderr, io::stderr().is_terminal());
-    let file = folder.map(open).transpose()?.map(|file| layer(format, file, false));
-    tracing_subscriber::registry().with(stderr.and_then(file).with_filter(filter)).try_init()?;
+    let file = folder
+        .map(open)
+        .transpose()?
+        .map(|file| layer(format, file, false));
+    tracing_subscriber::registry()
+        .with(stderr.and_then(file).with_filter(filter))
+        .try_init()?;
     Ok(())
 }
 
@@ -66,13 +71,22 @@ where
     W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     match format {
-        LogFormat::Text => fmt::layer().with_writer(writer).with_ansi(colour).with_target(false).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_writer(writer)
+            .with_ansi(colour)
+            .with_target(false)
+            .boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(writer)
+            .boxed(),
     }
 }
 
 fn open(folder: &Path) -> Result<File, LogError> {
     let path = folder.join(LOG_FILE);
-    let opened = fs::create_dir_all(folder).and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+    let opened = fs::create_dir_all(folder)
+        .and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
     opened.map_err(|source| LogError::File { path, source })
 }

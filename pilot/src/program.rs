@@ -42,8 +42,14 @@ fn pilot(args: &Run) -> Exit {
         let hint = "set LOG to a folder that the pilot's account can write to, or leave it out";
         return report(Exit::Configuration, &error, Some(hint));
     }
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS);
-    let runtime = match Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(THREADS);
+    let runtime = match Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return report(Exit::Pilot, &error, None),
     };
@@ -53,19 +59,31 @@ fn pilot(args: &Run) -> Exit {
             Exit::Retired
         }
         Ok(ending) => {
-            tracing::error!(status = ending.exit.code(), "{}: {}", ending.exit.meaning(), ending.why);
+            tracing::error!(
+                status = ending.exit.code(),
+                "{}: {}",
+                ending.exit.meaning(),
+                ending.why
+            );
             ending.exit
         }
         Err(error) => {
             let exit = error.exit();
-            tracing::error!(status = exit.code(), hint = error.hint(), "{}: {}", exit.meaning(), chain(&error));
+            tracing::error!(
+                status = exit.code(),
+                hint = error.hint(),
+                "{}: {}",
+                exit.meaning(),
+                chain(&error)
+            );
             exit
         }
     }
 }
 
 fn load(sources: &Sources) -> Result<Knobs, Exit> {
-    Knobs::load(&sources.config, &sources.set).map_err(|error| report(Exit::Configuration, &error, None))
+    Knobs::load(&sources.config, &sources.set)
+        .map_err(|error| report(Exit::Configuration, &error, None))
 }
 
 fn dump(sources: &Sources) -> Exit {

@@ -47,7 +47,13 @@ impl Board {
 
     /// Announces all slots for the first time.
     pub fn open(&self, slots: usize) {
-        self.marks.send_replace(vec![Mark { version: 1, urgent: 1 }; slots]);
+        self.marks.send_replace(vec![
+            Mark {
+                version: 1,
+                urgent: 1
+            };
+            slots
+        ]);
     }
 
     /// Says that the ad of a slot changed.

@@ -15,13 +15,35 @@ pub struct CpuFacts {
 }
 
 /// Flags published as `has_<flag>`, present or not (`htcondor:src/condor_sysapi/processor_flags.cpp`).
-const FLAGS: [&str; 8] = ["ssse3", "sse4_1", "sse4_2", "avx", "avx2", "avx512f", "avx512dq", "avx512_vnni"];
+const FLAGS: [&str; 8] = [
+    "ssse3",
+    "sse4_1",
+    "sse4_2",
+    "avx",
+    "avx2",
+    "avx512f",
+    "avx512dq",
+    "avx512_vnni",
+];
 
 /// What each level of the x86-64 psABI adds to the one before; a flag as the kernel spells it.
 const LEVELS: [(&str, &[&str]); 3] = [
-    ("x86_64-v2", &["cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"]),
-    ("x86_64-v3", &["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"]),
-    ("x86_64-v4", &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]),
+    (
+        "x86_64-v2",
+        &[
+            "cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3",
+        ],
+    ),
+    (
+        "x86_64-v3",
+        &[
+            "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave",
+        ],
+    ),
+    (
+        "x86_64-v4",
+        &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"],
+    ),
 ];
 
 impl CpuFacts {
@@ -30,9 +52,14 @@ impl CpuFacts {
     pub fn parse(cpuinfo: &str) -> Self {
         let mut facts = Self::default();
         for line in cpuinfo.lines().take_while(|line| !line.trim().is_empty()) {
-            let Some((name, value)) = line.split_once(':') else { continue };
+            let Some((name, value)) = line.split_once(':') else {
+                continue;
+            };
             let value = value.trim();
-            let number = value.split_whitespace().next().and_then(|word| word.parse().ok());
+            let number = value
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse().ok());
             match name.trim() {
                 "cpu family" => facts.family = number,
                 "model" => facts.model = number,
@@ -50,14 +77,19 @@ impl CpuFacts {
         if machine != "x86_64" {
             return None;
         }
-        let complete = LEVELS.iter().take_while(|(_, needs)| needs.iter().all(|flag| self.flags.contains(*flag)));
+        let complete = LEVELS
+            .iter()
+            .take_while(|(_, needs)| needs.iter().all(|flag| self.flags.contains(*flag)));
         Some(complete.last().map_or("x86_64-v1", |(name, _)| name))
     }
 
     /// The attributes `has_<flag>` with their values; none off x86.
     pub fn features(&self) -> impl Iterator<Item = (String, bool)> {
         let known = !self.flags.is_empty();
-        FLAGS.iter().filter(move |_| known).map(|flag| (format!("has_{flag}"), self.flags.contains(*flag)))
+        FLAGS
+            .iter()
+            .filter(move |_| known)
+            .map(|flag| (format!("has_{flag}"), self.flags.contains(*flag)))
     }
 }
 
@@ -72,10 +104,21 @@ mod tests {
     #[test]
     fn the_first_processor_is_read() {
         let facts = CpuFacts::parse(V3);
-        assert_eq!((facts.family, facts.model, facts.cache_kib), (Some(6), Some(167), Some(16384)));
+        assert_eq!(
+            (facts.family, facts.model, facts.cache_kib),
+            (Some(6), Some(167), Some(16384))
+        );
         assert_eq!(facts.microarch("x86_64"), Some("x86_64-v3"));
-        assert!(facts.features().any(|feature| feature == ("has_avx2".to_owned(), true)));
-        assert!(facts.features().any(|feature| feature == ("has_avx512f".to_owned(), false)));
+        assert!(
+            facts
+                .features()
+                .any(|feature| feature == ("has_avx2".to_owned(), true))
+        );
+        assert!(
+            facts
+                .features()
+                .any(|feature| feature == ("has_avx512f".to_owned(), false))
+        );
     }
 
     #[test]

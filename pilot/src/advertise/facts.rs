@@ -55,10 +55,13 @@ impl NodeFacts {
     /// Asks the node. Never fails; what a node does not tell is left out or zero.
     #[must_use]
     pub fn probe() -> Self {
-        let os_release = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| fs::read_to_string(path).ok());
+        let os_release = ["/etc/os-release", "/usr/lib/os-release"]
+            .iter()
+            .find_map(|path| fs::read_to_string(path).ok());
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpus = thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+        let cpus = thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
         Self {
             os: OsFacts::parse(os_release.as_deref().unwrap_or_default()),
             cpu: CpuFacts::parse(&cpuinfo),
@@ -82,7 +85,12 @@ impl NodeFacts {
     /// `CondorPlatform`.
     #[must_use]
     pub fn platform(&self) -> String {
-        format!("$CondorPlatform: {}-{}_{} $", self.arch(), self.os.name, self.os.major)
+        format!(
+            "$CondorPlatform: {}-{}_{} $",
+            self.arch(),
+            self.os.name,
+            self.os.major
+        )
     }
 }
 

@@ -125,7 +125,11 @@ impl Link {
         let stream = self.client.start_command(&self.collector, command).await?;
         let (mut read, write) = stream.into_split();
         read.set_read_timeout(None);
-        Ok(Connection { read, write, opened_for: Some(command) })
+        Ok(Connection {
+            read,
+            write,
+            opened_for: Some(command),
+        })
     }
 
     /// Sends updates until told to stop, or until the connection breaks.
@@ -164,7 +168,12 @@ impl Link {
         }
     }
 
-    async fn update(&self, connection: &mut Connection, sent: &mut Sent, slots: &[usize]) -> Result<(), Error> {
+    async fn update(
+        &self,
+        connection: &mut Connection,
+        sent: &mut Sent,
+        slots: &[usize],
+    ) -> Result<(), Error> {
         let marks = self.board.borrow().clone();
         let updates = self.startd.slot_updates(slots.to_vec()).await;
         for update in updates {
@@ -176,8 +185,18 @@ impl Link {
         Ok(())
     }
 
-    fn queue_update(&self, connection: &mut Connection, update: SlotUpdate, number: i64) -> Result<(), Error> {
-        let SlotUpdate { name, mut public, claim, .. } = update;
+    fn queue_update(
+        &self,
+        connection: &mut Connection,
+        update: SlotUpdate,
+        number: i64,
+    ) -> Result<(), Error> {
+        let SlotUpdate {
+            name,
+            mut public,
+            claim,
+            ..
+        } = update;
         tracing::debug!(collector = %self.collector, slot = name, number, "update");
         public.insert("UpdateSequenceNumber", number);
         let secret = claim.as_ref().map_or("", cedar::ClaimId::as_str);
@@ -206,7 +225,9 @@ impl Link {
                 None => self.connect(command::INVALIDATE_STARTD_ADS).await?,
             };
             for slot in 0..slots {
-                let name = self.identity.slot_name(u32::try_from(slot + 1).unwrap_or(u32::MAX));
+                let name = self
+                    .identity
+                    .slot_name(u32::try_from(slot + 1).unwrap_or(u32::MAX));
                 let mut ad = invalidation(&self.identity, &name, "Machine");
                 ad.insert("UpdateSequenceNumber", sent.number(slot));
                 connection.queue_invalidation(&ad)?;
@@ -225,7 +246,9 @@ impl Link {
             Ok(Err(error)) => {
                 tracing::warn!(collector = %self.collector, "could not take the slot ads back: {}", chain(&error));
             }
-            Err(_) => tracing::warn!(collector = %self.collector, "no time to take the slot ads back"),
+            Err(_) => {
+                tracing::warn!(collector = %self.collector, "no time to take the slot ads back")
+            }
         }
     }
 }
@@ -250,8 +273,14 @@ impl Sent {
     fn next(&self, marks: &[Mark], interval: Duration) -> Next {
         let now = Instant::now();
         let before = |slot: usize| self.marks.get(slot).copied().unwrap_or_default();
-        let dirty: Vec<usize> = (0..marks.len()).filter(|&slot| marks.get(slot) != Some(&before(slot))).collect();
-        let urgent = dirty.iter().any(|&slot| marks.get(slot).is_some_and(|mark| mark.urgent != before(slot).urgent));
+        let dirty: Vec<usize> = (0..marks.len())
+            .filter(|&slot| marks.get(slot) != Some(&before(slot)))
+            .collect();
+        let urgent = dirty.iter().any(|&slot| {
+            marks
+                .get(slot)
+                .is_some_and(|mark| mark.urgent != before(slot).urgent)
+        });
         let periodic = match self.last {
             Some(last) => last + interval,
             None => now,
@@ -266,7 +295,11 @@ impl Sent {
         if urgent || (!dirty.is_empty() && collected <= now) {
             return Next::Send(dirty);
         }
-        Next::Wait(if dirty.is_empty() { periodic } else { collected.min(periodic) })
+        Next::Wait(if dirty.is_empty() {
+            periodic
+        } else {
+            collected.min(periodic)
+        })
     }
 
     fn number(&mut self, slot: usize) -> i64 {
@@ -300,7 +333,9 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn marks(list: &[(u64, u64)]) -> Vec<Mark> {
-        list.iter().map(|&(version, urgent)| Mark { version, urgent }).collect()
+        list.iter()
+            .map(|&(version, urgent)| Mark { version, urgent })
+            .collect()
     }
 
     fn slots(next: Next) -> Option<Vec<usize>> {

@@ -119,6 +119,8 @@ fn disk(ad: &mut ClassAd, offer: &Offer, live: &Live) {
     ad.insert("TotalDisk", signed(total));
     ad.insert("TotalLoadAvg", live.usage.load);
     ad.insert("LoadAvg", live.usage.load / f64::from(offer.slots.max(1)));
+    let own = live.job.as_ref().map_or(0.0, |job| job.progress.cpus_usage);
+    ad.insert("CondorLoadAvg", own);
     // Left for policies that ask for them: a pilot's node has no console and is never busy for its owner.
     let idle = live.now.saturating_sub(live.activity.1).max(0);
     ad.insert("KeyboardIdle", idle);
@@ -158,7 +160,12 @@ fn claimed(ad: &mut ClassAd, claim: &ClaimView) {
     if let Some(group) = request.string("AccountingGroup") {
         ad.insert("AccountingGroup", with_domain(group, user.as_deref()));
     }
-    for name in ["RemoteGroup", "RemoteNegotiatingGroup", "RemoteAutoregroup", "ConcurrencyLimits"] {
+    for name in [
+        "RemoteGroup",
+        "RemoteNegotiatingGroup",
+        "RemoteAutoregroup",
+        "ConcurrencyLimits",
+    ] {
         if let Some(expr) = request.get(name) {
             ad.insert(name, expr.clone());
         }
@@ -183,8 +190,16 @@ fn running(ad: &mut ClassAd, claim: &ClaimView, job: &JobView, now: i64) {
         _ => progress.job_id.clone(),
     };
     ad.insert("JobId", id);
-    ad.insert("GlobalJobId", job.ad.string("GlobalJobId").unwrap_or_else(|| progress.global_job_id.clone()));
-    ad.insert("JobUniverse", job.ad.int("JobUniverse").unwrap_or(progress.universe));
+    ad.insert(
+        "GlobalJobId",
+        job.ad
+            .string("GlobalJobId")
+            .unwrap_or_else(|| progress.global_job_id.clone()),
+    );
+    ad.insert(
+        "JobUniverse",
+        job.ad.int("JobUniverse").unwrap_or(progress.universe),
+    );
     let started = progress.started.unwrap_or(job.activated);
     ad.insert("JobStart", started);
     ad.insert("ImageSize", signed(progress.image_size_kib));
@@ -223,7 +238,10 @@ pub fn invalidation(identity: &Identity, name: &str, target: &str) -> ClassAd {
     ad.insert("Name", name);
     ad.insert("MyAddress", identity.address.to_string());
     let quoted = Expr::from(name).to_old();
-    if ad.insert_expr("Requirements", &format!("TARGET.Name == {quoted}")).is_err() {
+    if ad
+        .insert_expr("Requirements", &format!("TARGET.Name == {quoted}"))
+        .is_err()
+    {
         ad.insert("Requirements", false);
     }
     ad.insert("DaemonStartTime", identity.started);

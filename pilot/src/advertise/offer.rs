@@ -184,8 +184,17 @@ fn resources(ad: &mut ClassAd, node: &NodeFacts, offer: &Offer) {
     ad.insert("TotalSlotMemory", memory);
     ad.insert("TotalMemory", signed(offer.memory_mib));
     ad.insert("DetectedMemory", signed(node.memory_mib));
-    ad.insert("TotalVirtualMemory", signed(node.swap_kib.saturating_add(node.memory_mib.saturating_mul(1024))));
-    ad.insert("VirtualMemory", signed(node.swap_kib / u64::from(offer.slots.max(1))));
+    ad.insert(
+        "TotalVirtualMemory",
+        signed(
+            node.swap_kib
+                .saturating_add(node.memory_mib.saturating_mul(1024)),
+        ),
+    );
+    ad.insert(
+        "VirtualMemory",
+        signed(node.swap_kib / u64::from(offer.slots.max(1))),
+    );
 }
 
 fn policy(ad: &mut ClassAd, offer: &Offer) {
@@ -219,7 +228,11 @@ fn address_v1(address: &Sinful) -> Option<String> {
     let ip = address.socket_addr()?;
     let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let route = |kind: &str| {
-        format!("[ p=\"{kind}\"; a=\"{}\"; port={}; n=\"Internet\"; noUDP=true; ]", ip.ip(), ip.port())
+        format!(
+            "[ p=\"{kind}\"; a=\"{}\"; port={}; n=\"Internet\"; noUDP=true; ]",
+            ip.ip(),
+            ip.port()
+        )
     };
     Some(format!("{{{}, {}}}", route("primary"), route(family)))
 }
@@ -232,6 +245,9 @@ mod tests {
     fn a_configured_name_gets_the_host() {
         assert_eq!(startd_name(None, "node7"), "node7");
         assert_eq!(startd_name(Some("pilot_3"), "node7"), "pilot_3@node7");
-        assert_eq!(startd_name(Some("pilot_3@elsewhere"), "node7"), "pilot_3@elsewhere");
+        assert_eq!(
+            startd_name(Some("pilot_3@elsewhere"), "node7"),
+            "pilot_3@elsewhere"
+        );
     }
 }

@@ -25,14 +25,21 @@ impl OsFacts {
     pub fn parse(os_release: &str) -> Self {
         let fields = fields(os_release);
         let get = |name: &str| fields.get(name).map_or("", String::as_str);
-        let mut version = get("VERSION_ID").split('.').map(|part| part.parse::<i64>().unwrap_or(0));
+        let mut version = get("VERSION_ID")
+            .split('.')
+            .map(|part| part.parse::<i64>().unwrap_or(0));
         let name = short_name(get("ID"), get("NAME"));
         let long_name = [get("PRETTY_NAME"), get("NAME"), "Linux"]
             .into_iter()
             .find(|text| !text.is_empty())
             .unwrap_or("Linux")
             .to_owned();
-        Self { name, long_name, major: version.next().unwrap_or(0), minor: version.next().unwrap_or(0) }
+        Self {
+            name,
+            long_name,
+            major: version.next().unwrap_or(0),
+            minor: version.next().unwrap_or(0),
+        }
     }
 
     /// `OpSysAndVer`.
@@ -44,7 +51,9 @@ impl OsFacts {
     /// `OpSysVer`: major and minor version as one number, 1300 for Debian 13, 2204 for Ubuntu 22.04.
     #[must_use]
     pub fn version_number(&self) -> i64 {
-        self.major.saturating_mul(100).saturating_add(self.minor.min(99))
+        self.major
+            .saturating_mul(100)
+            .saturating_add(self.minor.min(99))
     }
 }
 
@@ -65,9 +74,18 @@ fn short_name(id: &str, name: &str) -> String {
     if !known.is_empty() {
         return known.to_owned();
     }
-    let word: String =
-        name.split_whitespace().next().unwrap_or("").chars().filter(char::is_ascii_alphanumeric).collect();
-    if word.is_empty() { "Linux".to_owned() } else { word }
+    let word: String = name
+        .split_whitespace()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    if word.is_empty() {
+        "Linux".to_owned()
+    } else {
+        word
+    }
 }
 
 fn fields(text: &str) -> BTreeMap<String, String> {
@@ -79,7 +97,9 @@ fn fields(text: &str) -> BTreeMap<String, String> {
 }
 
 fn unquote(value: &str) -> String {
-    let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     inner.unwrap_or(value).to_owned()
 }
 
@@ -89,7 +109,9 @@ mod tests {
 
     #[test]
     fn debian_is_named_as_htcondor_names_it() {
-        let facts = OsFacts::parse("PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nID=debian\nVERSION_ID=\"13\"\n");
+        let facts = OsFacts::parse(
+            "PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nID=debian\nVERSION_ID=\"13\"\n",
+        );
         assert_eq!(facts.and_version(), "Debian13");
         assert_eq!(facts.version_number(), 1300);
         assert_eq!(facts.long_name, "Debian GNU/Linux 13 (trixie)");
@@ -98,7 +120,10 @@ mod tests {
     #[test]
     fn ubuntu_keeps_its_month() {
         let facts = OsFacts::parse("NAME='Ubuntu'\nID=ubuntu\nVERSION_ID='22.04'");
-        assert_eq!((facts.and_version().as_str(), facts.version_number()), ("Ubuntu22", 2204));
+        assert_eq!(
+            (facts.and_version().as_str(), facts.version_number()),
+            ("Ubuntu22", 2204)
+        );
     }
 
     #[test]

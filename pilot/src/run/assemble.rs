@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, SessionCache};
+use cedar::security::Level;
 use cedar::security::policy::PolicyError;
 use cedar::security::server::CommandTable;
-use cedar::security::Level;
 use cedar::{Sinful, command};
 use tokio::net::lookup_host;
 
@@ -43,13 +43,27 @@ pub(super) async fn resolve(collector: &Sinful) -> Option<SocketAddr> {
     if let Some(address) = collector.socket_addr() {
         return Some(address);
     }
-    lookup_host((collector.host(), collector.port())).await.ok()?.next()
+    lookup_host((collector.host(), collector.port()))
+        .await
+        .ok()?
+        .next()
 }
 
 /// Who the pilot is.
-pub(super) fn identity(knobs: &Knobs, node: &NodeFacts, address: SocketAddr, clock: &Clock) -> Identity {
-    let host = knobs.network_hostname.clone().unwrap_or_else(|| node.kernel.nodename.clone());
-    let address = Sinful::new(address.ip(), address.port()).with_addrs().alias(&host).no_udp();
+pub(super) fn identity(
+    knobs: &Knobs,
+    node: &NodeFacts,
+    address: SocketAddr,
+    clock: &Clock,
+) -> Identity {
+    let host = knobs
+        .network_hostname
+        .clone()
+        .unwrap_or_else(|| node.kernel.nodename.clone());
+    let address = Sinful::new(address.ip(), address.port())
+        .with_addrs()
+        .alias(&host)
+        .no_udp();
     Identity {
         startd_name: startd_name(knobs.startd_name.as_deref(), &host),
         machine: host,
@@ -64,7 +78,10 @@ pub(super) fn identity(knobs: &Knobs, node: &NodeFacts, address: SocketAddr, clo
 pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache) -> Client {
     let mut config = ClientConfig::new("STARTD", PROGRAM);
     config.policy = knobs.client_policy.clone();
-    config.credentials = Credentials { token_directories: knobs.token_directories.clone(), ..knobs.credentials.clone() };
+    config.credentials = Credentials {
+        token_directories: knobs.token_directories.clone(),
+        ..knobs.credentials.clone()
+    };
     config.command_sock = Some(identity.address.clone());
     config.trust_domain.clone_from(&knobs.trust_domain);
     Client::new(config, sessions)
@@ -72,7 +89,11 @@ pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache)
 
 /// The command port's end of the handshakes: claims' sessions only, and only the commands a claim is good for.
 pub(super) fn server(identity: &Identity, sessions: SessionCache) -> Result<Server, PolicyError> {
-    let table = COMMANDS.into_iter().fold(CommandTable::new(), |table, number| table.serve(number, Level::Daemon));
+    let table = COMMANDS
+        .into_iter()
+        .fold(CommandTable::new(), |table, number| {
+            table.serve(number, Level::Daemon)
+        });
     let mut config = ServerConfig::for_sessions(sessions, Arc::new(table), PROGRAM);
     config.version.clone_from(&identity.condor_version);
     Server::new(config)
@@ -94,14 +115,30 @@ pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
 }
 
 /// What is offered.
-pub(super) fn offer(knobs: &Knobs, node: &NodeFacts, identity: &Identity, hello: &BrokerHello) -> Offer {
+pub(super) fn offer(
+    knobs: &Knobs,
+    node: &NodeFacts,
+    identity: &Identity,
+    hello: &BrokerHello,
+) -> Offer {
     let cpus = knobs.num_cpus.unwrap_or(node.cpus);
-    let memory = knobs.memory_mib.unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
+    let memory = knobs
+        .memory_mib
+        .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
     let mut extra: Vec<(String, classad::Expr)> = vec![
         ("SailplaneIdentitySwitch".to_owned(), true.into()),
-        ("SailplaneSwitchVersion".to_owned(), hello.switch_version.as_str().into()),
-        ("SailplaneTracking".to_owned(), hello.tracking.as_str().into()),
-        ("SailplaneMemorySource".to_owned(), hello.memory_source.as_str().into()),
+        (
+            "SailplaneSwitchVersion".to_owned(),
+            hello.switch_version.as_str().into(),
+        ),
+        (
+            "SailplaneTracking".to_owned(),
+            hello.tracking.as_str().into(),
+        ),
+        (
+            "SailplaneMemorySource".to_owned(),
+            hello.memory_source.as_str().into(),
+        ),
         ("SailplaneMapping".to_owned(), hello.mapping.as_str().into()),
     ];
     extra.extend(knobs.startd_attrs.iter().cloned());
@@ -122,13 +159,19 @@ pub(super) fn offer(knobs: &Knobs, node: &NodeFacts, identity: &Identity, hello:
 }
 
 fn uid_domain(knobs: &Knobs, identity: &Identity) -> String {
-    knobs.uid_domain.clone().unwrap_or_else(|| identity.machine.clone())
+    knobs
+        .uid_domain
+        .clone()
+        .unwrap_or_else(|| identity.machine.clone())
 }
 
 /// A value that no submit host has, unless the operator says otherwise: with an equal one file transfer would be
 /// turned off for many jobs, and nothing is shared with a pilot's sandbox (02, pitfall 9).
 fn filesystem_domain(knobs: &Knobs, identity: &Identity) -> String {
-    knobs.filesystem_domain.clone().unwrap_or_else(|| format!("sailplane.{}.invalid", identity.startd_name))
+    knobs
+        .filesystem_domain
+        .clone()
+        .unwrap_or_else(|| format!("sailplane.{}.invalid", identity.startd_name))
 }
 
 /// What jobs need to know.
@@ -149,8 +192,15 @@ pub(super) fn job_config(knobs: &Knobs, identity: &Identity, execute: &Path) -> 
 /// # Errors
 /// [`StartError::ExecuteNotAllowed`].
 pub(super) fn check_execute(execute: &Path, hello: &BrokerHello) -> Result<(), StartError> {
-    if hello.execute_dirs.iter().any(|allowed| execute.starts_with(allowed)) {
+    if hello
+        .execute_dirs
+        .iter()
+        .any(|allowed| execute.starts_with(allowed))
+    {
         return Ok(());
     }
-    Err(StartError::ExecuteNotAllowed { execute: execute.to_owned(), allowed: hello.execute_dirs.clone() })
+    Err(StartError::ExecuteNotAllowed {
+        execute: execute.to_owned(),
+        allowed: hello.execute_dirs.clone(),
+    })
 }

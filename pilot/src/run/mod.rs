@@ -79,7 +79,9 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoCollector | Self::Address(AddressError::NoInterface(_)) => Exit::Configuration,
-            Self::Execute(_) | Self::Broker(_) | Self::ExecuteNotAllowed { .. } => Exit::SitePermanent,
+            Self::Execute(_) | Self::Broker(_) | Self::ExecuteNotAllowed { .. } => {
+                Exit::SitePermanent
+            }
             Self::Address(_) => Exit::SiteTransient,
             Self::Claim(_) | Self::Signals(_) | Self::Port(_) | Self::Policy(_) => Exit::Pilot,
         }
@@ -90,13 +92,20 @@ impl StartError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Execute(error) => Some(error.hint()),
-            Self::NoCollector => Some("add to the configuration: COLLECTOR_HOST = cm.example.org:9618".to_owned()),
-            Self::Broker(BrokerError::Spawn { .. }) => {
-                Some("SAILPLANE_SWITCH must name the installed helper, which root makes setuid".to_owned())
+            Self::NoCollector => {
+                Some("add to the configuration: COLLECTOR_HOST = cm.example.org:9618".to_owned())
             }
+            Self::Broker(BrokerError::Spawn { .. }) => Some(
+                "SAILPLANE_SWITCH must name the installed helper, which root makes setuid"
+                    .to_owned(),
+            ),
             Self::ExecuteNotAllowed { execute, allowed } => Some(format!(
                 "allowed are {}; set EXECUTE to a directory below one of them, or ask the site to add {} to execute_dirs in switch.conf",
-                allowed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+                allowed
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 execute.display()
             )),
             _ => None,
@@ -149,7 +158,15 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     let slots = Startd::new(parts, &node)?;
     let promises = slots.promises();
     let server = Arc::new(assemble::server(&identity, sessions)?);
-    let port = tokio::spawn(Port { listener, server, startd: startd.clone(), stop: stop.clone() }.run());
+    let port = tokio::spawn(
+        Port {
+            listener,
+            server,
+            startd: startd.clone(),
+            stop: stop.clone(),
+        }
+        .run(),
+    );
     let watchers = watch::spawn(&knobs, signals, startd, services, clock.started(), promises);
     tracing::info!(
         name = identity.startd_name,
@@ -212,7 +229,10 @@ fn blame_the_pool(ending: Ending, links: Vec<LinkReport>) -> Ending {
         return ending;
     }
     match links.into_iter().find_map(|link| link.last_error) {
-        Some(error) => Ending { exit: Exit::Pool, why: format!("no collector could be reached: {error}") },
+        Some(error) => Ending {
+            exit: Exit::Pool,
+            why: format!("no collector could be reached: {error}"),
+        },
         None => ending,
     }
 }

@@ -91,7 +91,12 @@ async fn keep_helper(knobs: Knobs, startd: StartdHandle, mut services: JobServic
         tracing::error!("{why}; no jobs until it is back");
         startd.order(Order::Pause { why: why.clone() }).await;
         if restarted.is_some_and(|at: Instant| at.elapsed() < HELPER_PROVEN) {
-            startd.order(Order::Retire { exit: Exit::SitePermanent, why: format!("{why} again") }).await;
+            startd
+                .order(Order::Retire {
+                    exit: Exit::SitePermanent,
+                    why: format!("{why} again"),
+                })
+                .await;
             return;
         }
         sleep(HELPER_PAUSE).await;
@@ -100,11 +105,18 @@ async fn keep_helper(knobs: Knobs, startd: StartdHandle, mut services: JobServic
                 tracing::info!("the identity-switch helper is back");
                 services.broker = broker;
                 restarted = Some(Instant::now());
-                startd.order(Order::Resume(JobRunner::with_services(services.clone()))).await;
+                startd
+                    .order(Order::Resume(JobRunner::with_services(services.clone())))
+                    .await;
             }
             Err(error) => {
                 let why = format!("{why} and does not start again: {}", chain(&error));
-                startd.order(Order::Retire { exit: Exit::SitePermanent, why }).await;
+                startd
+                    .order(Order::Retire {
+                        exit: Exit::SitePermanent,
+                        why,
+                    })
+                    .await;
                 return;
             }
         }
@@ -113,11 +125,21 @@ async fn keep_helper(knobs: Knobs, startd: StartdHandle, mut services: JobServic
 
 /// Follows the end of the pilot's time, which moves when a token is renewed.
 async fn watch_end(knobs: Knobs, startd: StartdHandle, started: i64, promises: Promises) {
-    let lifetime = knobs.max_lifetime.map(|life| started.saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX)));
+    let lifetime = knobs
+        .max_lifetime
+        .map(|life| started.saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX)));
     loop {
         let directories = knobs.token_directories.clone();
-        let token = tokio::task::spawn_blocking(move || token_end(&directories)).await.unwrap_or_default();
-        startd.order(Order::End(end_of_life(started, &[lifetime, token], promises))).await;
+        let token = tokio::task::spawn_blocking(move || token_end(&directories))
+            .await
+            .unwrap_or_default();
+        startd
+            .order(Order::End(end_of_life(
+                started,
+                &[lifetime, token],
+                promises,
+            )))
+            .await;
         sleep(TOKEN_POLL).await;
     }
 }

@@ -42,12 +42,21 @@ pub struct Place {
 pub fn choose(interface: &str, towards: Option<SocketAddr>) -> Result<Place, AddressError> {
     let interface = interface.trim();
     if interface.is_empty() || interface == "*" {
-        let advertise = towards.and_then(source_towards).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let listen = if advertise.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { advertise };
+        let advertise = towards
+            .and_then(source_towards)
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let listen = if advertise.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            advertise
+        };
         return Ok(Place { listen, advertise });
     }
     if let Ok(ip) = interface.parse() {
-        return Ok(Place { listen: ip, advertise: ip });
+        return Ok(Place {
+            listen: ip,
+            advertise: ip,
+        });
     }
     let candidates = getifaddrs().into_iter().flatten().filter_map(|entry| {
         let address = entry.address?;
@@ -56,12 +65,19 @@ pub fn choose(interface: &str, towards: Option<SocketAddr>) -> Result<Place, Add
     });
     let best = candidates.min_by_key(IpAddr::is_loopback);
     let ip = best.ok_or_else(|| AddressError::NoInterface(interface.to_owned()))?;
-    Ok(Place { listen: ip, advertise: ip })
+    Ok(Place {
+        listen: ip,
+        advertise: ip,
+    })
 }
 
 /// Which of our addresses the kernel would use; nothing is sent.
 fn source_towards(peer: SocketAddr) -> Option<IpAddr> {
-    let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if peer.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(peer).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
@@ -74,7 +90,9 @@ fn source_towards(peer: SocketAddr) -> Option<IpAddr> {
 pub async fn listen(ip: IpAddr, range: Option<(u16, u16)>) -> Result<TcpListener, AddressError> {
     let Some((low, high)) = range else {
         let address = SocketAddr::new(ip, 0);
-        return TcpListener::bind(address).await.map_err(|source| AddressError::Listen { address, source });
+        return TcpListener::bind(address)
+            .await
+            .map_err(|source| AddressError::Listen { address, source });
     };
     for port in low..=high {
         let address = SocketAddr::new(ip, port);
@@ -93,11 +111,15 @@ fn glob(pattern: &str, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut last = None;
     for part in parts {
         if let Some(middle) = last.replace(part) {
-            let Some(at) = rest.find(middle) else { return false };
+            let Some(at) = rest.find(middle) else {
+                return false;
+            };
             rest = rest.get(at + middle.len()..).unwrap_or_default();
         }
     }
@@ -110,7 +132,12 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_a_shell() {
-        assert!(glob("eth*", "eth0") && glob("192.168.*", "192.168.1.2") && glob("*", "x") && glob("a*b*c", "aXbYc"));
+        assert!(
+            glob("eth*", "eth0")
+                && glob("192.168.*", "192.168.1.2")
+                && glob("*", "x")
+                && glob("a*b*c", "aXbYc")
+        );
         assert!(!glob("eth*", "lo") && !glob("eth", "eth0") && !glob("a*b", "abc"));
     }
 
@@ -118,8 +145,16 @@ mod tests {
     fn loopback_is_found_by_name_and_by_route() {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         assert_eq!(choose("lo", None).unwrap().advertise, ip);
-        assert_eq!(choose("*", Some("127.0.0.1:9618".parse().unwrap())).unwrap().advertise, ip);
-        assert!(matches!(choose("nosuch7", None), Err(AddressError::NoInterface(_))));
+        assert_eq!(
+            choose("*", Some("127.0.0.1:9618".parse().unwrap()))
+                .unwrap()
+                .advertise,
+            ip
+        );
+        assert!(matches!(
+            choose("nosuch7", None),
+            Err(AddressError::NoInterface(_))
+        ));
     }
 
     #[tokio::test]

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cedar::net::{Error, Incoming, Stream};
-use cedar::wire::{MessageReader, WireError};
 use cedar::claim::{ClaimId, ClaimIdError};
 use cedar::command;
+use cedar::net::{Error, Incoming, Stream};
+use cedar::wire::{MessageReader, WireError};
 use classad::{ClassAd, half_match};
 
 use crate::slot::claims::Proof;
@@ -49,13 +49,18 @@ pub(super) enum ServeError {
 }
 
 enum After {
-    Keep(Stream),
+    Keep(Box<Stream>),
     Close,
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(startd: &StartdHandle, incoming: Incoming) -> Result<(), ServeError> {
-    let Incoming { command, mut stream, session_id, .. } = incoming;
+    let Incoming {
+        command,
+        mut stream,
+        session_id,
+        ..
+    } = incoming;
     let session = session_id.ok_or(ServeError::NoSession)?;
     let peer = stream.peer_addr();
     stream.set_read_timeout(Some(PAYLOAD));
@@ -69,11 +74,17 @@ pub(super) async fn serve(startd: &StartdHandle, incoming: Incoming) -> Result<(
             if bare {
                 number = reader.int32()?;
             }
-            let call = Call { startd, session: &session, peer };
+            let call = Call {
+                startd,
+                session: &session,
+                peer,
+            };
             call.dispatch(number, reader, stream).await?
         };
-        let After::Keep(kept) = after else { return Ok(()) };
-        stream = kept;
+        let After::Keep(kept) = after else {
+            return Ok(());
+        };
+        stream = *kept;
         stream.set_read_timeout(Some(FURTHER));
         message = match stream.recv().await {
             Ok(message) => message,
@@ -91,41 +102,65 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn dispatch(&self, number: i32, reader: MessageReader<'_>, stream: Stream) -> Result<After, ServeError> {
+    async fn dispatch(
+        &self,
+        number: i32,
+        reader: MessageReader<'_>,
+        stream: Stream,
+    ) -> Result<After, ServeError> {
         tracing::debug!(peer = %self.peer, command = %command::Named(number), session = self.session, "command");
         match number {
             command::REQUEST_CLAIM => self.request(reader, stream).await,
             command::ACTIVATE_CLAIM => self.activate(reader, stream).await,
-            command::DEACTIVATE_CLAIM => self.deactivate(reader, stream, Deactivation::Gently).await,
+            command::DEACTIVATE_CLAIM => {
+                self.deactivate(reader, stream, Deactivation::Gently).await
+            }
             command::DEACTIVATE_CLAIM_FORCIBLY | command::DEACTIVATE_CLAIM_JOB_DONE => {
-                self.deactivate(reader, stream, Deactivation::Forcibly).await
+                self.deactivate(reader, stream, Deactivation::Forcibly)
+                    .await
             }
             command::RELEASE_CLAIM => self.release(reader, stream).await,
             command::ALIVE => {
                 let proof = self.proof(&mut { reader })?;
                 self.startd.alive(proof).await;
-                Ok(After::Keep(stream))
+                Ok(After::Keep(Box::new(stream)))
             }
             command::CA_CMD => locate(reader, stream).await,
             command::QUERY_STARTD_ADS => self.query(reader, stream).await,
-            command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => Ok(After::Keep(stream)),
+            command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => {
+                Ok(After::Keep(Box::new(stream)))
+            }
             other => Err(ServeError::Unknown(other)),
         }
     }
 
     fn proof(&self, reader: &mut MessageReader<'_>) -> Result<Proof, ServeError> {
         let claim = ClaimId::parse(&reader.str()?)?;
-        Ok(Proof { session: self.session.to_owned(), claim })
+        Ok(Proof {
+            session: self.session.to_owned(),
+            claim,
+        })
     }
 
-    async fn request(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+    async fn request(
+        &self,
+        mut reader: MessageReader<'_>,
+        mut stream: Stream,
+    ) -> Result<After, ServeError> {
         let proof = self.proof(&mut reader)?;
         let ad = reader.ad()?;
         let schedd = reader.str()?;
         let alive_interval = reader.int()?;
         // Left out by schedds that have none and do not know our version.
         let extra_claims = if reader.at_end() { 0 } else { reader.int()? };
-        let request = Request { proof, ad, schedd, alive_interval, extra_claims, from: self.peer };
+        let request = Request {
+            proof,
+            ad,
+            schedd,
+            alive_interval,
+            extra_claims,
+            from: self.peer,
+        };
         let accepted = self.startd.request(request).await;
         let mut reply = stream.message();
         let claim = match accepted {
@@ -147,10 +182,14 @@ impl Call<'_> {
             }
             return Err(error.into());
         }
-        Ok(After::Keep(stream))
+        Ok(After::Keep(Box::new(stream)))
     }
 
-    async fn activate(&self, mut reader: MessageReader<'_>, stream: Stream) -> Result<After, ServeError> {
+    async fn activate(
+        &self,
+        mut reader: MessageReader<'_>,
+        stream: Stream,
+    ) -> Result<After, ServeError> {
         let proof = self.proof(&mut reader)?;
         // The number of the starter to use; there is but one.
         let _starter = reader.int()?;
@@ -167,7 +206,9 @@ impl Call<'_> {
     ) -> Result<After, ServeError> {
         let proof = self.proof(&mut reader)?;
         // A claim nobody knows: closed without an answer, as the startd does.
-        let Some(grant) = self.startd.deactivate(proof, how).await else { return Ok(After::Close) };
+        let Some(grant) = self.startd.deactivate(proof, how).await else {
+            return Ok(After::Close);
+        };
         let mut answer = ClassAd::new();
         answer.insert("Start", grant.start);
         let mut reply = stream.message();
@@ -176,24 +217,34 @@ impl Call<'_> {
         let sent = stream.send(reply).await;
         self.startd.deactivated(grant).await;
         sent?;
-        Ok(After::Keep(stream))
+        Ok(After::Keep(Box::new(stream)))
     }
 
-    async fn release(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+    async fn release(
+        &self,
+        mut reader: MessageReader<'_>,
+        mut stream: Stream,
+    ) -> Result<After, ServeError> {
         let proof = self.proof(&mut reader)?;
         if !self.startd.release(proof).await {
             let mut reply = stream.message();
             reply.int(NOT_OK);
             stream.send(reply).await?;
         }
-        Ok(After::Keep(stream))
+        Ok(After::Keep(Box::new(stream)))
     }
 
-    async fn query(&self, mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
+    async fn query(
+        &self,
+        mut reader: MessageReader<'_>,
+        mut stream: Stream,
+    ) -> Result<After, ServeError> {
         let query = reader.ad()?;
         let projection = query.string("Projection").unwrap_or_default();
-        let wanted: Vec<&str> =
-            projection.split([' ', ',', '\n', '\t']).filter(|name| !name.is_empty()).collect();
+        let wanted: Vec<&str> = projection
+            .split([' ', ',', '\n', '\t'])
+            .filter(|name| !name.is_empty())
+            .collect();
         let now = unix_now();
         let mut reply = stream.message();
         for ad in self.startd.ads_of_session(self.session.to_owned()).await {
@@ -203,7 +254,7 @@ impl Call<'_> {
         }
         reply.int(0);
         stream.send(reply).await?;
-        Ok(After::Keep(stream))
+        Ok(After::Keep(Box::new(stream)))
     }
 }
 
@@ -211,9 +262,14 @@ impl Call<'_> {
 /// and the shadow lets the job be queued again.
 async fn locate(mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
     let ask = reader.ad()?;
-    let known = ask.string("Command").is_some_and(|name| name.eq_ignore_ascii_case("CA_LOCATE_STARTER"));
+    let known = ask
+        .string("Command")
+        .is_some_and(|name| name.eq_ignore_ascii_case("CA_LOCATE_STARTER"));
     let (result, why) = if known {
-        ("Failure", "the job is not running here any more: a pilot ends a job whose shadow is lost")
+        (
+            "Failure",
+            "the job is not running here any more: a pilot ends a job whose shadow is lost",
+        )
     } else {
         ("InvalidRequest", "this ClassAd command is not served here")
     };
@@ -225,7 +281,7 @@ async fn locate(mut reader: MessageReader<'_>, mut stream: Stream) -> Result<Aft
     let mut reply = stream.message();
     reply.ad(&answer);
     stream.send(reply).await?;
-    Ok(After::Keep(stream))
+    Ok(After::Keep(Box::new(stream)))
 }
 
 fn project(ad: &ClassAd, wanted: &[&str]) -> ClassAd {

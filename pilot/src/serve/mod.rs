@@ -44,7 +44,9 @@ impl Port {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut tasks = JoinSet::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = self.stop.cancelled() => return,

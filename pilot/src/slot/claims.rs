@@ -93,7 +93,14 @@ impl ClaimBook {
         self.next += 1;
         self.sessions.register_claim(&id, SUBMIT_SIDE)?;
         self.by_session.insert(id.session_id().to_owned(), number);
-        self.records.insert(number, Record { slot, id, holder: None });
+        self.records.insert(
+            number,
+            Record {
+                slot,
+                id,
+                holder: None,
+            },
+        );
         Ok(number)
     }
 
@@ -132,8 +139,12 @@ impl ClaimBook {
 
     /// Forgets what has lingered long enough.
     pub fn sweep(&mut self, now: Time) {
-        let due: Vec<ClaimNumber> =
-            self.lingering.iter().filter(|(until, _)| *until <= now).map(|(_, number)| *number).collect();
+        let due: Vec<ClaimNumber> = self
+            .lingering
+            .iter()
+            .filter(|(until, _)| *until <= now)
+            .map(|(_, number)| *number)
+            .collect();
         self.lingering.retain(|(until, _)| *until > now);
         for number in due {
             if let Some(record) = self.records.remove(&number) {
@@ -157,7 +168,11 @@ mod tests {
     use super::*;
 
     fn book() -> ClaimBook {
-        ClaimBook::new(Sinful::new(Ipv4Addr::LOCALHOST.into(), 4711), 1_700_000_000, SessionCache::new())
+        ClaimBook::new(
+            Sinful::new(Ipv4Addr::LOCALHOST.into(), 4711),
+            1_700_000_000,
+            SessionCache::new(),
+        )
     }
 
     fn proof(book: &ClaimBook, session: ClaimNumber, claim: ClaimNumber) -> Proof {
@@ -171,7 +186,10 @@ mod tests {
     fn a_session_opens_its_own_claim_only() {
         let mut book = book();
         let (a, b) = (book.mint(0).unwrap(), book.mint(1).unwrap());
-        assert_eq!(book.resolve(&proof(&book, a, a)).map(|found| found.0), Some(a));
+        assert_eq!(
+            book.resolve(&proof(&book, a, a)).map(|found| found.0),
+            Some(a)
+        );
         assert!(book.resolve(&proof(&book, a, b)).is_none());
         assert!(book.resolve(&proof(&book, b, a)).is_none());
     }

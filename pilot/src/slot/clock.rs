@@ -17,7 +17,10 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now(), unix: unix_now() }
+        Self {
+            start: Instant::now(),
+            unix: unix_now(),
+        }
     }
 
     /// Time since the start.
@@ -29,7 +32,8 @@ impl Clock {
     /// The calendar's version of a time since the start.
     #[must_use]
     pub fn unix(&self, time: Time) -> i64 {
-        self.unix.saturating_add(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+        self.unix
+            .saturating_add(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
     }
 
     /// The instant to sleep until.
@@ -49,5 +53,8 @@ impl Clock {
 #[must_use]
 pub fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or(0)
 }

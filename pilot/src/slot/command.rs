@@ -122,7 +122,9 @@ impl StartdHandle {
 
     /// A schedd asks for a slot; `None` refuses.
     pub async fn request(&self, request: Request) -> Option<Accepted> {
-        self.ask(|reply| Command::Request(Box::new(request), reply)).await.flatten()
+        self.ask(|reply| Command::Request(Box::new(request), reply))
+            .await
+            .flatten()
     }
 
     /// The acceptance could not be delivered.
@@ -137,7 +139,9 @@ impl StartdHandle {
 
     /// What to answer to a deactivation; `None`: the claim is not known.
     pub async fn deactivate(&self, proof: Proof, how: Deactivation) -> Option<Grant> {
-        self.ask(|reply| Command::Deactivate(proof, how, reply)).await.flatten()
+        self.ask(|reply| Command::Deactivate(proof, how, reply))
+            .await
+            .flatten()
     }
 
     /// The answer is out: stop the job.
@@ -147,7 +151,9 @@ impl StartdHandle {
 
     /// A schedd gives its claim up; false: the claim is not known.
     pub async fn release(&self, proof: Proof) -> bool {
-        self.ask(|reply| Command::Release(proof, reply)).await.unwrap_or(false)
+        self.ask(|reply| Command::Release(proof, reply))
+            .await
+            .unwrap_or(false)
     }
 
     /// A schedd says that it is there.
@@ -157,12 +163,16 @@ impl StartdHandle {
 
     /// The present ads of these slots.
     pub async fn slot_updates(&self, slots: Vec<usize>) -> Vec<SlotUpdate> {
-        self.ask(|reply| Command::Updates(slots, reply)).await.unwrap_or_default()
+        self.ask(|reply| Command::Updates(slots, reply))
+            .await
+            .unwrap_or_default()
     }
 
     /// The public ads a claim's session may see: its own slot's.
     pub async fn ads_of_session(&self, session: String) -> Vec<ClassAd> {
-        self.ask(|reply| Command::AdsOfSession(session, reply)).await.unwrap_or_default()
+        self.ask(|reply| Command::AdsOfSession(session, reply))
+            .await
+            .unwrap_or_default()
     }
 
     /// Passes an order on.

@@ -27,14 +27,27 @@ pub(super) enum Errand {
 }
 
 /// Sends ALIVE and waits for the answer: -1 is "unknown", anything else renews.
-pub(super) async fn alive(client: Client, schedd: Sinful, claim: ClaimNumber, id: ClaimId) -> Errand {
+pub(super) async fn alive(
+    client: Client,
+    schedd: Sinful,
+    claim: ClaimNumber,
+    id: ClaimId,
+) -> Errand {
     let talk = async {
-        let mut stream = client.start_command_in_session(&schedd, command::ALIVE, id.session_id()).await?;
+        let mut stream = client
+            .start_command_in_session(&schedd, command::ALIVE, id.session_id())
+            .await?;
         let mut message = stream.message();
         message.str(id.as_str());
         stream.send(message).await?;
         let answer = stream.recv().await?;
-        Ok::<_, Error>(answer.reader().int().map(|value| value != -1).unwrap_or(true))
+        Ok::<_, Error>(
+            answer
+                .reader()
+                .int()
+                .map(|value| value != -1)
+                .unwrap_or(true),
+        )
     };
     let known = match timeout(LIMIT, talk).await {
         Ok(Ok(known)) => Some(known),
@@ -50,18 +63,24 @@ pub(super) async fn alive(client: Client, schedd: Sinful, claim: ClaimNumber, id
 /// Tells the schedd that the claim is over.
 pub(super) async fn release(client: Client, schedd: Sinful, id: ClaimId) -> Errand {
     let talk = async {
-        let mut stream = client.start_command_in_session(&schedd, command::RELEASE_CLAIM, id.session_id()).await?;
+        let mut stream = client
+            .start_command_in_session(&schedd, command::RELEASE_CLAIM, id.session_id())
+            .await?;
         let mut message = stream.message();
         message.str(id.as_str());
         stream.send(message).await?;
         stream.shutdown().await
     };
     match timeout(LIMIT, talk).await {
-        Ok(Ok(())) => tracing::debug!(claim = id.public(), %schedd, "told the schedd that the claim is over"),
+        Ok(Ok(())) => {
+            tracing::debug!(claim = id.public(), %schedd, "told the schedd that the claim is over")
+        }
         Ok(Err(error)) => {
             tracing::info!(claim = id.public(), %schedd, "could not tell the schedd that the claim is over: {error}");
         }
-        Err(_) => tracing::info!(claim = id.public(), %schedd, "no time to tell the schedd that the claim is over"),
+        Err(_) => {
+            tracing::info!(claim = id.public(), %schedd, "no time to tell the schedd that the claim is over")
+        }
     }
     Errand::Released
 }

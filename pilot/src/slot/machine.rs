@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::event::{
-    Action, Activity, Cause, ClaimNumber, Deactivation, Event, Force, Lease, Outcome, Pledge, Policy, State, Ticket, Time,
-    Verdict,
+    Action, Activity, Cause, ClaimNumber, Deactivation, Event, Force, Lease, Outcome, Pledge,
+    Policy, State, Ticket, Time, Verdict,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,10 @@ enum Work {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a slot, and never passed around"
+)]
 enum Phase {
     Open,
     Held(Claim, Work),
@@ -71,7 +75,11 @@ impl Machine {
     /// A slot that offers `first`.
     #[must_use]
     pub fn new(now: Time, policy: Policy, first: ClaimNumber, willing: bool) -> Self {
-        let state = if willing { State::Unclaimed } else { State::Owner };
+        let state = if willing {
+            State::Unclaimed
+        } else {
+            State::Owner
+        };
         Self {
             policy,
             phase: Phase::Open,
@@ -118,7 +126,10 @@ impl Machine {
         match &self.phase {
             Phase::Held(
                 _,
-                Work::Busy(job) | Work::Retiring(job, _) | Work::Vacating(job, _) | Work::Killing(job, _),
+                Work::Busy(job)
+                | Work::Retiring(job, _)
+                | Work::Vacating(job, _)
+                | Work::Killing(job, _),
             ) => Some(job.since),
             _ => None,
         }
@@ -150,7 +161,10 @@ impl Machine {
     pub fn reusable(&self, now: Time, claim: ClaimNumber) -> bool {
         match &self.phase {
             Phase::Held(held, Work::Idle | Work::Busy(_)) => {
-                held.number == claim && self.accepting() && !held.closing && !self.worn_out(now, held)
+                held.number == claim
+                    && self.accepting()
+                    && !held.closing
+                    && !self.worn_out(now, held)
             }
             _ => false,
         }
@@ -165,14 +179,18 @@ impl Machine {
                 let lease = self.lease_counts(claim, work).then_some(claim.lease_end);
                 let alive = self.alive_due(claim, work);
                 let worn = match (work, self.policy.worklife) {
-                    (Work::Idle, Some(life)) if claim.activations > 0 => Some(claim.since.saturating_add(life)),
+                    (Work::Idle, Some(life)) if claim.activations > 0 => {
+                        Some(claim.since.saturating_add(life))
+                    }
                     _ => None,
                 };
                 let own = match work {
                     Work::Idle => None,
                     Work::Busy(job) => job.waiting.map(|(_, _, until)| until),
                     Work::Goodbye(until) => Some(*until),
-                    Work::Retiring(job, until) | Work::Vacating(job, until) | Work::Killing(job, until) => {
+                    Work::Retiring(job, until)
+                    | Work::Vacating(job, until)
+                    | Work::Killing(job, until) => {
                         Some(job.waiting.map_or(*until, |(_, _, wait)| wait.min(*until)))
                     }
                 };
@@ -186,18 +204,41 @@ impl Machine {
     /// Takes one event; what to do is appended to `out` in order.
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Request { claim, fits, lease, next } => self.request(now, claim, fits, lease, next, out),
+            Event::Request {
+                claim,
+                fits,
+                lease,
+                next,
+            } => self.request(now, claim, fits, lease, next, out),
             Event::Undelivered(claim) => self.undelivered(claim, out),
-            Event::Activate { claim, ticket, fits, pledge } => self.activate(now, claim, ticket, fits, pledge, out),
-            Event::Deactivate { claim, how, told_reusable, activation } => {
+            Event::Activate {
+                claim,
+                ticket,
+                fits,
+                pledge,
+            } => self.activate(now, claim, ticket, fits, pledge, out),
+            Event::Deactivate {
+                claim,
+                how,
+                told_reusable,
+                activation,
+            } => {
                 self.deactivate(now, claim, how, told_reusable, activation, out);
             }
             Event::Release(claim) => self.released(now, claim, out),
-            Event::Alive(claim) | Event::AliveAnswered { claim, known: true } => self.renew(now, claim),
-            Event::AliveAnswered { claim, known: false } => self.released(now, claim, out),
+            Event::Alive(claim) | Event::AliveAnswered { claim, known: true } => {
+                self.renew(now, claim)
+            }
+            Event::AliveAnswered {
+                claim,
+                known: false,
+            } => self.released(now, claim, out),
             Event::AliveFailed(claim) => self.alive_failed(now, claim),
             Event::JobEnded { claim, outcome } => self.job_ended(now, claim, outcome, out),
-            Event::Start { willing, fits_claim } => self.start(willing, fits_claim, out),
+            Event::Start {
+                willing,
+                fits_claim,
+            } => self.start(willing, fits_claim, out),
             Event::Retire { limit } => self.retire(now, limit, out),
             Event::RetireFast => self.retire_fast(now, out),
             Event::Tick => self.tick(now, out),
@@ -258,11 +299,20 @@ impl Machine {
                 Work::Idle => {
                     held.activations += 1;
                     held.lease_end = now.saturating_add(held.lease.length);
-                    *work = Work::Busy(Job { since: now, pledge, stopped: None, waiting: None });
+                    *work = Work::Busy(Job {
+                        since: now,
+                        pledge,
+                        stopped: None,
+                        waiting: None,
+                    });
                     Some(Verdict::Start)
                 }
                 Work::Busy(job) if job.waiting.is_none() => {
-                    job.waiting = Some((ticket, pledge, now.saturating_add(self.policy.activation_wait)));
+                    job.waiting = Some((
+                        ticket,
+                        pledge,
+                        now.saturating_add(self.policy.activation_wait),
+                    ));
                     None
                 }
                 Work::Busy(_) => Some(Verdict::TryAgain),
@@ -284,7 +334,9 @@ impl Machine {
         activation: u64,
         out: &mut Vec<Action>,
     ) {
-        let Phase::Held(mut held, mut work) = self.phase else { return };
+        let Phase::Held(mut held, mut work) = self.phase else {
+            return;
+        };
         if held.number != claim {
             return;
         }
@@ -314,7 +366,9 @@ impl Machine {
     }
 
     fn released(&mut self, now: Time, claim: ClaimNumber, out: &mut Vec<Action>) {
-        let Phase::Held(mut held, work) = self.phase else { return };
+        let Phase::Held(mut held, work) = self.phase else {
+            return;
+        };
         if held.number == claim {
             held.given_up = true;
             self.close_hard(now, held, work, Cause::DeactivateForcibly, out);
@@ -322,7 +376,14 @@ impl Machine {
     }
 
     /// Ends a claim with its job, without regard for either.
-    fn close_hard(&mut self, now: Time, mut held: Claim, work: Work, cause: Cause, out: &mut Vec<Action>) {
+    fn close_hard(
+        &mut self,
+        now: Time,
+        mut held: Claim,
+        work: Work,
+        cause: Cause,
+        out: &mut Vec<Action>,
+    ) {
         held.closing = true;
         let work = match work {
             Work::Idle | Work::Goodbye(_) => {
@@ -359,13 +420,24 @@ impl Machine {
         }
     }
 
-    fn job_ended(&mut self, now: Time, claim: ClaimNumber, outcome: Outcome, out: &mut Vec<Action>) {
-        let Phase::Held(mut held, work) = self.phase else { return };
+    fn job_ended(
+        &mut self,
+        now: Time,
+        claim: ClaimNumber,
+        outcome: Outcome,
+        out: &mut Vec<Action>,
+    ) {
+        let Phase::Held(mut held, work) = self.phase else {
+            return;
+        };
         if held.number != claim {
             return;
         }
         let mut job = match work {
-            Work::Busy(job) | Work::Retiring(job, _) | Work::Vacating(job, _) | Work::Killing(job, _) => job,
+            Work::Busy(job)
+            | Work::Retiring(job, _)
+            | Work::Vacating(job, _)
+            | Work::Killing(job, _) => job,
             Work::Idle | Work::Goodbye(_) => return,
         };
         held.lease_end = now.saturating_add(held.lease.length);
@@ -383,18 +455,27 @@ impl Machine {
             if held.given_up || matches!(outcome, Outcome::ShadowLost) {
                 self.end_claim(&held, out);
             } else {
-                self.phase = Phase::Held(held, Work::Goodbye(now.saturating_add(self.policy.goodbye)));
+                self.phase =
+                    Phase::Held(held, Work::Goodbye(now.saturating_add(self.policy.goodbye)));
             }
             return;
         }
         let next = match job.waiting.take() {
             Some((ticket, pledge, _)) => {
                 held.activations += 1;
-                out.push(Action::Activation { ticket, verdict: Verdict::Start });
+                out.push(Action::Activation {
+                    ticket,
+                    verdict: Verdict::Start,
+                });
                 // The ad changes in every figure that belongs to the job though not in its state.
                 out.push(Action::Advertise { urgent: false });
                 self.activity_since = now;
-                Work::Busy(Job { since: now, pledge, stopped: None, waiting: None })
+                Work::Busy(Job {
+                    since: now,
+                    pledge,
+                    stopped: None,
+                    waiting: None,
+                })
             }
             None => Work::Idle,
         };
@@ -418,7 +499,11 @@ impl Machine {
             Phase::Held(mut held, Work::Busy(mut job)) => {
                 held.closing = true;
                 refuse_waiting(&mut job, out);
-                let until = job.since.saturating_add(job.pledge.retirement).min(now.saturating_add(limit)).max(now);
+                let until = job
+                    .since
+                    .saturating_add(job.pledge.retirement)
+                    .min(now.saturating_add(limit))
+                    .max(now);
                 self.phase = Phase::Held(held, Work::Retiring(job, until));
                 self.tick(now, out);
             }
@@ -443,7 +528,9 @@ impl Machine {
         if self.back_off.is_some_and(|until| until <= now) {
             self.back_off = None;
         }
-        let Phase::Held(mut held, mut work) = self.phase else { return };
+        let Phase::Held(mut held, mut work) = self.phase else {
+            return;
+        };
         if self.lease_counts(&held, &work) && held.lease_end <= now {
             self.close_hard(now, held, work, Cause::DeactivateForcibly, out);
             return;
@@ -463,7 +550,10 @@ impl Machine {
                     && until <= now
                 {
                     job.waiting = None;
-                    out.push(Action::Activation { ticket, verdict: Verdict::TryAgain });
+                    out.push(Action::Activation {
+                        ticket,
+                        verdict: Verdict::TryAgain,
+                    });
                 }
             }
             Work::Retiring(job, until) if *until <= now => {
@@ -495,23 +585,34 @@ impl Machine {
             out.push(Action::SendRelease(held.number));
         }
         out.push(Action::Forget(held.number));
-        self.phase = if self.retiring { Phase::Ended } else { Phase::Open };
+        self.phase = if self.retiring {
+            Phase::Ended
+        } else {
+            Phase::Open
+        };
     }
 
     fn worn_out(&self, now: Time, held: &Claim) -> bool {
-        held.activations > 0 && self.policy.worklife.is_some_and(|life| held.since.saturating_add(life) <= now)
+        held.activations > 0
+            && self
+                .policy
+                .worklife
+                .is_some_and(|life| held.since.saturating_add(life) <= now)
     }
 
     fn lease_counts(&self, held: &Claim, work: &Work) -> bool {
         match work {
             Work::Idle => true,
-            Work::Busy(_) | Work::Retiring(..) | Work::Vacating(..) => !held.lease.silent_while_active,
+            Work::Busy(_) | Work::Retiring(..) | Work::Vacating(..) => {
+                !held.lease.silent_while_active
+            }
             Work::Killing(..) | Work::Goodbye(_) => false,
         }
     }
 
     fn alive_due(&self, held: &Claim, work: &Work) -> Option<Time> {
-        (held.lease.we_send && !held.alive_in_flight && self.lease_counts(held, work)).then_some(held.next_alive)
+        (held.lease.we_send && !held.alive_in_flight && self.lease_counts(held, work))
+            .then_some(held.next_alive)
     }
 
     /// Derives what the ad shows and asks for an update when it changed.
@@ -522,7 +623,9 @@ impl Machine {
             Phase::Held(_, Work::Idle) => (State::Claimed, Activity::Idle),
             Phase::Held(_, Work::Busy(_)) => (State::Claimed, Activity::Busy),
             Phase::Held(_, Work::Retiring(..)) => (State::Claimed, Activity::Retiring),
-            Phase::Held(_, Work::Vacating(..) | Work::Goodbye(_)) => (State::Preempting, Activity::Vacating),
+            Phase::Held(_, Work::Vacating(..) | Work::Goodbye(_)) => {
+                (State::Preempting, Activity::Vacating)
+            }
             Phase::Held(_, Work::Killing(..)) => (State::Preempting, Activity::Killing),
         };
         let old = self.shown;
@@ -534,7 +637,9 @@ impl Machine {
         if new.0 != old.0 {
             self.state_since = now;
         }
-        out.push(Action::Advertise { urgent: new.0 != old.0 });
+        out.push(Action::Advertise {
+            urgent: new.0 != old.0,
+        });
     }
 }
 
@@ -548,7 +653,10 @@ fn stop(job: &mut Job, force: Force, cause: Cause, out: &mut Vec<Action>) {
 
 fn refuse_waiting(job: &mut Job, out: &mut Vec<Action>) {
     if let Some((ticket, _, _)) = job.waiting.take() {
-        out.push(Action::Activation { ticket, verdict: Verdict::Refuse });
+        out.push(Action::Activation {
+            ticket,
+            verdict: Verdict::Refuse,
+        });
     }
 }
 

@@ -6,8 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LEASE: Lease = Lease { length: Duration::from_secs(1800), we_send: true, silent_while_active: true };
-const PLEDGE: Pledge = Pledge { retirement: Duration::ZERO, vacate: Duration::from_secs(600) };
+const LEASE: Lease = Lease {
+    length: Duration::from_secs(1800),
+    we_send: true,
+    silent_while_active: true,
+};
+const PLEDGE: Pledge = Pledge {
+    retirement: Duration::ZERO,
+    vacate: Duration::from_secs(600),
+};
 
 struct Story {
     machine: Machine,
@@ -17,7 +24,11 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        Self { machine: Machine::new(Time::ZERO, Policy::default(), ClaimNumber(1), true), now: Time::ZERO, next: 2 }
+        Self {
+            machine: Machine::new(Time::ZERO, Policy::default(), ClaimNumber(1), true),
+            now: Time::ZERO,
+            next: 2,
+        }
     }
 
     fn after(&mut self, seconds: u64) -> &mut Self {
@@ -35,32 +46,56 @@ impl Story {
         let claim = self.machine.offered();
         let next = ClaimNumber(self.next);
         self.next += 1;
-        let out = self.event(Event::Request { claim, fits: true, lease: LEASE, next });
+        let out = self.event(Event::Request {
+            claim,
+            fits: true,
+            lease: LEASE,
+            next,
+        });
         assert!(out.contains(&Action::Claim { accepted: true }), "{out:?}");
         claim
     }
 
     fn activate(&mut self, claim: ClaimNumber, ticket: u64) -> Vec<Action> {
-        self.event(Event::Activate { claim, ticket: Ticket(ticket), fits: true, pledge: PLEDGE })
+        self.event(Event::Activate {
+            claim,
+            ticket: Ticket(ticket),
+            fits: true,
+            pledge: PLEDGE,
+        })
     }
 
     fn busy() -> (Self, ClaimNumber) {
         let mut story = Self::new();
         let claim = story.claim();
         let out = story.activate(claim, 1);
-        assert!(out.contains(&Action::Activation { ticket: Ticket(1), verdict: Verdict::Start }));
+        assert!(out.contains(&Action::Activation {
+            ticket: Ticket(1),
+            verdict: Verdict::Start
+        }));
         (story, claim)
     }
 
     fn ended(&mut self, claim: ClaimNumber) -> Vec<Action> {
-        self.event(Event::JobEnded { claim, outcome: Outcome::Reusable })
+        self.event(Event::JobEnded {
+            claim,
+            outcome: Outcome::Reusable,
+        })
     }
 
     fn goodbye(&mut self, claim: ClaimNumber) -> (bool, Vec<Action>) {
         let told_reusable = self.machine.reusable(self.now, claim);
         let activation = self.machine.activations();
         let how = Deactivation::Forcibly;
-        (told_reusable, self.event(Event::Deactivate { claim, how, told_reusable, activation }))
+        (
+            told_reusable,
+            self.event(Event::Deactivate {
+                claim,
+                how,
+                told_reusable,
+                activation,
+            }),
+        )
     }
 }
 
@@ -71,9 +106,15 @@ fn jobs_follow_each_other_on_one_claim() {
         story.after(1).ended(claim);
         let (reusable, out) = story.goodbye(claim);
         assert!(reusable);
-        assert!(out.is_empty(), "the goodbye of a finished job does nothing: {out:?}");
+        assert!(
+            out.is_empty(),
+            "the goodbye of a finished job does nothing: {out:?}"
+        );
         let out = story.activate(claim, ticket);
-        assert!(out.contains(&Action::Activation { ticket: Ticket(ticket), verdict: Verdict::Start }));
+        assert!(out.contains(&Action::Activation {
+            ticket: Ticket(ticket),
+            verdict: Verdict::Start
+        }));
         assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
     }
 }
@@ -83,7 +124,10 @@ fn an_activation_ahead_of_the_reaping_waits_for_it() {
     let (mut story, claim) = Story::busy();
     assert!(story.activate(claim, 2).is_empty());
     let out = story.ended(claim);
-    assert!(out.contains(&Action::Activation { ticket: Ticket(2), verdict: Verdict::Start }));
+    assert!(out.contains(&Action::Activation {
+        ticket: Ticket(2),
+        verdict: Verdict::Start
+    }));
     assert_eq!(story.machine.activations(), 2);
 }
 
@@ -92,7 +136,13 @@ fn an_activation_does_not_wait_for_ever() {
     let (mut story, claim) = Story::busy();
     assert!(story.activate(claim, 2).is_empty());
     let out = story.after(5).event(Event::Tick);
-    assert_eq!(out, [Action::Activation { ticket: Ticket(2), verdict: Verdict::TryAgain }]);
+    assert_eq!(
+        out,
+        [Action::Activation {
+            ticket: Ticket(2),
+            verdict: Verdict::TryAgain
+        }]
+    );
 }
 
 #[test]
@@ -102,7 +152,12 @@ fn a_late_goodbye_spares_the_next_job() {
     story.ended(claim);
     story.activate(claim, 2);
     let how = Deactivation::Forcibly;
-    let out = story.event(Event::Deactivate { claim, how, told_reusable: true, activation });
+    let out = story.event(Event::Deactivate {
+        claim,
+        how,
+        told_reusable: true,
+        activation,
+    });
     assert!(out.is_empty(), "{out:?}");
 }
 
@@ -111,10 +166,21 @@ fn an_old_claim_id_opens_nothing() {
     let mut story = Story::new();
     let claim = story.claim();
     story.event(Event::Release(claim));
-    let out = story.event(Event::Request { claim, fits: true, lease: LEASE, next: ClaimNumber(9) });
+    let out = story.event(Event::Request {
+        claim,
+        fits: true,
+        lease: LEASE,
+        next: ClaimNumber(9),
+    });
     assert_eq!(out, [Action::Claim { accepted: false }]);
     let out = story.activate(claim, 1);
-    assert_eq!(out, [Action::Activation { ticket: Ticket(1), verdict: Verdict::Refuse }]);
+    assert_eq!(
+        out,
+        [Action::Activation {
+            ticket: Ticket(1),
+            verdict: Verdict::Refuse
+        }]
+    );
 }
 
 #[test]
@@ -122,7 +188,12 @@ fn a_second_schedd_is_refused_while_claimed() {
     let mut story = Story::new();
     story.claim();
     let claim = story.machine.offered();
-    let out = story.event(Event::Request { claim, fits: true, lease: LEASE, next: ClaimNumber(9) });
+    let out = story.event(Event::Request {
+        claim,
+        fits: true,
+        lease: LEASE,
+        next: ClaimNumber(9),
+    });
     assert_eq!(out, [Action::Claim { accepted: false }]);
 }
 
@@ -130,10 +201,16 @@ fn a_second_schedd_is_refused_while_claimed() {
 fn a_release_by_the_schedd_is_not_answered_by_one() {
     let (mut story, claim) = Story::busy();
     let out = story.event(Event::Release(claim));
-    assert!(out.contains(&Action::Stop { force: Force::Hard, cause: Cause::DeactivateForcibly }));
+    assert!(out.contains(&Action::Stop {
+        force: Force::Hard,
+        cause: Cause::DeactivateForcibly
+    }));
     let out = story.ended(claim);
     assert!(out.contains(&Action::Forget(claim)));
-    assert!(!out.iter().any(|action| matches!(action, Action::SendRelease(_))));
+    assert!(
+        !out.iter()
+            .any(|action| matches!(action, Action::SendRelease(_)))
+    );
     assert!(out.contains(&Action::Advertise { urgent: true }));
     assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
 }
@@ -161,12 +238,21 @@ fn an_idle_claim_is_kept_alive_and_dropped_when_unknown() {
     let mut story = Story::new();
     let claim = story.claim();
     assert_eq!(story.machine.deadline(), Some(Duration::from_secs(600)));
-    assert_eq!(story.after(600).event(Event::Tick), [Action::SendAlive(claim)]);
+    assert_eq!(
+        story.after(600).event(Event::Tick),
+        [Action::SendAlive(claim)]
+    );
     story.event(Event::AliveFailed(claim));
-    assert_eq!(story.after(5).event(Event::Tick), [Action::SendAlive(claim)]);
+    assert_eq!(
+        story.after(5).event(Event::Tick),
+        [Action::SendAlive(claim)]
+    );
     story.event(Event::AliveAnswered { claim, known: true });
     assert_eq!(story.machine.deadline(), Some(Duration::from_secs(1205)));
-    let out = story.event(Event::AliveAnswered { claim, known: false });
+    let out = story.event(Event::AliveAnswered {
+        claim,
+        known: false,
+    });
     assert!(out.contains(&Action::Forget(claim)));
 }
 
@@ -187,7 +273,10 @@ fn a_running_job_needs_no_lease() {
 #[test]
 fn a_lost_shadow_makes_us_ask_the_schedd() {
     let (mut story, claim) = Story::busy();
-    story.event(Event::JobEnded { claim, outcome: Outcome::ShadowLost });
+    story.event(Event::JobEnded {
+        claim,
+        outcome: Outcome::ShadowLost,
+    });
     assert_eq!(story.machine.deadline(), Some(story.now));
     assert_eq!(story.event(Event::Tick), [Action::SendAlive(claim)]);
 }
@@ -196,16 +285,32 @@ fn a_lost_shadow_makes_us_ask_the_schedd() {
 fn retirement_lets_the_job_use_its_time_then_stops_it_softly_then_hard() {
     let mut story = Story::new();
     let claim = story.claim();
-    let pledge = Pledge { retirement: Duration::from_secs(100), vacate: Duration::from_secs(10) };
-    story.event(Event::Activate { claim, ticket: Ticket(1), fits: true, pledge });
-    story.after(40).event(Event::Retire { limit: Duration::from_secs(1000) });
+    let pledge = Pledge {
+        retirement: Duration::from_secs(100),
+        vacate: Duration::from_secs(10),
+    };
+    story.event(Event::Activate {
+        claim,
+        ticket: Ticket(1),
+        fits: true,
+        pledge,
+    });
+    story.after(40).event(Event::Retire {
+        limit: Duration::from_secs(1000),
+    });
     assert_eq!(story.machine.shown(), (State::Claimed, Activity::Retiring));
     assert!(!story.machine.reusable(story.now, claim));
     assert_eq!(story.machine.deadline(), Some(Duration::from_secs(100)));
     let out = story.after(60).event(Event::Tick);
-    assert!(out.contains(&Action::Stop { force: Force::Soft, cause: Cause::Retire }));
+    assert!(out.contains(&Action::Stop {
+        force: Force::Soft,
+        cause: Cause::Retire
+    }));
     let out = story.after(10).event(Event::Tick);
-    assert!(out.contains(&Action::Stop { force: Force::Hard, cause: Cause::Retire }));
+    assert!(out.contains(&Action::Stop {
+        force: Force::Hard,
+        cause: Cause::Retire
+    }));
     let out = story.after(30).event(Event::Tick);
     assert!(out.contains(&Action::Abandon(claim)));
     assert!(out.contains(&Action::SendRelease(claim)));
@@ -216,9 +321,19 @@ fn retirement_lets_the_job_use_its_time_then_stops_it_softly_then_hard() {
 fn a_job_that_finishes_while_retiring_closes_its_claim() {
     let mut story = Story::new();
     let claim = story.claim();
-    let pledge = Pledge { retirement: Duration::from_secs(100), vacate: Duration::from_secs(10) };
-    story.event(Event::Activate { claim, ticket: Ticket(1), fits: true, pledge });
-    story.event(Event::Retire { limit: Duration::from_secs(1000) });
+    let pledge = Pledge {
+        retirement: Duration::from_secs(100),
+        vacate: Duration::from_secs(10),
+    };
+    story.event(Event::Activate {
+        claim,
+        ticket: Ticket(1),
+        fits: true,
+        pledge,
+    });
+    story.event(Event::Retire {
+        limit: Duration::from_secs(1000),
+    });
     story.after(1).ended(claim);
     let (reusable, _) = story.goodbye(claim);
     assert!(!reusable);
@@ -229,7 +344,10 @@ fn a_job_that_finishes_while_retiring_closes_its_claim() {
 fn a_fast_end_kills() {
     let (mut story, claim) = Story::busy();
     let out = story.event(Event::RetireFast);
-    assert!(out.contains(&Action::Stop { force: Force::Hard, cause: Cause::Retire }));
+    assert!(out.contains(&Action::Stop {
+        force: Force::Hard,
+        cause: Cause::Retire
+    }));
     story.ended(claim);
     let out = story.after(2).event(Event::Tick);
     assert!(out.contains(&Action::SendRelease(claim)));
@@ -240,7 +358,9 @@ fn a_fast_end_kills() {
 fn an_idle_slot_retires_at_once() {
     let mut story = Story::new();
     let claim = story.claim();
-    let out = story.event(Event::Retire { limit: Duration::from_secs(1) });
+    let out = story.event(Event::Retire {
+        limit: Duration::from_secs(1),
+    });
     assert!(out.contains(&Action::SendRelease(claim)));
     assert!(story.machine.ended());
 }
@@ -248,7 +368,10 @@ fn an_idle_slot_retires_at_once() {
 #[test]
 fn a_back_off_closes_the_slot_for_a_while() {
     let (mut story, claim) = Story::busy();
-    story.event(Event::JobEnded { claim, outcome: Outcome::BackOff(Duration::from_secs(20)) });
+    story.event(Event::JobEnded {
+        claim,
+        outcome: Outcome::BackOff(Duration::from_secs(20)),
+    });
     let (reusable, _) = story.goodbye(claim);
     assert!(!reusable);
     assert_eq!(story.machine.shown(), (State::Owner, Activity::Idle));
@@ -261,10 +384,16 @@ fn a_back_off_closes_the_slot_for_a_while() {
 fn start_turning_false_drops_the_idle_claim_but_not_the_job() {
     let mut story = Story::new();
     let claim = story.claim();
-    let out = story.event(Event::Start { willing: true, fits_claim: false });
+    let out = story.event(Event::Start {
+        willing: true,
+        fits_claim: false,
+    });
     assert!(out.contains(&Action::SendRelease(claim)));
     let (mut story, claim) = Story::busy();
-    story.event(Event::Start { willing: false, fits_claim: false });
+    story.event(Event::Start {
+        willing: false,
+        fits_claim: false,
+    });
     assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
     assert!(!story.machine.reusable(story.now, claim));
 }
@@ -277,10 +406,24 @@ fn legal(from: (State, Activity), to: (State, Activity)) -> bool {
         ((Owner, Idle), (Unclaimed, Idle))
             | ((Unclaimed, Idle), (Owner | Claimed, Idle))
             | ((Claimed, Idle), (Owner | Unclaimed, Idle) | (Claimed, Busy))
-            | ((Claimed, Busy), (Claimed, Idle | Retiring) | (Preempting, Vacating | Killing) | (Owner | Unclaimed, Idle))
-            | ((Claimed, Retiring), (Preempting, Vacating | Killing) | (Owner, Idle))
-            | ((Preempting, Vacating), (Preempting, Killing) | (Owner | Unclaimed, Idle))
-            | ((Preempting, Killing), (Preempting, Vacating) | (Owner | Unclaimed, Idle))
+            | (
+                (Claimed, Busy),
+                (Claimed, Idle | Retiring)
+                    | (Preempting, Vacating | Killing)
+                    | (Owner | Unclaimed, Idle)
+            )
+            | (
+                (Claimed, Retiring),
+                (Preempting, Vacating | Killing) | (Owner, Idle)
+            )
+            | (
+                (Preempting, Vacating),
+                (Preempting, Killing) | (Owner | Unclaimed, Idle)
+            )
+            | (
+                (Preempting, Killing),
+                (Preempting, Vacating) | (Owner | Unclaimed, Idle)
+            )
     )
 }
 
@@ -331,7 +474,13 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn see(&mut self, story: &Story, asked: Option<ClaimNumber>, before: (State, Activity), out: &[Action]) {
+    fn see(
+        &mut self,
+        story: &Story,
+        asked: Option<ClaimNumber>,
+        before: (State, Activity),
+        out: &[Action],
+    ) {
         for action in out {
             match action {
                 Action::Claim { accepted: true } => {
@@ -339,7 +488,10 @@ impl Watcher {
                     assert!(self.accepted.insert(claim), "{claim:?} accepted twice");
                 }
                 Action::Activation { ticket, verdict } => {
-                    assert!(self.open_tickets.remove(ticket), "{ticket:?} answered twice");
+                    assert!(
+                        self.open_tickets.remove(ticket),
+                        "{ticket:?} answered twice"
+                    );
                     if *verdict == Verdict::Start {
                         assert!(!self.job, "two jobs in one slot");
                         self.job = true;
@@ -352,16 +504,24 @@ impl Watcher {
                     assert!(self.forgotten.insert(*claim), "{claim:?} forgotten twice");
                     assert!(!self.job, "a claim ended under its job");
                 }
-                Action::SendAlive(claim) | Action::SendRelease(claim) => assert!(!self.forgotten.contains(claim)),
+                Action::SendAlive(claim) | Action::SendRelease(claim) => {
+                    assert!(!self.forgotten.contains(claim))
+                }
                 Action::Claim { accepted: false } | Action::Advertise { .. } => {}
             }
         }
         let after = story.machine.shown();
         if before != after {
             assert!(legal(before, after), "{before:?} to {after:?}");
-            assert!(out.iter().any(|a| matches!(a, Action::Advertise { .. })), "a change nobody hears of");
+            assert!(
+                out.iter().any(|a| matches!(a, Action::Advertise { .. })),
+                "a change nobody hears of"
+            );
         }
-        assert!(!self.accepted.contains(&story.machine.offered()), "an old claim is offered");
+        assert!(
+            !self.accepted.contains(&story.machine.offered()),
+            "an old claim is offered"
+        );
     }
 }
 

@@ -34,13 +34,33 @@ pub fn willing(slot: &ClassAd, now: i64) -> bool {
 /// machine's time to vacate, bounded by the job's own (02, section 2.9).
 #[must_use]
 pub fn pledge(slot: &ClassAd, job: &ClassAd, now: i64) -> Pledge {
-    let machine = |name| seconds(&EvalContext::new().my(slot).target(job).now(now).eval_attr(name));
-    let wish = |name| seconds(&EvalContext::new().my(job).target(slot).now(now).eval_attr(name));
+    let machine = |name| {
+        seconds(
+            &EvalContext::new()
+                .my(slot)
+                .target(job)
+                .now(now)
+                .eval_attr(name),
+        )
+    };
+    let wish = |name| {
+        seconds(
+            &EvalContext::new()
+                .my(job)
+                .target(slot)
+                .now(now)
+                .eval_attr(name),
+        )
+    };
     let retirement = machine("MaxJobRetirementTime").unwrap_or(Duration::ZERO);
     let vacate = machine("MachineMaxVacateTime").unwrap_or(DEFAULT_VACATE);
-    let own = wish("JobMaxVacateTime").or_else(|| wish("KillSigTimeout")).unwrap_or(vacate);
+    let own = wish("JobMaxVacateTime")
+        .or_else(|| wish("KillSigTimeout"))
+        .unwrap_or(vacate);
     Pledge {
-        retirement: wish("MaxJobRetirementTime").unwrap_or(retirement).min(retirement),
+        retirement: wish("MaxJobRetirementTime")
+            .unwrap_or(retirement)
+            .min(retirement),
         vacate: own.min(vacate),
     }
 }
@@ -48,13 +68,25 @@ pub fn pledge(slot: &ClassAd, job: &ClassAd, now: i64) -> Pledge {
 /// The longest retirement time that is promised without looking at a job.
 #[must_use]
 pub fn plain_retirement(slot: &ClassAd, now: i64) -> Duration {
-    seconds(&EvalContext::new().my(slot).now(now).eval_attr("MaxJobRetirementTime")).unwrap_or(Duration::ZERO)
+    seconds(
+        &EvalContext::new()
+            .my(slot)
+            .now(now)
+            .eval_attr("MaxJobRetirementTime"),
+    )
+    .unwrap_or(Duration::ZERO)
 }
 
 /// The longest time to vacate that is promised without looking at a job.
 #[must_use]
 pub fn plain_vacate(slot: &ClassAd, now: i64) -> Duration {
-    seconds(&EvalContext::new().my(slot).now(now).eval_attr("MachineMaxVacateTime")).unwrap_or(DEFAULT_VACATE)
+    seconds(
+        &EvalContext::new()
+            .my(slot)
+            .now(now)
+            .eval_attr("MachineMaxVacateTime"),
+    )
+    .unwrap_or(DEFAULT_VACATE)
 }
 
 fn seconds(value: &Value) -> Option<Duration> {
@@ -86,16 +118,38 @@ mod tests {
         let job = ad("RequestCpus = 1\nRequirements = TARGET.Arch == \"X86_64\"");
         assert!(fits(&slot, &job, 0));
         assert!(!fits(&slot, &ad("RequestCpus = 2\nRequirements = true"), 0));
-        assert!(!fits(&slot, &ad("RequestCpus = 1\nRequirements = TARGET.Arch == \"ARM\""), 0));
-        assert!(wanted(&slot, &ad("RequestCpus = 1\nRequirements = false"), 0));
+        assert!(!fits(
+            &slot,
+            &ad("RequestCpus = 1\nRequirements = TARGET.Arch == \"ARM\""),
+            0
+        ));
+        assert!(wanted(
+            &slot,
+            &ad("RequestCpus = 1\nRequirements = false"),
+            0
+        ));
     }
 
     #[test]
     fn a_job_may_shorten_its_times_only() {
         let slot = ad("MaxJobRetirementTime = 3600\nMachineMaxVacateTime = 10 * 60");
-        let asks_less = pledge(&slot, &ad("JobMaxVacateTime = 6\nMaxJobRetirementTime = 0"), 0);
-        assert_eq!((asks_less.retirement, asks_less.vacate), (Duration::ZERO, Duration::from_secs(6)));
-        let asks_more = pledge(&slot, &ad("KillSigTimeout = 9999\nMaxJobRetirementTime = 9999"), 0);
-        assert_eq!((asks_more.retirement.as_secs(), asks_more.vacate.as_secs()), (3600, 600));
+        let asks_less = pledge(
+            &slot,
+            &ad("JobMaxVacateTime = 6\nMaxJobRetirementTime = 0"),
+            0,
+        );
+        assert_eq!(
+            (asks_less.retirement, asks_less.vacate),
+            (Duration::ZERO, Duration::from_secs(6))
+        );
+        let asks_more = pledge(
+            &slot,
+            &ad("KillSigTimeout = 9999\nMaxJobRetirementTime = 9999"),
+            0,
+        );
+        assert_eq!(
+            (asks_more.retirement.as_secs(), asks_more.vacate.as_secs()),
+            (3600, 600)
+        );
     }
 }

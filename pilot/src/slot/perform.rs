@@ -26,7 +26,9 @@ impl Startd {
     pub(super) fn event(&mut self, slot: usize, event: Event) -> bool {
         let now = self.clock.now();
         let mut actions = Vec::new();
-        let Some(seat) = self.seats.get_mut(slot) else { return false };
+        let Some(seat) = self.seats.get_mut(slot) else {
+            return false;
+        };
         let was_claimed = seat.machine.claim().is_some();
         seat.machine.handle(now, event, &mut actions);
         if was_claimed || seat.machine.claim().is_some() {
@@ -54,12 +56,23 @@ impl Startd {
     fn note_state(&self, slot: usize) {
         if let Some(seat) = self.seats.get(slot) {
             let (state, activity) = seat.machine.shown();
-            tracing::debug!(slot = seat.number, state = state.as_str(), activity = activity.as_str(), "slot changed");
+            tracing::debug!(
+                slot = seat.number,
+                state = state.as_str(),
+                activity = activity.as_str(),
+                "slot changed"
+            );
         }
     }
 
     fn answer(&mut self, slot: usize, ticket: Ticket, verdict: Verdict) {
-        let Some(pending) = self.seats.get_mut(slot).and_then(|seat| seat.pending.remove(&ticket)) else { return };
+        let Some(pending) = self
+            .seats
+            .get_mut(slot)
+            .and_then(|seat| seat.pending.remove(&ticket))
+        else {
+            return;
+        };
         match verdict {
             Verdict::Start => self.start_job(slot, pending),
             Verdict::Refuse => {
@@ -86,9 +99,18 @@ impl Startd {
     }
 
     fn start_job(&mut self, slot: usize, pending: Pending) {
-        let Pending { claim, id, ad, mut stream } = pending;
-        let Some(machine_ad) = self.ad(slot) else { return };
-        let Some(seat) = self.seats.get_mut(slot) else { return };
+        let Pending {
+            claim,
+            id,
+            ad,
+            mut stream,
+        } = pending;
+        let Some(machine_ad) = self.ad(slot) else {
+            return;
+        };
+        let Some(seat) = self.seats.get_mut(slot) else {
+            return;
+        };
         seat.counts.jobs += 1;
         let facts = SlotFacts {
             name: self.identity.slot_name(seat.number),
@@ -96,7 +118,10 @@ impl Startd {
             machine: self.identity.machine.clone(),
             cpus: self.offer.slot_cpus(),
             memory_mib: self.offer.slot_memory_mib(),
-            disk_kib: machine_ad.int("Disk").and_then(|disk| u64::try_from(disk).ok()).unwrap_or(0),
+            disk_kib: machine_ad
+                .int("Disk")
+                .and_then(|disk| u64::try_from(disk).ok())
+                .unwrap_or(0),
             machine_ad,
         };
         let (orders, orders_rx) = mpsc::channel(ORDERS);
@@ -106,24 +131,42 @@ impl Startd {
             let mut message = stream.message();
             message.int(1);
             if let Err(error) = stream.send(message).await {
-                return JobEnd::NotStarted { why: format!("the shadow was gone before the answer: {error}") };
+                return JobEnd::NotStarted {
+                    why: format!("the shadow was gone before the answer: {error}"),
+                };
             }
-            let activation = Activation { claim: id, stream, slot: facts };
+            let activation = Activation {
+                claim: id,
+                stream,
+                slot: facts,
+            };
             runner.run(activation, orders_rx, progress).await
         };
         let task = self.jobs.spawn(work);
         self.job_of_task.insert(task.id(), (slot, claim));
-        seat.job = Some(RunningJob { ad, orders, progress: progress_rx, task });
+        seat.job = Some(RunningJob {
+            ad,
+            orders,
+            progress: progress_rx,
+            task,
+        });
     }
 
-    fn stop(&mut self, slot: usize, force: Force, cause: Cause) {
+    fn stop(&self, slot: usize, force: Force, cause: Cause) {
         let by = self.identity.address.to_string();
-        let Some(seat) = self.seats.get(slot) else { return };
+        let Some(seat) = self.seats.get(slot) else {
+            return;
+        };
         let Some(job) = &seat.job else { return };
-        let holder = seat.machine.claim().and_then(|(claim, _)| self.claims.get(claim)?.holder.clone());
+        let holder = seat
+            .machine
+            .claim()
+            .and_then(|(claim, _)| self.claims.get(claim)?.holder.clone());
         let by = match cause {
             Cause::Retire => by,
-            Cause::Deactivate | Cause::DeactivateForcibly => holder.map_or(by, |holder| holder.client_machine),
+            Cause::Deactivate | Cause::DeactivateForcibly => {
+                holder.map_or(by, |holder| holder.client_machine)
+            }
         };
         let how = match cause {
             Cause::Deactivate => StopHow::Deactivate,
@@ -147,15 +190,40 @@ impl Startd {
     }
 
     fn send_alive(&mut self, claim: ClaimNumber) {
-        let Some(record) = self.claims.get(claim) else { return };
-        let Some(schedd) = record.holder.as_ref().and_then(|holder| holder.schedd.clone()) else { return };
-        self.errands.spawn(errand::alive(self.client.clone(), schedd, claim, record.id.clone()));
+        let Some(record) = self.claims.get(claim) else {
+            return;
+        };
+        let Some(schedd) = record
+            .holder
+            .as_ref()
+            .and_then(|holder| holder.schedd.clone())
+        else {
+            return;
+        };
+        self.errands.spawn(errand::alive(
+            self.client.clone(),
+            schedd,
+            claim,
+            record.id.clone(),
+        ));
     }
 
     fn send_release(&mut self, claim: ClaimNumber) {
-        let Some(record) = self.claims.get(claim) else { return };
-        let Some(schedd) = record.holder.as_ref().and_then(|holder| holder.schedd.clone()) else { return };
-        self.errands.spawn(errand::release(self.client.clone(), schedd, record.id.clone()));
+        let Some(record) = self.claims.get(claim) else {
+            return;
+        };
+        let Some(schedd) = record
+            .holder
+            .as_ref()
+            .and_then(|holder| holder.schedd.clone())
+        else {
+            return;
+        };
+        self.errands.spawn(errand::release(
+            self.client.clone(),
+            schedd,
+            record.id.clone(),
+        ));
     }
 
     fn forget(&mut self, claim: ClaimNumber) {
@@ -171,21 +239,40 @@ impl Startd {
             Ok(ended) => ended,
             Err(error) => {
                 let reason = format!("the task of a job failed: {error}");
-                (error.id(), JobEnd::Site { permanent: false, reason })
+                (
+                    error.id(),
+                    JobEnd::Site {
+                        permanent: false,
+                        reason,
+                    },
+                )
             }
         };
         // An abandoned job has no entry any more.
-        let Some((slot, claim)) = self.job_of_task.remove(&task) else { return };
-        let Some(seat) = self.seats.get_mut(slot) else { return };
+        let Some((slot, claim)) = self.job_of_task.remove(&task) else {
+            return;
+        };
+        let Some(seat) = self.seats.get_mut(slot) else {
+            return;
+        };
         seat.job = None;
         let outcome = match &end {
-            JobEnd::Site { permanent: false, reason } => {
+            JobEnd::Site {
+                permanent: false,
+                reason,
+            } => {
                 let pause = seat.pause.next(random());
-                tracing::warn!(slot = seat.number, ?pause, "the node could not run a job: {reason}");
+                tracing::warn!(
+                    slot = seat.number,
+                    ?pause,
+                    "the node could not run a job: {reason}"
+                );
                 seat.trouble = Some(reason.clone());
                 Outcome::BackOff(pause)
             }
-            JobEnd::Site { permanent: true, .. } => Outcome::Reusable,
+            JobEnd::Site {
+                permanent: true, ..
+            } => Outcome::Reusable,
             JobEnd::ShadowLost => Outcome::ShadowLost,
             JobEnd::NotStarted { why } => {
                 tracing::info!(slot = seat.number, "a job was not started: {why}");
@@ -197,7 +284,11 @@ impl Startd {
                 Outcome::Reusable
             }
         };
-        if let JobEnd::Site { permanent: true, reason } = end {
+        if let JobEnd::Site {
+            permanent: true,
+            reason,
+        } = end
+        {
             self.retire(Exit::SitePermanent, reason, self.config.shutdown_limit);
         }
         self.event(slot, Event::JobEnded { claim, outcome });
@@ -206,6 +297,9 @@ impl Startd {
     /// Whether a slot shows that it is offered; for tests and for the log at the start.
     #[must_use]
     pub fn offered(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.machine.shown().0 == State::Unclaimed).count()
+        self.seats
+            .iter()
+            .filter(|seat| seat.machine.shown().0 == State::Unclaimed)
+            .count()
     }
 }

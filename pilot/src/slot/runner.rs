@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, watch};
 use crate::job::{self, Activation, JobEnd, JobProgress, JobServices, StopOrder};
 
 type Running = Pin<Box<dyn Future<Output = JobEnd> + Send>>;
-type Start = dyn Fn(Activation, mpsc::Receiver<StopOrder>, watch::Sender<JobProgress>) -> Running + Send + Sync;
+type Start = dyn Fn(Activation, mpsc::Receiver<StopOrder>, watch::Sender<JobProgress>) -> Running
+    + Send
+    + Sync;
 
 /// Starts jobs. Clones start them in the same way.
 #[derive(Clone)]
@@ -21,16 +23,23 @@ impl JobRunner {
     /// A runner that calls `start` for each activation.
     pub fn new<S, F>(start: S) -> Self
     where
-        S: Fn(Activation, mpsc::Receiver<StopOrder>, watch::Sender<JobProgress>) -> F + Send + Sync + 'static,
+        S: Fn(Activation, mpsc::Receiver<StopOrder>, watch::Sender<JobProgress>) -> F
+            + Send
+            + Sync
+            + 'static,
         F: Future<Output = JobEnd> + Send + 'static,
     {
-        Self(Arc::new(move |activation, orders, progress| Box::pin(start(activation, orders, progress))))
+        Self(Arc::new(move |activation, orders, progress| {
+            Box::pin(start(activation, orders, progress))
+        }))
     }
 
     /// The real one.
     #[must_use]
     pub fn with_services(services: JobServices) -> Self {
-        Self::new(move |activation, orders, progress| job::run(services.clone(), activation, orders, progress))
+        Self::new(move |activation, orders, progress| {
+            job::run(services.clone(), activation, orders, progress)
+        })
     }
 
     /// Runs one job to its end.

@@ -94,7 +94,11 @@ impl Seat {
             state: (state, clock.unix(state_since)),
             activity: (activity, clock.unix(activity_since)),
             accepting,
-            reason: common.reason.or(self.trouble.as_deref()).filter(|_| !accepting).map(str::to_owned),
+            reason: common
+                .reason
+                .or(self.trouble.as_deref())
+                .filter(|_| !accepting)
+                .map(str::to_owned),
             end: common.end,
             claim: self.claim_view(common),
             job: self.job_view(clock),
@@ -113,7 +117,9 @@ impl Seat {
             since: common.clock.unix(since),
             request: holder.request.clone(),
             client_machine: holder.client_machine.clone(),
-            worn_at: common.worklife.map(|life| common.clock.unix(since.saturating_add(life))),
+            worn_at: common
+                .worklife
+                .map(|life| common.clock.unix(since.saturating_add(life))),
         })
     }
 

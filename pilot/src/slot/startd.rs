@@ -114,7 +114,17 @@ impl Startd {
     /// # Errors
     /// [`ClaimError`] if no claim ids can be made.
     pub fn new(parts: Parts, node: &NodeFacts) -> Result<Self, ClaimError> {
-        let Parts { config, identity, offer, client, runner, sessions, board, clock, commands } = parts;
+        let Parts {
+            config,
+            identity,
+            offer,
+            client,
+            runner,
+            sessions,
+            board,
+            clock,
+            commands,
+        } = parts;
         let mut claims = ClaimBook::new(identity.address.clone(), clock.started(), sessions);
         let now = clock.now();
         let mut seats = Vec::new();
@@ -181,13 +191,19 @@ impl Startd {
             }
         }
         self.last_errands().await;
-        self.ending.unwrap_or_else(|| Ending { exit: Exit::Retired, why: "every slot has retired".to_owned() })
+        self.ending.unwrap_or_else(|| Ending {
+            exit: Exit::Retired,
+            why: "every slot has retired".to_owned(),
+        })
     }
 
     /// What the schedds are still to be told, within reason.
     async fn last_errands(&mut self) {
         let all = async { while self.errands.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(5), all).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(5), all)
+            .await
+            .is_err()
+        {
             tracing::info!("some schedds could not be told that their claims are over");
         }
     }
@@ -205,13 +221,33 @@ impl Startd {
                 let grant = self.claims.resolve(&proof).and_then(|(claim, record)| {
                     let machine = &self.seats.get(record.slot)?.machine;
                     let start = machine.reusable(now, claim);
-                    Some(Grant { claim, start, how, activation: machine.activations(), slot: record.slot })
+                    Some(Grant {
+                        claim,
+                        start,
+                        how,
+                        activation: machine.activations(),
+                        slot: record.slot,
+                    })
                 });
                 let _ = reply.send(grant);
             }
             Command::Deactivated(grant) => {
-                let Grant { claim, start, how, activation, slot } = grant;
-                self.event(slot, Event::Deactivate { claim, how, told_reusable: start, activation });
+                let Grant {
+                    claim,
+                    start,
+                    how,
+                    activation,
+                    slot,
+                } = grant;
+                self.event(
+                    slot,
+                    Event::Deactivate {
+                        claim,
+                        how,
+                        told_reusable: start,
+                        activation,
+                    },
+                );
             }
             Command::Release(proof, reply) => {
                 let claim = self.claims.resolve(&proof).map(|(claim, _)| claim);
@@ -229,7 +265,10 @@ impl Startd {
                 let _ = reply.send(self.updates(&slots));
             }
             Command::AdsOfSession(session, reply) => {
-                let slot = self.claims.of_session(&session).map(|(_, record)| record.slot);
+                let slot = self
+                    .claims
+                    .of_session(&session)
+                    .map(|(_, record)| record.slot);
                 let ads = slot.and_then(|slot| self.ad(slot)).into_iter().collect();
                 let _ = reply.send(ads);
             }
@@ -242,7 +281,10 @@ impl Startd {
             Order::Retire { exit, why } => self.retire(exit, why, self.config.shutdown_limit),
             Order::RetireFast { why } => {
                 tracing::info!("stopping at once: {why}");
-                self.ending.get_or_insert(Ending { exit: Exit::Retired, why });
+                self.ending.get_or_insert(Ending {
+                    exit: Exit::Retired,
+                    why,
+                });
                 self.all(&Event::RetireFast);
             }
             Order::Pause { why } => {
@@ -270,7 +312,12 @@ impl Startd {
         match &mut self.ending {
             // The graver reason is kept: a pilot that retires because of its node must not report success.
             Some(ending) if ending.exit != Exit::Retired || exit == Exit::Retired => {}
-            ending => *ending = Some(Ending { exit, why: why.clone() }),
+            ending => {
+                *ending = Some(Ending {
+                    exit,
+                    why: why.clone(),
+                })
+            }
         }
         tracing::info!("retiring: {why}");
         self.pause.get_or_insert(why);
@@ -281,7 +328,14 @@ impl Startd {
     }
 
     fn request(&mut self, request: Request) -> Option<Accepted> {
-        let Request { proof, ad, schedd, alive_interval, extra_claims, from } = request;
+        let Request {
+            proof,
+            ad,
+            schedd,
+            alive_interval,
+            extra_claims,
+            from,
+        } = request;
         let (claim, record) = self.claims.resolve(&proof)?;
         let (slot, id) = (record.slot, record.id.clone());
         let now = self.clock.unix(self.clock.now());
@@ -311,7 +365,15 @@ impl Startd {
             schedd: cedar::Sinful::parse(&schedd).ok(),
             client_machine: from.ip().to_string(),
         };
-        let accepted = self.event(slot, Event::Request { claim, fits, lease, next });
+        let accepted = self.event(
+            slot,
+            Event::Request {
+                claim,
+                fits,
+                lease,
+                next,
+            },
+        );
         if !accepted {
             self.claims.end(Time::ZERO, next);
             tracing::info!(claim = id.public(), fits, "refused a claim");
@@ -325,7 +387,10 @@ impl Startd {
 
     fn activate(&mut self, activate: Activate) {
         let Activate { proof, ad, stream } = activate;
-        let found = self.claims.resolve(&proof).map(|(claim, record)| (claim, record.slot, record.id.clone()));
+        let found = self
+            .claims
+            .resolve(&proof)
+            .map(|(claim, record)| (claim, record.slot, record.id.clone()));
         let Some((claim, slot, id)) = found else {
             self.refuse(stream);
             return;
@@ -339,9 +404,25 @@ impl Startd {
         let ticket = Ticket(self.tickets);
         if let Some(seat) = self.seats.get_mut(slot) {
             seat.counts.activations += 1;
-            seat.pending.insert(ticket, Pending { claim, id, ad, stream });
+            seat.pending.insert(
+                ticket,
+                Pending {
+                    claim,
+                    id,
+                    ad,
+                    stream,
+                },
+            );
         }
-        self.event(slot, Event::Activate { claim, ticket, fits, pledge });
+        self.event(
+            slot,
+            Event::Activate {
+                claim,
+                ticket,
+                fits,
+                pledge,
+            },
+        );
     }
 
     /// Passes an event to the slot of a claim.
@@ -372,15 +453,28 @@ impl Startd {
 
     fn deadline(&self) -> Time {
         let machines = self.seats.iter().filter_map(|seat| seat.machine.deadline());
-        let own = [Some(self.next_poll), self.claims.deadline(), self.noclaim_due(), self.end_due()];
-        machines.chain(own.into_iter().flatten()).min().unwrap_or(self.next_poll)
+        let own = [
+            Some(self.next_poll),
+            self.claims.deadline(),
+            self.noclaim_due(),
+            self.end_due(),
+        ];
+        machines
+            .chain(own.into_iter().flatten())
+            .min()
+            .unwrap_or(self.next_poll)
     }
 
     fn tick(&mut self) {
         let now = self.clock.now();
         self.claims.sweep(now);
         for slot in 0..self.seats.len() {
-            if self.seats.get(slot).and_then(|seat| seat.machine.deadline()).is_some_and(|due| due <= now) {
+            if self
+                .seats
+                .get(slot)
+                .and_then(|seat| seat.machine.deadline())
+                .is_some_and(|due| due <= now)
+            {
                 self.event(slot, Event::Tick);
             }
         }
@@ -395,7 +489,9 @@ impl Startd {
             self.retire(Exit::Retired, why, self.config.shutdown_limit);
         }
         if self.end_due().is_some_and(|due| due <= now) {
-            let left = self.end.map_or(0, |end| end.die.saturating_sub(self.clock.unix(now)));
+            let left = self
+                .end
+                .map_or(0, |end| end.die.saturating_sub(self.clock.unix(now)));
             let limit = Duration::from_secs(u64::try_from(left).unwrap_or(0));
             self.retire(Exit::Retired, "the pilot's time is over".to_owned(), limit);
         }
@@ -405,23 +501,37 @@ impl Startd {
     fn poll(&mut self) {
         let now = self.clock.unix(self.clock.now());
         for slot in 0..self.seats.len() {
-            let Some(seat) = self.seats.get(slot) else { continue };
+            let Some(seat) = self.seats.get(slot) else {
+                continue;
+            };
             let mut willing = willing(&seat.base, now);
             let mut fits_claim = true;
-            if let Some(holder) = seat.machine.claim().and_then(|(claim, _)| self.claims.get(claim)?.holder.as_ref())
+            if let Some(holder) = seat
+                .machine
+                .claim()
+                .and_then(|(claim, _)| self.claims.get(claim)?.holder.as_ref())
                 && let Some(ad) = self.ad(slot)
             {
                 fits_claim = wanted(&ad, &holder.request, now);
             }
             willing &= self.pause.is_none();
-            self.event(slot, Event::Start { willing, fits_claim });
+            self.event(
+                slot,
+                Event::Start {
+                    willing,
+                    fits_claim,
+                },
+            );
         }
     }
 
     fn noclaim_due(&self) -> Option<Time> {
         let claimed = self.seats.iter().any(|seat| seat.machine.claim().is_some());
         let idle = !claimed && self.ending.is_none();
-        self.config.noclaim.filter(|_| idle).map(|limit| self.last_claimed.saturating_add(limit))
+        self.config
+            .noclaim
+            .filter(|_| idle)
+            .map(|limit| self.last_claimed.saturating_add(limit))
     }
 
     fn end_due(&self) -> Option<Time> {
@@ -452,7 +562,10 @@ impl Startd {
     fn updates(&self, slots: &[usize]) -> Vec<SlotUpdate> {
         let update = |&slot: &usize| {
             let seat = self.seats.get(slot)?;
-            let offered = self.claims.get(seat.machine.offered()).map(|record| record.id.clone());
+            let offered = self
+                .claims
+                .get(seat.machine.offered())
+                .map(|record| record.id.clone());
             Some(SlotUpdate {
                 slot,
                 name: self.identity.slot_name(seat.number),

@@ -14,7 +14,8 @@ use crate::pair::{Pilot, Setup, SubmitSide};
 const REQUEST: &str = "MyType = \"Job\"\nUser = \"alice@pool\"\nScheddName = \"s@pool\"\nRequirements = TARGET.Cpus >= 1\n\
     AccountingGroup = \"physics\"\nStartdSendsAlives = true\n_condor_StartdHandlesAlives = true\n\
     _condor_SEND_CLAIMED_AD = true";
-const JOB: &str = "MyType = \"Job\"\nUser = \"alice@pool\"\nClusterId = 7\nProcId = 1\nRequirements = true";
+const JOB: &str =
+    "MyType = \"Job\"\nUser = \"alice@pool\"\nClusterId = 7\nProcId = 1\nRequirements = true";
 
 #[tokio::test]
 async fn jobs_run_one_after_the_other_on_one_claim() {
@@ -30,11 +31,17 @@ async fn jobs_run_one_after_the_other_on_one_claim() {
         assert_eq!(played.activation.claim, schedd.claim);
         assert_eq!(pilot.state().await, "Claimed/Busy");
         played.end(JobEnd::Finished);
-        assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await, Some(true));
+        assert_eq!(
+            schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+            Some(true)
+        );
     }
     let ad = pilot.ad().await;
     assert_eq!(ad.string("RemoteOwner").as_deref(), Some("alice@pool"));
-    assert_eq!(ad.string("AccountingGroup").as_deref(), Some("physics@pool"));
+    assert_eq!(
+        ad.string("AccountingGroup").as_deref(),
+        Some("physics@pool")
+    );
     schedd.release().await;
     pilot.reaches("Unclaimed/Idle").await;
     assert_ne!(pilot.offered().await, schedd.claim);
@@ -67,11 +74,23 @@ async fn a_used_claim_id_is_refused() {
 
 #[tokio::test]
 async fn start_is_checked_at_the_claim_and_again_at_the_activation() {
-    let setup = Setup { start: "TARGET.User == \"alice@pool\"", ..Setup::default() };
+    let setup = Setup {
+        start: "TARGET.User == \"alice@pool\"",
+        ..Setup::default()
+    };
     let mut pilot = Pilot::start(setup).await;
     let schedd = SubmitSide::matched(&pilot).await;
-    assert_eq!(schedd.request(&REQUEST.replace("alice", "mallory")).await.0, 0);
-    assert_eq!(schedd.request(&REQUEST.replace("Cpus >= 1", "Cpus >= 99")).await.0, 0);
+    assert_eq!(
+        schedd.request(&REQUEST.replace("alice", "mallory")).await.0,
+        0
+    );
+    assert_eq!(
+        schedd
+            .request(&REQUEST.replace("Cpus >= 1", "Cpus >= 99"))
+            .await
+            .0,
+        0
+    );
     assert_eq!(schedd.request(REQUEST).await.0, 1);
     assert_eq!(schedd.activate(&JOB.replace("alice", "mallory")).await.0, 0);
     assert_eq!(schedd.activate(JOB).await.0, 1);
@@ -88,7 +107,9 @@ async fn another_claims_id_in_the_message_opens_nothing() {
     let mut stream = schedd.open(command::REQUEST_CLAIM).await.unwrap();
     schedd.claim = forged;
     let mut message = stream.message();
-    message.str(schedd.claim.as_str()).ad(&classad::ClassAd::parse_old(REQUEST).unwrap());
+    message
+        .str(schedd.claim.as_str())
+        .ad(&classad::ClassAd::parse_old(REQUEST).unwrap());
     message.str("<127.0.0.1:1>").int(300);
     stream.send(message).await.unwrap();
     assert_eq!(stream.recv().await.unwrap().reader().int().unwrap(), 0);
@@ -100,7 +121,12 @@ async fn a_garbled_command_harms_nobody() {
     let mut pilot = Pilot::start(Setup::default()).await;
     let schedd = SubmitSide::matched(&pilot).await;
     schedd.request(REQUEST).await;
-    for command in [command::ACTIVATE_CLAIM, command::RELEASE_CLAIM, command::CA_CMD, command::REQUEST_CLAIM] {
+    for command in [
+        command::ACTIVATE_CLAIM,
+        command::RELEASE_CLAIM,
+        command::CA_CMD,
+        command::REQUEST_CLAIM,
+    ] {
         let mut stream = schedd.open(command).await.unwrap();
         let mut message = stream.message();
         message.int(-1).bytes(b"\xff\xff nonsense");
@@ -118,12 +144,36 @@ async fn a_deactivation_is_answered_before_the_job_is_stopped() {
     schedd.request(REQUEST).await;
     let (_, _syscalls) = schedd.activate(JOB).await;
     let mut played = pilot.job().await;
-    assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM).await, Some(true));
+    assert_eq!(
+        schedd.deactivate(command::DEACTIVATE_CLAIM).await,
+        Some(true)
+    );
     let order = played.orders.recv().await.unwrap();
-    assert!(matches!(order, StopOrder::Soft { how: StopHow::Deactivate, .. }), "{order:?}");
-    assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await, Some(true));
+    assert!(
+        matches!(
+            order,
+            StopOrder::Soft {
+                how: StopHow::Deactivate,
+                ..
+            }
+        ),
+        "{order:?}"
+    );
+    assert_eq!(
+        schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+        Some(true)
+    );
     let order = played.orders.recv().await.unwrap();
-    assert!(matches!(order, StopOrder::Hard { how: StopHow::DeactivateForcibly, .. }), "{order:?}");
+    assert!(
+        matches!(
+            order,
+            StopOrder::Hard {
+                how: StopHow::DeactivateForcibly,
+                ..
+            }
+        ),
+        "{order:?}"
+    );
     played.end(JobEnd::Evicted);
     pilot.reaches("Claimed/Idle").await;
 }
@@ -145,8 +195,15 @@ async fn the_next_activation_may_be_early() {
 
 #[tokio::test]
 async fn an_activation_that_waits_too_long_is_told_to_come_again() {
-    let policy = Policy { activation_wait: Duration::from_millis(50), ..Policy::default() };
-    let mut pilot = Pilot::start(Setup { policy, ..Setup::default() }).await;
+    let policy = Policy {
+        activation_wait: Duration::from_millis(50),
+        ..Policy::default()
+    };
+    let mut pilot = Pilot::start(Setup {
+        policy,
+        ..Setup::default()
+    })
+    .await;
     let schedd = SubmitSide::matched(&pilot).await;
     schedd.request(REQUEST).await;
     let (_, _first) = schedd.activate(JOB).await;
@@ -163,7 +220,10 @@ async fn a_lost_shadow_makes_the_slot_ask_and_drop_an_unknown_claim() {
     pilot.job().await.end(JobEnd::ShadowLost);
     let (command, mut stream) = schedd.hears().await;
     assert_eq!(command, command::ALIVE);
-    assert_eq!(stream.recv().await.unwrap().reader().str().unwrap(), schedd.claim.as_str());
+    assert_eq!(
+        stream.recv().await.unwrap().reader().str().unwrap(),
+        schedd.claim.as_str()
+    );
     let mut answer = stream.message();
     answer.int(-1);
     stream.send(answer).await.unwrap();
@@ -177,20 +237,47 @@ async fn a_retiring_pilot_gives_claims_back_and_ends() {
     schedd.request(REQUEST).await;
     let (_, _syscalls) = schedd.activate(JOB).await;
     let mut played = pilot.job().await;
-    pilot.startd.order(Order::Retire { exit: Exit::Retired, why: "test".to_owned() }).await;
+    pilot
+        .startd
+        .order(Order::Retire {
+            exit: Exit::Retired,
+            why: "test".to_owned(),
+        })
+        .await;
     let order = played.orders.recv().await.unwrap();
-    assert!(matches!(order, StopOrder::Soft { how: StopHow::Retire, .. }), "{order:?}");
+    assert!(
+        matches!(
+            order,
+            StopOrder::Soft {
+                how: StopHow::Retire,
+                ..
+            }
+        ),
+        "{order:?}"
+    );
     let ad = pilot.ad().await;
-    assert_eq!((ad.bool("Start"), ad.string("State").as_deref()), (Some(false), Some("Preempting")));
+    assert_eq!(
+        (ad.bool("Start"), ad.string("State").as_deref()),
+        (Some(false), Some("Preempting"))
+    );
     played.end(JobEnd::Evicted);
-    assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await, Some(false));
+    assert_eq!(
+        schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+        Some(false)
+    );
     let ending = pilot.ending.await.unwrap();
     assert_eq!(ending.exit, Exit::Retired);
 
     let pilot = Pilot::start(Setup::default()).await;
     schedd = SubmitSide::matched(&pilot).await;
     schedd.request(REQUEST).await;
-    pilot.startd.order(Order::Retire { exit: Exit::Retired, why: "test".to_owned() }).await;
+    pilot
+        .startd
+        .order(Order::Retire {
+            exit: Exit::Retired,
+            why: "test".to_owned(),
+        })
+        .await;
     assert_eq!(schedd.hears().await.0, command::RELEASE_CLAIM);
     pilot.ending.await.unwrap();
 }
@@ -201,14 +288,26 @@ async fn a_site_that_cannot_run_jobs_retires_with_its_own_status() {
     let schedd = SubmitSide::matched(&pilot).await;
     schedd.request(REQUEST).await;
     let (_, _syscalls) = schedd.activate(JOB).await;
-    pilot.job().await.end(JobEnd::Site { permanent: true, reason: "the helper is not setuid".to_owned() });
+    pilot.job().await.end(JobEnd::Site {
+        permanent: true,
+        reason: "the helper is not setuid".to_owned(),
+    });
     pilot.reaches("Preempting/Vacating").await;
     let ad = pilot.ad().await;
     assert_eq!(ad.bool("Start"), Some(false));
-    assert_eq!(ad.string("SailplaneNotAcceptingReason").as_deref(), Some("the helper is not setuid"));
-    assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await, Some(false));
+    assert_eq!(
+        ad.string("SailplaneNotAcceptingReason").as_deref(),
+        Some("the helper is not setuid")
+    );
+    assert_eq!(
+        schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+        Some(false)
+    );
     let ending = pilot.ending.await.unwrap();
-    assert_eq!((ending.exit, ending.why.as_str()), (Exit::SitePermanent, "the helper is not setuid"));
+    assert_eq!(
+        (ending.exit, ending.why.as_str()),
+        (Exit::SitePermanent, "the helper is not setuid")
+    );
 }
 
 #[tokio::test]
@@ -217,20 +316,43 @@ async fn a_passing_trouble_of_the_site_closes_the_slot_for_a_while() {
     let schedd = SubmitSide::matched(&pilot).await;
     schedd.request(REQUEST).await;
     let (_, _syscalls) = schedd.activate(JOB).await;
-    pilot.job().await.end(JobEnd::Site { permanent: false, reason: "no free account".to_owned() });
+    pilot.job().await.end(JobEnd::Site {
+        permanent: false,
+        reason: "no free account".to_owned(),
+    });
     pilot.reaches("Preempting/Vacating").await;
-    assert_eq!(schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await, Some(false));
+    assert_eq!(
+        schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+        Some(false)
+    );
     pilot.reaches("Owner/Idle").await;
-    assert_eq!(pilot.ad().await.string("SailplaneNotAcceptingReason").as_deref(), Some("no free account"));
+    assert_eq!(
+        pilot
+            .ad()
+            .await
+            .string("SailplaneNotAcceptingReason")
+            .as_deref(),
+        Some("no free account")
+    );
 }
 
 #[tokio::test]
 async fn an_unused_pilot_goes_home() {
-    let setup = Setup { noclaim: Some(Duration::from_millis(300)), ..Setup::default() };
+    let setup = Setup {
+        noclaim: Some(Duration::from_millis(300)),
+        ..Setup::default()
+    };
     let pilot = Pilot::start(setup).await;
-    let ending = tokio::time::timeout(Duration::from_secs(5), pilot.ending).await.unwrap().unwrap();
+    let ending = tokio::time::timeout(Duration::from_secs(5), pilot.ending)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(ending.exit, Exit::Retired);
-    assert!(ending.why.contains("STARTD_NOCLAIM_SHUTDOWN"), "{}", ending.why);
+    assert!(
+        ending.why.contains("STARTD_NOCLAIM_SHUTDOWN"),
+        "{}",
+        ending.why
+    );
 }
 
 #[tokio::test]
@@ -240,7 +362,10 @@ async fn a_shadow_looking_for_a_lost_job_is_told_that_it_is_gone() {
     schedd.request(REQUEST).await;
     let mut stream = schedd.open(command::CA_CMD).await.unwrap();
     let mut message = stream.message();
-    message.ad(&classad::ClassAd::parse_old("MyType = \"Command\"\nCommand = \"CA_LOCATE_STARTER\"").unwrap());
+    message.ad(&classad::ClassAd::parse_old(
+        "MyType = \"Command\"\nCommand = \"CA_LOCATE_STARTER\"",
+    )
+    .unwrap());
     stream.send(message).await.unwrap();
     let answer = stream.recv().await.unwrap().reader().ad().unwrap();
     assert_ne!(answer.string("Result").as_deref(), Some("Success"));
@@ -253,11 +378,16 @@ async fn a_claim_sees_its_own_slot_only_and_not_its_secret() {
     let schedd = SubmitSide::matched(&pilot).await;
     let mut stream = schedd.open(command::QUERY_STARTD_ADS).await.unwrap();
     let mut message = stream.message();
-    message.ad(&classad::ClassAd::parse_old("Requirements = true\nProjection = \"Name Machine\"").unwrap());
+    message.ad(
+        &classad::ClassAd::parse_old("Requirements = true\nProjection = \"Name Machine\"").unwrap(),
+    );
     stream.send(message).await.unwrap();
     let answer = stream.recv().await.unwrap();
     let mut reader = answer.reader();
     assert_eq!(reader.int().unwrap(), 1);
-    assert_eq!(reader.ad().unwrap().string("Name").as_deref(), Some("slot1@test"));
+    assert_eq!(
+        reader.ad().unwrap().string("Name").as_deref(),
+        Some("slot1@test")
+    );
     assert_eq!(reader.int().unwrap(), 0);
 }

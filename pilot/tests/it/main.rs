@@ -1,4 +1,11 @@
 //! The pilot's parts together, on loopback, without a pool.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod claims;
 mod pair;

@@ -17,7 +17,9 @@ use sailplane::job::{Activation, JobEnd, StopOrder};
 use sailplane::serve::Port;
 use sailplane::slot::clock::Clock;
 use sailplane::slot::event::Policy;
-use sailplane::slot::{Ending, JobRunner, Parts, Startd, StartdCommands, StartdConfig, StartdHandle};
+use sailplane::slot::{
+    Ending, JobRunner, Parts, Startd, StartdCommands, StartdConfig, StartdHandle,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,42 +28,46 @@ use tokio_util::sync::CancellationToken;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// A job that was started: the test plays it.
-pub struct Played {
-    pub activation: Activation,
-    pub orders: mpsc::Receiver<StopOrder>,
+pub(crate) struct Played {
+    pub(crate) activation: Activation,
+    pub(crate) orders: mpsc::Receiver<StopOrder>,
     end: tokio::sync::oneshot::Sender<JobEnd>,
 }
 
 impl Played {
-    pub fn end(self, end: JobEnd) {
+    pub(crate) fn end(self, end: JobEnd) {
         self.end.send(end).expect("the slot waits for its job");
     }
 }
 
 /// What a pilot in a test is made of.
-pub struct Pilot {
-    pub startd: StartdHandle,
-    pub address: Sinful,
-    pub ending: JoinHandle<Ending>,
-    pub board: BoardReader,
+pub(crate) struct Pilot {
+    pub(crate) startd: StartdHandle,
+    pub(crate) address: Sinful,
+    pub(crate) ending: JoinHandle<Ending>,
+    _board: BoardReader,
     jobs: mpsc::Receiver<Played>,
 }
 
 /// Settings that tests change.
-pub struct Setup {
-    pub start: &'static str,
-    pub policy: Policy,
-    pub noclaim: Option<Duration>,
+pub(crate) struct Setup {
+    pub(crate) start: &'static str,
+    pub(crate) policy: Policy,
+    pub(crate) noclaim: Option<Duration>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { start: "true", policy: Policy::default(), noclaim: None }
+        Self {
+            start: "true",
+            policy: Policy::default(),
+            noclaim: None,
+        }
     }
 }
 
 impl Pilot {
-    pub async fn start(setup: Setup) -> Self {
+    pub(crate) async fn start(setup: Setup) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = Sinful::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).no_udp();
@@ -83,7 +89,14 @@ impl Pilot {
             let started = started.clone();
             async move {
                 let (end, ended) = tokio::sync::oneshot::channel();
-                started.send(Played { activation, orders, end }).await.ok();
+                started
+                    .send(Played {
+                        activation,
+                        orders,
+                        end,
+                    })
+                    .await
+                    .ok();
                 ended.await.unwrap_or(JobEnd::Evicted)
             }
         });
@@ -109,36 +122,82 @@ impl Pilot {
             shutdown_limit: Duration::from_secs(60),
             execute: "/tmp".into(),
         };
-        let table = [command::REQUEST_CLAIM, command::ACTIVATE_CLAIM, command::DEACTIVATE_CLAIM_FORCIBLY]
-            .into_iter()
-            .chain([command::DEACTIVATE_CLAIM, command::RELEASE_CLAIM, command::ALIVE, command::CA_CMD])
-            .chain([command::QUERY_STARTD_ADS])
-            .fold(CommandTable::new(), |table, number| table.serve(number, Level::Daemon));
-        let server = Server::new(ServerConfig::for_sessions(sessions.clone(), Arc::new(table), "test")).unwrap();
-        let parts = Parts { config, identity, offer, client, runner, sessions, board, clock, commands };
+        let table = [
+            command::REQUEST_CLAIM,
+            command::ACTIVATE_CLAIM,
+            command::DEACTIVATE_CLAIM_FORCIBLY,
+        ]
+        .into_iter()
+        .chain([
+            command::DEACTIVATE_CLAIM,
+            command::RELEASE_CLAIM,
+            command::ALIVE,
+            command::CA_CMD,
+        ])
+        .chain([command::QUERY_STARTD_ADS])
+        .fold(CommandTable::new(), |table, number| {
+            table.serve(number, Level::Daemon)
+        });
+        let server = Server::new(ServerConfig::for_sessions(
+            sessions.clone(),
+            Arc::new(table),
+            "test",
+        ))
+        .unwrap();
+        let parts = Parts {
+            config,
+            identity,
+            offer,
+            client,
+            runner,
+            sessions,
+            board,
+            clock,
+            commands,
+        };
         let slots = Startd::new(parts, &NodeFacts::probe()).unwrap();
-        let port = Port { listener, server: Arc::new(server), startd: startd.clone(), stop: CancellationToken::new() };
+        let port = Port {
+            listener,
+            server: Arc::new(server),
+            startd: startd.clone(),
+            stop: CancellationToken::new(),
+        };
         tokio::spawn(port.run());
-        Self { startd, address, ending: tokio::spawn(slots.run()), board: reader, jobs }
+        Self {
+            startd,
+            address,
+            ending: tokio::spawn(slots.run()),
+            _board: reader,
+            jobs,
+        }
     }
 
     /// The slot's public ad.
-    pub async fn ad(&self) -> ClassAd {
+    pub(crate) async fn ad(&self) -> ClassAd {
         self.startd.slot_updates(vec![0]).await.remove(0).public
     }
 
     /// The claim id that the collector would be told now.
-    pub async fn offered(&self) -> ClaimId {
-        self.startd.slot_updates(vec![0]).await.remove(0).claim.unwrap()
+    pub(crate) async fn offered(&self) -> ClaimId {
+        self.startd
+            .slot_updates(vec![0])
+            .await
+            .remove(0)
+            .claim
+            .unwrap()
     }
 
-    pub async fn state(&self) -> String {
+    pub(crate) async fn state(&self) -> String {
         let ad = self.ad().await;
-        format!("{}/{}", ad.string("State").unwrap(), ad.string("Activity").unwrap())
+        format!(
+            "{}/{}",
+            ad.string("State").unwrap(),
+            ad.string("Activity").unwrap()
+        )
     }
 
     /// Waits until the slot shows this state.
-    pub async fn reaches(&self, state: &str) {
+    pub(crate) async fn reaches(&self, state: &str) {
         let reached = async {
             while self.state().await != state {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -149,31 +208,44 @@ impl Pilot {
         }
     }
 
-    pub async fn job(&mut self) -> Played {
-        tokio::time::timeout(WAIT, self.jobs.recv()).await.expect("a job starts").unwrap()
+    pub(crate) async fn job(&mut self) -> Played {
+        tokio::time::timeout(WAIT, self.jobs.recv())
+            .await
+            .expect("a job starts")
+            .unwrap()
     }
 }
 
 /// A schedd and its shadows.
-pub struct SubmitSide {
+pub(crate) struct SubmitSide {
     client: Client,
     pilot: Sinful,
-    pub claim: ClaimId,
-    pub address: Sinful,
+    pub(crate) claim: ClaimId,
+    pub(crate) address: Sinful,
     heard: mpsc::Receiver<(i32, Stream)>,
 }
 
 impl SubmitSide {
     /// One that was given the pilot's present claim id by a negotiator.
-    pub async fn matched(pilot: &Pilot) -> Self {
+    pub(crate) async fn matched(pilot: &Pilot) -> Self {
         let claim = pilot.offered().await;
         let sessions = SessionCache::new();
         sessions.register_claim(&claim, EXECUTE_SIDE).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = Sinful::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listener.local_addr().unwrap().port());
+        let address = Sinful::new(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            listener.local_addr().unwrap().port(),
+        );
         let mut table = CommandTable::new().permit(Level::Daemon, EXECUTE_SIDE);
-        table = table.serve(command::ALIVE, Level::Daemon).serve(command::RELEASE_CLAIM, Level::Daemon);
-        let server = Server::new(ServerConfig::for_sessions(sessions.clone(), Arc::new(table), "test")).unwrap();
+        table = table
+            .serve(command::ALIVE, Level::Daemon)
+            .serve(command::RELEASE_CLAIM, Level::Daemon);
+        let server = Server::new(ServerConfig::for_sessions(
+            sessions.clone(),
+            Arc::new(table),
+            "test",
+        ))
+        .unwrap();
         let (tell, heard) = mpsc::channel(8);
         tokio::spawn(async move {
             while let Ok((tcp, peer)) = listener.accept().await {
@@ -183,18 +255,28 @@ impl SubmitSide {
             }
         });
         let client = Client::new(ClientConfig::new("SCHEDD", "test"), sessions);
-        Self { client, pilot: pilot.address.clone(), claim, address, heard }
+        Self {
+            client,
+            pilot: pilot.address.clone(),
+            claim,
+            address,
+            heard,
+        }
     }
 
-    pub async fn open(&self, command: i32) -> Result<Stream, cedar::net::Error> {
-        self.client.start_command_in_session(&self.pilot, command, self.claim.session_id()).await
+    pub(crate) async fn open(&self, command: i32) -> Result<Stream, cedar::net::Error> {
+        self.client
+            .start_command_in_session(&self.pilot, command, self.claim.session_id())
+            .await
     }
 
     /// REQUEST_CLAIM; the integers of the answer up to the first that ends it, and the ad if there was one.
-    pub async fn request(&self, job: &str) -> (i64, Option<ClassAd>) {
+    pub(crate) async fn request(&self, job: &str) -> (i64, Option<ClassAd>) {
         let mut stream = self.open(command::REQUEST_CLAIM).await.unwrap();
         let mut message = stream.message();
-        message.str(self.claim.as_str()).ad(&ClassAd::parse_old(job).unwrap());
+        message
+            .str(self.claim.as_str())
+            .ad(&ClassAd::parse_old(job).unwrap());
         message.str(&self.address.to_string()).int(300).int(0);
         stream.send(message).await.unwrap();
         let answer = stream.recv().await.unwrap();
@@ -210,25 +292,35 @@ impl SubmitSide {
     }
 
     /// ACTIVATE_CLAIM; the answer, and the connection.
-    pub async fn activate(&self, job: &str) -> (i64, Stream) {
+    pub(crate) async fn activate(&self, job: &str) -> (i64, Stream) {
         let mut stream = self.open(command::ACTIVATE_CLAIM).await.unwrap();
         let mut message = stream.message();
-        message.str(self.claim.as_str()).int(2).ad(&ClassAd::parse_old(job).unwrap());
+        message
+            .str(self.claim.as_str())
+            .int(2)
+            .ad(&ClassAd::parse_old(job).unwrap());
         stream.send(message).await.unwrap();
         let answer = stream.recv().await.unwrap();
         (answer.reader().int().unwrap(), stream)
     }
 
     /// 403 or 404; the `Start` of the answer.
-    pub async fn deactivate(&self, command: i32) -> Option<bool> {
+    pub(crate) async fn deactivate(&self, command: i32) -> Option<bool> {
         let mut stream = self.open(command).await.ok()?;
         let mut message = stream.message();
         message.str(self.claim.as_str());
         stream.send(message).await.ok()?;
-        stream.recv().await.ok()?.reader().ad().unwrap().bool("Start")
+        stream
+            .recv()
+            .await
+            .ok()?
+            .reader()
+            .ad()
+            .unwrap()
+            .bool("Start")
     }
 
-    pub async fn release(&self) {
+    pub(crate) async fn release(&self) {
         let mut stream = self.open(command::RELEASE_CLAIM).await.unwrap();
         let mut message = stream.message();
         message.str(self.claim.as_str());
@@ -236,7 +328,10 @@ impl SubmitSide {
     }
 
     /// The next command that the pilot sends to the schedd.
-    pub async fn hears(&mut self) -> (i32, Stream) {
-        tokio::time::timeout(WAIT, self.heard.recv()).await.expect("the pilot speaks").unwrap()
+    pub(crate) async fn hears(&mut self) -> (i32, Stream) {
+        tokio::time::timeout(WAIT, self.heard.recv())
+            .await
+            .expect("the pilot speaks")
+            .unwrap()
     }
 }
