@@ -6,6 +6,9 @@ mod error;
 mod eval;
 mod expr;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
+mod json;
 mod matching;
 mod name;
 mod print;

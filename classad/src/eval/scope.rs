@@ -126,8 +126,13 @@ impl Machine {
     }
 
     /// The scope in which `name` is an attribute, among the ads around the expression only.
-    pub(crate) fn own(&self, name: &AttrName, scope: &Scope) -> Option<Scope> {
-        match self.search(name, scope.0.as_ref()?) {
+    pub(crate) fn own(&self, name: &AttrName, scope: &Scope, absolute: bool) -> Option<Scope> {
+        let found = if absolute {
+            self.absolute(name, scope)
+        } else {
+            self.search(name, scope.0.as_ref()?)
+        };
+        match found {
             Found::Attribute(frame) => Some(Scope(Some(frame))),
             Found::Ad(_) | Found::Clock => Some(Scope(None)),
             Found::Nothing => None,

@@ -64,7 +64,9 @@ impl From<&Literal> for Val {
             Literal::Real(r) => Self::Real(*r),
             Literal::String(s) => Self::String(Arc::clone(s)),
             Literal::AbsoluteTime(t) => Self::AbsoluteTime(*t),
-            Literal::RelativeTime(t) => Self::RelativeTime(*t),
+            // a span that is written down is a plain number when evaluated; only functions give spans
+            // (`htcondor:src/classad/classad/literals.h`, ReltimeLiteral; so up to at least 25.14)
+            Literal::RelativeTime(t) => Self::Real(*t),
         }
     }
 }

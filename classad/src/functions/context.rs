@@ -1,7 +1,6 @@
 //! Functions that decide what is evaluated, and where.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::BTreeSet;
 
 use super::arguments::exactly;
 use super::convert::{Converted, to_text};
@@ -129,18 +128,21 @@ pub(crate) fn unresolved(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluat
     let Some((expr, inside)) = m.dereference(reference, scope)? else {
         return Ok(Val::Undefined);
     };
-    let mut names = Names::default();
-    names.collect(m, &expr, &inside, 0)?;
+    // what cannot be followed to the end (a circle, a type error) leaves nothing
+    let mut names = References::default();
+    if !names.collect(m, &expr, &inside, 0)? {
+        names.found.clear();
+    }
     let Some(pattern) = pattern else {
-        let names: Vec<&str> = names.found.keys().map(AttrName::as_str).collect();
+        let names: Vec<&str> = names.bare().collect();
         return m.text(names.join(","));
     };
     let Val::String(pattern) = m.eval(pattern, scope)? else {
         return Ok(Val::Error);
     };
     let options = Options::ignoring_case();
-    for name in names.found.keys() {
-        match m.patterns.is_match(&pattern, options, name.as_str()) {
+    for name in names.bare() {
+        match m.patterns.is_match(&pattern, options, name) {
             Some(true) => return Ok(Val::Boolean(true)),
             Some(false) => {}
             None => return Ok(Val::Error),
@@ -149,58 +151,60 @@ pub(crate) fn unresolved(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluat
     Ok(Val::Boolean(false))
 }
 
-/// Names that refer out of an ad.
+/// References that lead out of an ad, as they are written.
 #[derive(Default)]
-struct Names {
-    found: BTreeMap<AttrName, ()>,
-    /// Attributes already followed: (address of the ad's frame, name).
-    followed: Vec<(*const Frame, AttrName)>,
+struct References {
+    found: BTreeSet<AttrName>,
 }
 
-impl Names {
+impl References {
+    /// Without `TARGET.`, in the order of the names with it.
+    fn bare(&self) -> impl Iterator<Item = &str> {
+        self.found.iter().map(|name| {
+            let name = name.as_str();
+            let prefixed = name
+                .get(..7)
+                .is_some_and(|prefix| prefix.eq_ignore_ascii_case("TARGET."));
+            if prefixed {
+                name.get(7..).unwrap_or(name)
+            } else {
+                name
+            }
+        })
+    }
+
+    /// Follows an expression into the attributes it refers to. False if it cannot be followed to the end.
     fn collect(
         &mut self,
         m: &mut Machine,
         expr: &Expr,
         scope: &Scope,
         depth: usize,
-    ) -> Evaluated<()> {
+    ) -> Evaluated<bool> {
         m.step()?;
         if depth > crate::MAX_NESTING {
-            return Err(crate::LimitExceeded::Depth);
+            return Ok(false);
         }
-        match expr.node() {
-            Node::Literal(_) => Ok(()),
-            Node::Reference(reference) => self.reference(m, reference, scope, depth),
-            Node::Unary(_, a) | Node::Paren(a) => self.collect(m, a, scope, depth + 1),
-            Node::Chain(first, rest) => {
-                self.collect(m, first, scope, depth + 1)?;
-                rest.iter()
-                    .try_for_each(|(_, e)| self.collect(m, e, scope, depth + 1))
-            }
-            Node::Conditional(a, b, c) => {
-                self.collect(m, a, scope, depth + 1)?;
-                b.iter()
-                    .chain([c])
-                    .try_for_each(|e| self.collect(m, e, scope, depth + 1))
-            }
-            Node::Subscript(a, b) => {
-                self.collect(m, a, scope, depth + 1)?;
-                self.collect(m, b, scope, depth + 1)
-            }
-            Node::Call(call) => call
-                .args
-                .iter()
-                .try_for_each(|e| self.collect(m, e, scope, depth + 1)),
-            Node::List(items) => items
-                .iter()
-                .try_for_each(|e| self.collect(m, e, scope, depth + 1)),
-            Node::Ad(ad) => {
-                let inside = Scope(Some(Frame::nested(ad.clone(), scope.clone())));
-                ad.iter()
-                    .try_for_each(|(_, e)| self.collect(m, e, &inside, depth + 1))
+        let children: Vec<&Expr> = match expr.node() {
+            Node::Literal(_) => return Ok(true),
+            Node::Reference(reference) => return self.reference(m, reference, scope, depth),
+            Node::Unary(_, a) | Node::Paren(a) => vec![a],
+            Node::Chain(first, rest) => std::iter::once(first)
+                .chain(rest.iter().map(|(_, e)| e))
+                .collect(),
+            Node::Conditional(a, b, c) => std::iter::once(a).chain(b).chain([c]).collect(),
+            Node::Subscript(a, b) => vec![a, b],
+            Node::Call(call) => call.args.iter().collect(),
+            Node::List(items) => items.iter().collect(),
+            // HTCondor looks the names in a nested ad up around it only
+            Node::Ad(ad) => ad.iter().map(|(_, e)| e).collect(),
+        };
+        for child in children {
+            if !self.collect(m, child, scope, depth + 1)? {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     fn reference(
@@ -209,38 +213,27 @@ impl Names {
         reference: &Reference,
         scope: &Scope,
         depth: usize,
-    ) -> Evaluated<()> {
-        let in_target = match reference.base.as_ref().map(Expr::node) {
-            Some(Node::Reference(base)) if base.base.is_none() => base.name.matches("TARGET"),
-            Some(_) => {
-                if let Some(base) = &reference.base {
-                    return self.collect(m, base, scope, depth + 1);
+    ) -> Evaluated<bool> {
+        let name = &reference.name;
+        let own = match &reference.base {
+            None => m.own(name, scope, reference.absolute),
+            Some(base) => match m.eval(base, scope)? {
+                Val::Ad(frame) => m.own(name, &Scope(Some(frame)), false),
+                Val::Undefined => {
+                    self.found
+                        .insert(AttrName::from(format!("{}.{name}", base.to_new())));
+                    return Ok(true);
                 }
-                false
-            }
-            None => false,
+                _ => return Ok(false),
+            },
         };
-        if !in_target {
-            let local = match &reference.base {
-                None => m.own(&reference.name, scope),
-                Some(_) => m.dereference(reference, scope)?.map(|(_, scope)| scope),
-            };
-            if let Some(inside) = local {
-                let Some(frame) = &inside.0 else {
-                    return Ok(());
-                };
-                let key = (Rc::as_ptr(frame), reference.name.clone());
-                if self.followed.contains(&key) {
-                    return Ok(());
-                }
-                self.followed.push(key);
-                let Some(expr) = frame.ad.get_name(&reference.name).cloned() else {
-                    return Ok(());
-                };
-                return self.collect(m, &expr, &inside, depth + 1);
-            }
+        let Some(inside) = own else {
+            self.found.insert(name.clone());
+            return Ok(true);
+        };
+        match inside.0.as_ref().and_then(|frame| frame.ad.get_name(name)) {
+            Some(expr) => self.collect(m, &expr.clone(), &inside, depth + 1),
+            None => Ok(true),
         }
-        self.found.insert(reference.name.clone(), ());
-        Ok(())
     }
 }

@@ -114,10 +114,8 @@ pub(crate) fn abs_time(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluated
         Some(Val::Undefined) => return Ok(Val::Undefined),
         Some(Val::Integer(i)) => *i,
         Some(Val::Real(r) | Val::RelativeTime(r)) => real_to_int(*r),
-        Some(time @ Val::AbsoluteTime(_)) => return Ok(time.clone()),
-        Some(Val::String(text)) => {
-            return Ok(times::parse_absolute(text).map_or(Val::Error, Val::AbsoluteTime));
-        }
+        // only a literal string is read as a time, by the parser; any other stays what it is
+        Some(same @ (Val::AbsoluteTime(_) | Val::String(_))) => return Ok(same.clone()),
         _ => return Ok(Val::Error),
     };
     Ok(i32::try_from(offset).map_or(Val::Error, |offset| {
@@ -135,7 +133,8 @@ pub(crate) fn rel_time(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluated
         Val::Integer(i) => Val::RelativeTime(int_to_real(i)),
         Val::Real(r) | Val::RelativeTime(r) => Val::RelativeTime(r),
         Val::AbsoluteTime(time) => Val::RelativeTime(int_to_real(time.seconds)),
-        Val::String(text) => times::parse_relative(&text).map_or(Val::Error, Val::RelativeTime),
+        // only a literal string is read as a time, by the parser; any other counts as 0
+        Val::String(_) => Val::RelativeTime(0.0),
         _ => Val::Error,
     })
 }

@@ -50,7 +50,7 @@ pub(crate) fn list_to_args(m: &mut Machine, call: &Call, scope: &Scope) -> Evalu
         m.charge(arg.len().saturating_mul(3))?;
         if v1 {
             // V1 has no quotes
-            if arg.is_empty() || arg.contains(BLANKS) {
+            if arg.contains(BLANKS) {
                 return Ok(Val::Error);
             }
             if !text.is_empty() {
@@ -191,8 +191,8 @@ fn append_v2(text: &mut String, arg: &str) {
     }
 }
 
-/// `userHome(name [, default])`: HTCondor answers the default, else undefined, unless an administrator enables the
-/// look-up. Here it cannot be enabled.
+/// `userHome(name [, default])`: the default, else undefined, as HTCondor answers with `CLASSAD_ENABLE_USER_HOME` off.
+/// This crate does not look accounts up.
 pub(crate) fn user_home(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluated<Val> {
     let Some(vals) = between(m, call, scope, 1, 2)? else {
         return Ok(Val::Error);

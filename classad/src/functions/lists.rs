@@ -114,11 +114,28 @@ fn bound(m: &mut Machine, call: &Call, scope: &Scope, better: BinaryOp) -> Evalu
         Ok(numbers) => numbers,
         Err(val) => return Ok(val),
     };
-    let pick = |best: Val, number: Val| match binary(better, number.clone(), best.clone()) {
-        Val::Boolean(true) => number,
-        _ => best,
+    let pick = |best: Val, number: Val| {
+        let (best, number) = promoted(best, number);
+        match binary(better, number.clone(), best.clone()) {
+            Val::Boolean(true) => number,
+            _ => best,
+        }
     };
     Ok(numbers.into_iter().reduce(pick).unwrap_or(Val::Undefined))
+}
+
+/// The two numbers in their common type, as the real comparison leaves them behind.
+fn promoted(a: Val, b: Val) -> (Val, Val) {
+    let integer = |val: &Val| match val {
+        Val::Integer(i) => Some(*i),
+        Val::Boolean(b) => Some(i64::from(*b)),
+        _ => None,
+    };
+    match (integer(&a), integer(&b), a.number(), b.number()) {
+        (Some(a), Some(b), ..) => (Val::Integer(a), Val::Integer(b)),
+        (.., Some(a), Some(b)) => (Val::Real(a), Val::Real(b)),
+        _ => (a, b),
+    }
 }
 
 /// `anyCompare(op, list, x)`: `element op x` for some element.

@@ -40,12 +40,6 @@ const fn function(name: &'static str, body: Body) -> Function {
     Function { name, body }
 }
 
-/// All names, in lower case.
-#[cfg(test)]
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|f| f.name)
-}
-
 static TABLE: [Function; 94] = [
     // the most used first: the table is searched from the front, at parse time
     function("ifThenElse", context::if_then_else),

@@ -198,8 +198,6 @@ impl Printer {
         for c in string.chars() {
             if c == delimiter {
                 self.text.push('\\');
-            } else if c == '\n' && self.text.ends_with(delimiter) {
-                self.text.push(' '); // a quote right before a line feed would end the string
             }
             self.text.push(c);
         }

@@ -12,7 +12,7 @@ impl Expr {
     /// # Errors
     /// The text is not exactly one expression.
     pub fn parse_old(text: &str) -> Result<Self, ParseError> {
-        parse_full(text, Syntax::Old)
+        parse_full(text.trim_end(), Syntax::Old)
     }
 
     /// Parses an expression in new syntax, with C-like escapes in strings.
@@ -75,7 +75,7 @@ pub fn parse_assignment_old(line: &str) -> Result<(AttrName, Expr), ParseError> 
     if !is_line_name(name) {
         return Err(ParseError::new(ParseErrorKind::BadName, lead));
     }
-    let expr = Expr::parse_old(text.trim_end()).map_err(|e| e.shifted(start))?;
+    let expr = Expr::parse_old(text).map_err(|e| e.shifted(start))?;
     Ok((AttrName::from(name), expr))
 }
 
@@ -92,7 +92,7 @@ fn parse_quoted_assignment(line: &str) -> Result<(AttrName, Expr), ParseError> {
         ));
     };
     let start = line.len() - text.len();
-    let expr = Expr::parse_old(text.trim_end()).map_err(|e| e.shifted(start))?;
+    let expr = Expr::parse_old(text).map_err(|e| e.shifted(start))?;
     Ok((AttrName::from(&*name), expr))
 }
 

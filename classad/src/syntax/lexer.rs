@@ -133,24 +133,14 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// An integer (decimal) or real. A decimal integer beyond 64 bits is 0 and a hexadecimal one is cut after its `0`,
-    /// as HTCondor 23.9 reads them.
+    /// A decimal integer or a real, with an optional minus sign. Like HTCondor with the dialect its daemons use, it
+    /// refuses an integer that begins with 0, and takes one beyond 64 bits for 0.
     fn number(&mut self) -> Result<TokenKind<'a>, ParseError> {
         let begin = self.at;
         if self.byte(0) == b'-' {
             self.at += 1;
         }
-        if self.byte(0) == b'0' && self.byte(1).eq_ignore_ascii_case(&b'x') {
-            return self.hexadecimal();
-        }
         let whole = self.digits();
-        let octal_looking = self.text.as_bytes().get(begin..self.at).unwrap_or_default();
-        let bad_octal = octal_looking
-            .strip_prefix(b"-")
-            .unwrap_or(octal_looking)
-            .first()
-            == Some(&b'0')
-            && octal_looking.iter().any(|b| matches!(b, b'8' | b'9'));
         let mut real = false;
         if self.byte(0) == b'.' {
             real = true;
@@ -176,24 +166,10 @@ impl<'a> Lexer<'a> {
                 |r| Ok(TokenKind::Real(r)),
             );
         }
-        if bad_octal {
+        if text.len() > 1 && text.starts_with('0') || self.byte(0).eq_ignore_ascii_case(&b'x') {
             return self.fail(ParseErrorKind::BadNumber);
         }
         Ok(TokenKind::Integer(text.parse().unwrap_or(0)))
-    }
-
-    fn hexadecimal(&mut self) -> Result<TokenKind<'a>, ParseError> {
-        self.at += 2;
-        let digits = self
-            .rest()
-            .bytes()
-            .take_while(u8::is_ascii_hexdigit)
-            .count();
-        if digits == 0 {
-            return self.fail(ParseErrorKind::BadNumber);
-        }
-        self.at += digits;
-        Ok(TokenKind::Integer(0))
     }
 
     fn digits(&mut self) -> usize {
@@ -212,7 +188,8 @@ impl<'a> Lexer<'a> {
         text.map_err(|kind| ParseError::new(kind, start))
     }
 
-    /// A backslash stands for itself, unless a quote and more text follow: then the quote belongs to the string.
+    /// A backslash stands for itself, unless a quote and more text follow: then the quote belongs to the string. (To
+    /// HTCondor a line feed is no more text, so that it cuts a string with a quote before a line feed short.)
     fn quoted_old(&mut self, delimiter: char) -> Result<Cow<'a, str>, ParseErrorKind> {
         let mut text = Cow::Borrowed("");
         loop {
@@ -222,7 +199,7 @@ impl<'a> Lexer<'a> {
                 .ok_or(ParseErrorKind::UnterminatedString)?;
             let piece = rest.get(..end).unwrap_or("");
             self.at += end + 1;
-            let more = !matches!(self.byte(0), 0 | b'\n');
+            let more = self.at < self.text.len();
             match piece.strip_suffix('\\') {
                 Some(before) if more => {
                     let owned = text.to_mut();

@@ -81,7 +81,7 @@ pub(crate) fn format_absolute(time: AbsoluteTime) -> String {
     let sign = if offset > 0 { '+' } else { '-' };
     let (hours, minutes) = (offset.abs() / 3600, offset.abs() / 60 % 60);
     format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{sign}{hours:02}:{minutes:02}",
+        "{}-{:02}-{:02}T{:02}:{:02}:{:02}{sign}{hours:02}:{minutes:02}",
         c.year, c.month, c.day, c.hour, c.minute, c.second
     )
 }

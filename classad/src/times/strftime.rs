@@ -124,7 +124,8 @@ fn convert(text: &mut String, conversion: char, c: &Civil) {
         'y' => write!(text, "{:02}", c.year.rem_euclid(100)),
         'Y' => write!(text, "{}", c.year),
         'z' => write!(text, "+0000"),
-        'Z' => Ok(()),
+        // the only zone without data about zones
+        'Z' => write!(text, "UTC"),
         '%' => write!(text, "%"),
         other => write!(text, "%{other}"),
     };
