@@ -1,0 +1,592 @@
+//! The loop: requests in, replies and events out, children reaped, groups watched. One thread, one
+//! `poll`; nothing in here waits for a child or a peer.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use launch_protocol::VERSION;
+use launch_protocol::broker::{Answer, Command, Hello, Opened, Refusal, RefusalClass, Request};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, getpid};
+
+use crate::account::{Caller, TargetAccount};
+use crate::audit::Audit;
+use crate::cgroup::{Group, Tracking};
+use crate::channel::{Channel, Incoming};
+use crate::config::Config;
+use crate::error::StartupError;
+use crate::lease::{Lease, LeaseDir, Record};
+use crate::mapping::{Known, Mapped, Policy};
+use crate::opening::Opening;
+use crate::payload::{Outcome, Payload, Reaped};
+use crate::refuse::{caller, helper, trouble};
+use crate::sandbox::{Place, Sandbox};
+use crate::spawn::{self, AgentPlan};
+use crate::startup::SavedLimits;
+use crate::sys;
+use crate::verifiers::Verifiers;
+
+/// Credentials being verified at the same time.
+const MAX_OPENINGS: usize = 32;
+/// Payloads of one pilot.
+const MAX_PAYLOADS: usize = 4096;
+/// Requests read before other work gets its turn.
+const REQUESTS_AT_ONCE: usize = 32;
+/// How long the end may take after the pilot is gone; recovery does the rest.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// What the broker works with, all of it checked.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) config: Config,
+    pub(crate) caller: Caller,
+    pub(crate) limits: SavedLimits,
+    pub(crate) tracking: Tracking,
+    pub(crate) leases: LeaseDir,
+    pub(crate) audit: Audit,
+    pub(crate) null: OwnedFd,
+    pub(crate) signals: OwnedFd,
+    pub(crate) agent: PathBuf,
+    pub(crate) known: Known,
+    pub(crate) verifiers: Verifiers,
+}
+
+/// The broker of one pilot.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    tools: Tools,
+    channel: Channel,
+    openings: Vec<Opening>,
+    payloads: BTreeMap<u32, Payload>,
+    serial: u32,
+    greeted: bool,
+    /// Since when the end has begun.
+    leaving: Option<Instant>,
+}
+
+impl Broker {
+    pub(crate) fn new(tools: Tools, control: OwnedFd) -> Self {
+        Self {
+            tools,
+            channel: Channel::new(control),
+            openings: Vec::new(),
+            payloads: BTreeMap::new(),
+            serial: 0,
+            greeted: false,
+            leaving: None,
+        }
+    }
+
+    /// Serves until the pilot is gone and everything of it is cleaned up.
+    pub(crate) fn run(mut self) -> Result<(), StartupError> {
+        loop {
+            self.advance_all(Instant::now());
+            if let Some(since) = self.leaving
+                && (self.payloads.is_empty() || since.elapsed() >= FAREWELL)
+            {
+                let left = self.payloads.len().to_string();
+                self.tools.audit.write("end", &[("left", &left)]);
+                return Ok(());
+            }
+            self.tools.verifiers.warm_up(self.tools.null.as_fd());
+            self.wait()?;
+            while let Some(signal) = sys::next_signal(self.tools.signals.as_fd()) {
+                if i32::try_from(signal) == Ok(libc::SIGTERM) {
+                    self.leave("signal");
+                }
+            }
+            while let Some((child, status)) = sys::reap() {
+                self.reaped(child, status);
+            }
+            self.channel.flush();
+            if self.channel.is_broken() {
+                self.leave("pilot does not read");
+            }
+            for _ in 0..REQUESTS_AT_ONCE {
+                if self.leaving.is_some() {
+                    break;
+                }
+                match self.channel.receive() {
+                    Incoming::Request(request, descriptors) => self.serve(request, descriptors)?,
+                    Incoming::Nothing => break,
+                    Incoming::End => self.leave("end of channel"),
+                    Incoming::Malformed => self.leave("malformed packet"),
+                }
+            }
+        }
+    }
+
+    /// Sleeps until something happens or a deadline is reached.
+    fn wait(&self) -> Result<(), StartupError> {
+        let now = Instant::now();
+        let deadline = self
+            .openings
+            .iter()
+            .filter_map(Opening::deadline)
+            .chain(
+                self.payloads
+                    .values()
+                    .filter_map(|payload| payload.deadline(now)),
+            )
+            .chain(self.leaving.map(|since| since + FAREWELL))
+            .min();
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            // Rounded up, so that the deadline really has passed on return.
+            Some(at) => {
+                let left = at.saturating_duration_since(now) + Duration::from_millis(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut sources = vec![PollFd::new(self.tools.signals.as_fd(), PollFlags::POLLIN)];
+        if self.leaving.is_none() {
+            let mut wanted = PollFlags::POLLIN;
+            wanted.set(PollFlags::POLLOUT, self.channel.is_behind());
+            sources.push(PollFd::new(self.channel.as_fd(), wanted));
+        }
+        let openings = self.openings.iter().filter_map(Opening::source);
+        sources.extend(openings.map(|source| PollFd::new(source, PollFlags::POLLIN)));
+        let events = self.payloads.values().filter_map(Payload::events);
+        sources.extend(events.map(|source| PollFd::new(source, PollFlags::POLLPRI)));
+        match poll(&mut sources, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(StartupError::System("poll", errno)),
+        }
+    }
+
+    /// The pilot is gone, or must be treated so.
+    fn leave(&mut self, why: &str) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        self.leaving = Some(now);
+        let payloads = self.payloads.len().to_string();
+        self.tools
+            .audit
+            .write("leave", &[("why", why), ("payloads", &payloads)]);
+        self.openings.clear();
+        for payload in self.payloads.values_mut() {
+            payload.close(None, now);
+        }
+    }
+
+    fn reaped(&mut self, child: Pid, status: i32) {
+        for (number, payload) in &mut self.payloads {
+            match payload.reaped(child, status) {
+                Reaped::Leader => {
+                    let answer = Answer::Exited {
+                        payload: *number,
+                        wait_status: status,
+                    };
+                    self.channel.send(0, answer, None);
+                    return;
+                }
+                Reaped::Remover => return,
+                Reaped::Stranger => {}
+            }
+        }
+        if self
+            .openings
+            .iter_mut()
+            .any(|opening| opening.reaped(child, status))
+        {
+            return;
+        }
+        // Else an orphan of a payload, or a verifier that has done its work.
+        self.tools.verifiers.reaped(child);
+    }
+
+    fn serve(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Result<(), StartupError> {
+        let Request { id, command } = request;
+        if let Command::Hello { version } = command {
+            if version != VERSION {
+                return Err(StartupError::Version(version));
+            }
+            self.greeted = true;
+            let hello = self.hello();
+            self.channel.send(id, Answer::Hello(hello), None);
+            return Ok(());
+        }
+        if !self.greeted {
+            self.leave("no greeting");
+            return Ok(());
+        }
+        let outcome = match command {
+            Command::Hello { .. } => return Ok(()),
+            Command::Open {
+                job_label,
+                execute_dir,
+            } => self
+                .open(id, job_label, execute_dir, descriptors)
+                .map(|()| None),
+            Command::SpawnAgent { payload } => self.spawn(payload).map(Some),
+            Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
+                Err(caller("signal.number", "signals have numbers from 1 to 64"))
+            }
+            Command::Signal {
+                payload,
+                signal,
+                scope,
+            } => self.find(payload).map(|payload| {
+                payload.signal(signal, scope);
+                Some((Answer::Done, None))
+            }),
+            Command::Kill { payload } => self.find(payload).map(|payload| {
+                payload.kill();
+                Some((Answer::Done, None))
+            }),
+            Command::Usage { payload } => self
+                .find(payload)
+                .map(|payload| Some((Answer::Usage(payload.usage(Instant::now())), None))),
+            Command::Close { payload } => self.find(payload).map(|payload| {
+                payload.close(Some(id), Instant::now());
+                None
+            }),
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((answer, beside))) => self.channel.send(id, answer, beside),
+            Err(refusal) => self.channel.send(id, Answer::Refused(refusal), None),
+        }
+        Ok(())
+    }
+
+    fn hello(&self) -> Hello {
+        let Tools {
+            config, tracking, ..
+        } = &self.tools;
+        let mapping = [
+            config
+                .gridmap
+                .as_ref()
+                .map(|path| format!("map file {}", path.display())),
+            config
+                .dynamic_uids
+                .map(|(first, last)| format!("dynamic accounts {first}-{last}")),
+        ];
+        Hello {
+            version: VERSION,
+            switch_version: env!("CARGO_PKG_VERSION").to_owned(),
+            tracking: tracking.word().to_owned(),
+            memory_source: tracking.memory_source().word().to_owned(),
+            execute_dirs: config.execute_dirs.clone(),
+            mapping: mapping
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", then "),
+        }
+    }
+
+    /// A payload that is not being closed.
+    fn find(&mut self, payload: u32) -> Result<&mut Payload, Refusal> {
+        self.payloads
+            .get_mut(&payload)
+            .filter(|payload| !payload.is_closing())
+            .ok_or_else(|| caller("payload.unknown", "there is no payload of this number"))
+    }
+
+    fn open(
+        &mut self,
+        request: u32,
+        label: String,
+        execute_dir: PathBuf,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        let outcome = self.begin_open(request, &label, execute_dir, &descriptors);
+        if let Err(refusal) = &outcome {
+            audit_refusal(&self.tools, &label, "", refusal);
+        }
+        outcome
+    }
+
+    fn begin_open(
+        &mut self,
+        request: u32,
+        label: &str,
+        execute_dir: PathBuf,
+        descriptors: &[OwnedFd],
+    ) -> Result<(), Refusal> {
+        if self.openings.len() >= MAX_OPENINGS || self.payloads.len() >= MAX_PAYLOADS {
+            return Err(trouble(
+                "open.busy",
+                "too many payloads are being opened at once".to_owned(),
+            ));
+        }
+        let place = Place::open(&execute_dir, &self.tools.config, self.tools.caller.uid).map_err(
+            |error| {
+                helper(
+                    RefusalClass::SitePermanent,
+                    error.code(),
+                    error.to_string(),
+                    false,
+                )
+            },
+        )?;
+        let Some(credential) = descriptors.first() else {
+            return Err(caller(
+                "open.credential",
+                "no credential came with the request",
+            ));
+        };
+        let null = self.tools.null.as_fd();
+        let verification = self
+            .tools
+            .verifiers
+            .verify(credential.as_fd(), null, Instant::now())
+            .map_err(|errno| {
+                trouble(
+                    "verifier.start",
+                    format!("starting the verifier: {}", errno.desc()),
+                )
+            })?;
+        self.serial += 1;
+        let opening = Opening::new(request, self.serial, label.to_owned(), place, verification);
+        self.openings.push(opening);
+        Ok(())
+    }
+
+    fn spawn(&mut self, number: u32) -> Result<(Answer, Option<OwnedFd>), Refusal> {
+        self.find(number)?;
+        let Self {
+            tools, payloads, ..
+        } = self;
+        let payload = payloads
+            .get_mut(&number)
+            .filter(|payload| payload.is_idle())
+            .ok_or_else(|| caller("agent.busy", "the payload still has processes"))?;
+        let started = spawn::agent(&AgentPlan {
+            program: &tools.agent,
+            account: &payload.account,
+            sandbox: payload.sandbox.path(),
+            group: &payload.group,
+            limits: &tools.limits,
+            null: tools.null.as_fd(),
+        })
+        .map_err(|errno| {
+            trouble(
+                "agent.start",
+                format!("starting the agent: {}", errno.desc()),
+            )
+        })?;
+        payload.set_leader(started.pid, Instant::now());
+        let pid = started.pid.as_raw().cast_unsigned();
+        Ok((
+            Answer::Spawned {
+                payload: number,
+                pid,
+            },
+            Some(started.socket),
+        ))
+    }
+
+    fn advance_all(&mut self, now: Instant) {
+        let Self {
+            tools, openings, ..
+        } = self;
+        let mut ready = Vec::new();
+        let mut index = 0;
+        while let Some(opening) = openings.get_mut(index) {
+            let policy = Policy {
+                config: &tools.config,
+                caller: &tools.caller,
+                leases: &tools.leases,
+                null: tools.null.as_fd(),
+                serial: opening.serial,
+            };
+            match opening.advance(&mut tools.known, policy, now) {
+                None => index += 1,
+                Some(outcome) => ready.push((openings.swap_remove(index), outcome)),
+            }
+        }
+        for (opening, outcome) in ready {
+            let identity = opening
+                .accepted
+                .as_ref()
+                .map_or("", |accepted| &accepted.identity)
+                .to_owned();
+            let (request, label) = (opening.request, opening.label.clone());
+            let answer = match outcome.and_then(|mapped| self.establish(opening, mapped)) {
+                Ok(opened) => {
+                    audit_open(&self.tools, &label, &opened);
+                    Answer::Opened(opened)
+                }
+                Err(refusal) => {
+                    audit_refusal(&self.tools, &label, &identity, &refusal);
+                    Answer::Refused(refusal)
+                }
+            };
+            self.channel.send(request, answer, None);
+        }
+        self.advance_payloads(now);
+    }
+
+    fn advance_payloads(&mut self, now: Instant) {
+        let Self {
+            tools,
+            payloads,
+            channel,
+            ..
+        } = self;
+        payloads.retain(|number, payload| {
+            loop {
+                match payload.advance(tools.null.as_fd(), now) {
+                    Outcome::Quiet => break true,
+                    Outcome::Empty => {
+                        channel.send(0, Answer::Empty { payload: *number }, None);
+                    }
+                    Outcome::Gone(request, left) => {
+                        let uid = payload.account.uid().to_string();
+                        let code = left.as_ref().map_or("clean", |refusal| &refusal.code);
+                        tools.audit.write(
+                            "close",
+                            &[("job", &payload.label), ("uid", &uid), ("outcome", code)],
+                        );
+                        // With something left the file stays, unlocked, for recovery.
+                        match (payload.lease.take(), &left) {
+                            (Some(lease), None) => tools.leases.release(lease),
+                            (lease, _) => drop(lease),
+                        }
+                        if let Some(request) = request {
+                            channel.send(
+                                request,
+                                left.map_or(Answer::Closed, Answer::Refused),
+                                None,
+                            );
+                        }
+                        break false;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Makes group and sandbox for a mapped account.
+    fn establish(&mut self, opening: Opening, mapped: Mapped) -> Result<Opened, Refusal> {
+        let Mapped { account, mut lease } = mapped;
+        let Opening {
+            serial,
+            label,
+            place,
+            accepted,
+            ..
+        } = opening;
+        let made = accepted
+            .ok_or_else(|| trouble("open.state", "no verdict".to_owned()))
+            .and_then(|accepted| {
+                self.make(serial, &label, place, &account, &mut lease)
+                    .map(|made| (accepted, made))
+            });
+        let (accepted, (sandbox, group)) = match made {
+            Ok(made) => made,
+            Err(refusal) => {
+                self.tools.leases.release(lease);
+                return Err(refusal);
+            }
+        };
+        let opened = Opened {
+            payload: serial,
+            uid: account.uid(),
+            gid: account.gid(),
+            account: account.name().to_owned(),
+            identity: accepted.identity,
+            not_after: accepted.not_after,
+            limited: accepted.limited,
+            sandbox: sandbox.path().to_owned(),
+        };
+        self.payloads
+            .insert(serial, Payload::new(account, label, sandbox, group, lease));
+        Ok(opened)
+    }
+
+    fn make(
+        &self,
+        serial: u32,
+        label: &str,
+        place: Place,
+        account: &TargetAccount,
+        lease: &mut Lease,
+    ) -> Result<(Sandbox, Group), Refusal> {
+        let Tools { tracking, .. } = &self.tools;
+        let shares_account = self
+            .payloads
+            .values()
+            .any(|other| other.account.uid() == account.uid());
+        if !tracking.has_groups() && shares_account {
+            let text = "without cgroup2 one account can run one payload at a time";
+            return Err(trouble("lease.busy", text.to_owned()));
+        }
+        let pid = getpid();
+        let (group_name, sandbox_name) = (
+            format!("sailplane-{pid}-{serial}"),
+            format!("dir_{pid}_{serial}"),
+        );
+        let record = Record {
+            uid: account.uid(),
+            gid: account.gid(),
+            dynamic: account.is_dynamic(),
+            sandbox: place.path_of(&sandbox_name),
+            groups: tracking.directories(&group_name),
+            label: label.to_owned(),
+        };
+        let failed = |code: &'static str, what: &'static str| {
+            move |errno: Errno| trouble(code, format!("{what}: {}", errno.desc()))
+        };
+        lease
+            .record(&record)
+            .map_err(failed("lease.failed", "writing down the lease"))?;
+        let mut group = tracking
+            .create(&group_name, account.uid())
+            .map_err(failed("group.failed", "making the payload's group"))?;
+        match Sandbox::make(place, sandbox_name, account) {
+            Ok(sandbox) => Ok((sandbox, group)),
+            Err(errno) => {
+                let _ = group.remove();
+                Err(failed("sandbox.failed", "making the sandbox")(errno))
+            }
+        }
+    }
+}
+
+fn audit_open(tools: &Tools, label: &str, opened: &Opened) {
+    let numbers =
+        [tools.caller.uid, opened.uid, opened.gid, opened.payload].map(|number| number.to_string());
+    let [caller, uid, gid, payload] = &numbers;
+    let not_after = opened.not_after.to_string();
+    tools.audit.write(
+        "open",
+        &[
+            ("verdict", "accepted"),
+            ("caller", caller),
+            ("caller_name", tools.caller.name.as_deref().unwrap_or("")),
+            ("job", label),
+            ("identity", &opened.identity),
+            ("limited", if opened.limited { "yes" } else { "no" }),
+            ("not_after", &not_after),
+            ("account", &opened.account),
+            ("uid", uid),
+            ("gid", gid),
+            ("payload", payload),
+        ],
+    );
+}
+
+fn audit_refusal(tools: &Tools, label: &str, identity: &str, refusal: &Refusal) {
+    let caller = tools.caller.uid.to_string();
+    tools.audit.write(
+        "open",
+        &[
+            ("verdict", "refused"),
+            ("caller", &caller),
+            ("caller_name", tools.caller.name.as_deref().unwrap_or("")),
+            ("job", label),
+            ("identity", identity),
+            ("code", &refusal.code),
+            ("message", &refusal.message),
+        ],
+    );
+}

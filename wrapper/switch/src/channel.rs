@@ -1,0 +1,182 @@
+//! The socket to the pilot. Never waits: what cannot be sent now is queued, to a bound.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use launch_protocol::broker::{Answer, Reply, Request};
+use launch_protocol::{MAX_PACKET, verdict};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+
+use crate::sys;
+
+/// A pilot that leaves this many packets unread is not working any more.
+const MAX_QUEUE: usize = 4096;
+
+/// What came out of the socket.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// One request and exactly the descriptors it needs.
+    Request(Request, Vec<OwnedFd>),
+    /// Nothing for now.
+    Nothing,
+    /// The pilot has closed its end, or is gone.
+    End,
+    /// Something that is no request, or with the wrong number of descriptors.
+    Malformed,
+}
+
+/// The broker's end of the socket.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+    queue: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    broken: bool,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            buffer: vec![0; MAX_PACKET],
+            queue: VecDeque::new(),
+            broken: false,
+        }
+    }
+
+    /// The next request, if there is one.
+    pub(crate) fn receive(&mut self) -> Incoming {
+        // As many as the kernel passes at once, so that none is lost and left open unseen.
+        let mut control = nix::cmsg_space!([libc::c_int; 253]);
+        let mut parts = [IoSliceMut::new(&mut self.buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+        let raw = self.socket.as_raw_fd();
+        let received = recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), flags);
+        let mut descriptors = Vec::new();
+        let (length, flags) = match received {
+            Ok(message) => {
+                for item in message.cmsgs().into_iter().flatten() {
+                    if let ControlMessageOwned::ScmRights(raw) = item {
+                        descriptors.extend(raw.into_iter().map(sys::own));
+                    }
+                }
+                (message.bytes, message.flags)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => return Incoming::Nothing,
+            Err(Errno::ECONNRESET) => return Incoming::End,
+            Err(_) => return Incoming::Malformed,
+        };
+        if length == 0 {
+            return Incoming::End;
+        }
+        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+            return Incoming::Malformed;
+        }
+        match self.buffer.get(..length).map(Request::decode) {
+            Some(Ok(request))
+                if request.id != 0 && request.command.descriptors() == descriptors.len() =>
+            {
+                Incoming::Request(request, descriptors)
+            }
+            _ => Incoming::Malformed,
+        }
+    }
+
+    /// Sends, or queues, one packet.
+    pub(crate) fn send(&mut self, id: u32, answer: Answer, beside: Option<OwnedFd>) {
+        // Everything in a reply is checked or cut before, so this cannot fail; if it does, the
+        // pilot must not wait for an answer for ever.
+        match (Reply { id, answer }).encode() {
+            Ok(packet) => self.queue.push_back((packet, beside)),
+            Err(_) => self.broken = true,
+        }
+        self.flush();
+    }
+
+    /// Sends what is queued, as far as it goes.
+    pub(crate) fn flush(&mut self) {
+        while let Some((packet, beside)) = self.queue.front() {
+            match transmit(
+                self.socket.as_fd(),
+                packet,
+                beside.as_ref().map(AsFd::as_fd),
+            ) {
+                Ok(()) => {
+                    self.queue.pop_front();
+                }
+                Err(Errno::EAGAIN) => break,
+                Err(_) => {
+                    self.broken = true;
+                    self.queue.clear();
+                }
+            }
+        }
+        if self.queue.len() > MAX_QUEUE {
+            self.broken = true;
+        }
+    }
+
+    /// Is something waiting to be sent?
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Nothing can be sent any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+}
+
+fn transmit(
+    socket: BorrowedFd<'_>,
+    packet: &[u8],
+    beside: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let raw = beside.map(|file| [file.as_raw_fd()]);
+    let rights = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
+    let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        let parts = [IoSlice::new(packet)];
+        match sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, flags, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Tells a pilot why the broker does not start, if it listens.
+pub(crate) fn send_last_word(socket: BorrowedFd<'_>, answer: Answer) {
+    if let Ok(packet) = (Reply { id: 0, answer }).encode() {
+        let _ = transmit(socket, &packet, None);
+    }
+}
+
+/// Hands a credential to a waiting verifier.
+pub(crate) fn hand_over(verifier: BorrowedFd<'_>, credential: BorrowedFd<'_>) -> Result<(), Errno> {
+    transmit(verifier, verdict::HAND_OVER, Some(credential))
+}
+
+/// What a verifier has said: one packet, nothing yet (`None`), or the end (`Some(Err)`).
+pub(crate) fn hear(verifier: BorrowedFd<'_>) -> Option<Result<Vec<u8>, Errno>> {
+    // One byte more than allowed, so that too long a verdict shows.
+    let mut packet = vec![0; verdict::MAX_VERDICT + 1];
+    match nix::sys::socket::recv(verifier.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Some(Err(Errno::EPIPE)),
+        Ok(length) => {
+            packet.truncate(length);
+            Some(Ok(packet))
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => None,
+        Err(errno) => Some(Err(errno)),
+    }
+}

@@ -1,0 +1,299 @@
+//! One payload: its account, sandbox and group, and the way to its end.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use launch_protocol::broker::{Refusal, SignalScope, Usage};
+use nix::unistd::Pid;
+
+use crate::account::TargetAccount;
+use crate::cgroup::Group;
+use crate::lease::Lease;
+use crate::recover;
+use crate::refuse::trouble;
+use crate::remover::{self, REMOVED};
+use crate::sandbox::Sandbox;
+use crate::spawn::{Identity, as_account};
+use crate::sys;
+
+/// How long killed processes may take to vanish (they may hang in a file system call).
+const KILLING: Duration = Duration::from_secs(10);
+/// How long removing a sandbox may take.
+const REMOVING: Duration = Duration::from_secs(300);
+/// How often to look where no event tells that a group has become empty.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A payload from `Open` to `Close`.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    pub(crate) account: TargetAccount,
+    pub(crate) label: String,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) group: Group,
+    /// Taken out when it is given back.
+    pub(crate) lease: Option<Lease>,
+    leader: Option<Pid>,
+    /// `Exited` has been said, `Empty` not yet.
+    owes_empty: bool,
+    started: Option<Instant>,
+    emptied: Option<Instant>,
+    closing: Option<Closing>,
+}
+
+/// On the way out.
+#[derive(Debug)]
+struct Closing {
+    /// Who wants to know; nobody, when the pilot is gone.
+    request: Option<u32>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Killing { deadline: Instant },
+    Removing { child: Pid, deadline: Instant },
+    Removed(u8),
+}
+
+/// Whose child has been reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    Leader,
+    Remover,
+    Stranger,
+}
+
+/// What a step has brought about.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Nothing to say.
+    Quiet,
+    /// No process is left; to be told the pilot.
+    Empty,
+    /// It is over: who asked, and what could not be cleaned up. `None`: nothing is left.
+    Gone(Option<u32>, Option<Refusal>),
+}
+
+impl Payload {
+    pub(crate) fn new(
+        account: TargetAccount,
+        label: String,
+        sandbox: Sandbox,
+        group: Group,
+        lease: Lease,
+    ) -> Self {
+        Self {
+            account,
+            label,
+            sandbox,
+            group,
+            lease: Some(lease),
+            leader: None,
+            owes_empty: false,
+            started: None,
+            emptied: None,
+            closing: None,
+        }
+    }
+
+    /// May another agent be started?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.closing.is_none() && self.leader.is_none() && !self.group.is_populated()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// An agent has been started.
+    pub(crate) fn set_leader(&mut self, leader: Pid, now: Instant) {
+        self.leader = Some(leader);
+        self.owes_empty = false;
+        self.started.get_or_insert(now);
+        self.emptied = None;
+    }
+
+    /// Takes note that a child has been reaped.
+    pub(crate) fn reaped(&mut self, child: Pid, status: i32) -> Reaped {
+        if self.leader == Some(child) {
+            self.leader = None;
+            self.owes_empty = true;
+            return Reaped::Leader;
+        }
+        if let Some(Closing { stage, .. }) = &mut self.closing
+            && matches!(stage, Stage::Removing { child: remover, .. } if *remover == child)
+        {
+            let exit = u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX);
+            *stage = Stage::Removed(if status & 0x7f == 0 { exit } else { u8::MAX });
+            return Reaped::Remover;
+        }
+        Reaped::Stranger
+    }
+
+    /// Signals the leader's process group or everything.
+    pub(crate) fn signal(&self, signal: i32, scope: SignalScope) {
+        match (scope, self.leader) {
+            (SignalScope::All, _) => self.group.signal_all(signal),
+            // Not reaped, so the number is its own, and its session is in the payload's group.
+            (SignalScope::Leader, Some(leader)) => {
+                if sys::kill(-leader.as_raw(), signal).is_err() {
+                    // Between `fork` and `setsid` there is no process group of that number yet.
+                    let _ = sys::kill(leader.as_raw(), signal);
+                }
+            }
+            (SignalScope::Leader, None) => {}
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        self.group.kill();
+        if let Some(leader) = self.leader {
+            // It may not have entered the group yet. Not reaped, so the number is its own.
+            let _ = sys::kill(leader.as_raw(), libc::SIGKILL);
+        }
+    }
+
+    /// Begins the end. The first who asks gets the answer; the pilot's going away overrides.
+    pub(crate) fn close(&mut self, request: Option<u32>, now: Instant) {
+        self.kill();
+        match &mut self.closing {
+            Some(closing) => closing.request = request,
+            None => {
+                let stage = Stage::Killing {
+                    deadline: now + KILLING,
+                };
+                self.closing = Some(Closing { request, stage });
+            }
+        }
+    }
+
+    /// When to look again even if nothing happens.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let soon =
+            (self.waits_for_empty() && self.group.events().is_none()).then(|| now + LOOK_AGAIN);
+        let stage = self
+            .closing
+            .as_ref()
+            .and_then(|closing| match closing.stage {
+                Stage::Killing { deadline } | Stage::Removing { deadline, .. } => Some(deadline),
+                Stage::Removed(_) => None,
+            });
+        [soon, stage].into_iter().flatten().min()
+    }
+
+    /// Goes as far as it can now.
+    pub(crate) fn advance(&mut self, null: BorrowedFd<'_>, now: Instant) -> Outcome {
+        // Read even if the leader lives: that is what takes back the readiness of `events`.
+        let populated = self.waits_for_empty() && self.group.is_populated();
+        let over = self.leader.is_none() && !populated;
+        if self.owes_empty && over {
+            self.owes_empty = false;
+            self.emptied = Some(now);
+            return Outcome::Empty;
+        }
+        let Some(closing) = &mut self.closing else {
+            return Outcome::Quiet;
+        };
+        match closing.stage {
+            Stage::Killing { .. } if over => {
+                let who = Identity::from(&self.account);
+                let everywhere = self.account.is_dynamic();
+                if everywhere && !recover::kill_account(&who, null, now + KILLING) {
+                    let text = "processes of the payload's account could not be killed";
+                    return self.gone(Some(trouble("close.processes", text.to_owned())));
+                }
+                let dir = self.sandbox.dir();
+                match as_account(&who, null, Some(dir), |dir| remover::run(dir, everywhere)) {
+                    Ok(child) => {
+                        closing.stage = Stage::Removing {
+                            child,
+                            deadline: now + REMOVING,
+                        }
+                    }
+                    Err(errno) => {
+                        let text = format!("the sandbox could not be removed: {}", errno.desc());
+                        return self.gone(Some(trouble("close.sandbox", text)));
+                    }
+                }
+                Outcome::Quiet
+            }
+            Stage::Killing { deadline } if now >= deadline => {
+                let text = "killed processes of the payload do not end (they hang in the kernel)";
+                self.gone(Some(trouble("close.processes", text.to_owned())))
+            }
+            Stage::Removing { child, deadline } if now >= deadline => {
+                let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+                let text = format!(
+                    "removing the sandbox took longer than {} s",
+                    REMOVING.as_secs()
+                );
+                self.gone(Some(trouble("close.sandbox", text)))
+            }
+            Stage::Removed(status) => {
+                let left = self.finish(status);
+                self.gone(left)
+            }
+            _ => Outcome::Quiet,
+        }
+    }
+
+    /// After the remover: the top directory and the group.
+    fn finish(&mut self, status: u8) -> Option<Refusal> {
+        let path = self.sandbox.path().display();
+        if status != REMOVED {
+            let text = format!("something in the sandbox {path} could not be removed");
+            return Some(trouble("close.sandbox", text));
+        }
+        if let Err(errno) = self.sandbox.remove_top() {
+            let text = format!("the sandbox {path} could not be removed: {}", errno.desc());
+            return Some(trouble("close.sandbox", text));
+        }
+        match self.group.remove() {
+            Ok(()) => None,
+            Err(errno) => {
+                let text = format!("the payload's group could not be removed: {}", errno.desc());
+                Some(trouble("close.group", text))
+            }
+        }
+    }
+
+    fn gone(&self, left: Option<Refusal>) -> Outcome {
+        Outcome::Gone(
+            self.closing.as_ref().and_then(|closing| closing.request),
+            left,
+        )
+    }
+
+    /// What it has used.
+    pub(crate) fn usage(&mut self, now: Instant) -> Usage {
+        let figures = self.group.figures();
+        let wall = self.started.map_or(Duration::ZERO, |start| {
+            self.emptied.unwrap_or(now).saturating_duration_since(start)
+        });
+        Usage {
+            user_usec: figures.user_usec,
+            system_usec: figures.system_usec,
+            memory_current_bytes: figures.memory_current,
+            memory_peak_bytes: figures.memory_peak,
+            processes: figures.processes,
+            wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+            memory_source: self.group.source().word().to_owned(),
+        }
+    }
+
+    /// To be polled for `POLLPRI` while waiting for it to become empty.
+    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
+        self.group.events().filter(|_| self.waits_for_empty())
+    }
+
+    fn waits_for_empty(&self) -> bool {
+        self.owes_empty
+            || matches!(
+                self.closing,
+                Some(Closing {
+                    stage: Stage::Killing { .. },
+                    ..
+                })
+            )
+    }
+}

@@ -1,0 +1,158 @@
+//! Cleans up after brokers that are gone (requirement K10). Every lease whose lock is free has no
+//! broker: its processes are killed, its sandbox and group removed, its file deleted.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::audit::Audit;
+use crate::cgroup;
+use crate::lease::{LeaseDir, Record, Taken};
+use crate::remover::{self, REMOVED};
+use crate::sandbox::{Place, Sandbox};
+use crate::spawn::{Identity, Sweep, as_account, sweep};
+use crate::sys;
+
+/// How long one left-over payload may take; what is not gone by then is tried again by the next.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Cleans up every stale lease; returns how many there were.
+pub(crate) fn recover(leases: &LeaseDir, null: BorrowedFd<'_>, audit: &Audit) -> usize {
+    let mut count = 0;
+    for name in leases.names() {
+        match leases.take(&name) {
+            Ok(Taken::Stale(lease, Some(record))) => {
+                count += 1;
+                let clean = clean(&record, null);
+                let uid = record.uid.to_string();
+                let outcome = if clean { "done" } else { "incomplete" };
+                audit.write(
+                    "recover",
+                    &[("lease", &name), ("uid", &uid), ("outcome", outcome)],
+                );
+                if clean {
+                    leases.release(lease);
+                }
+                // Else unlocked but kept: somebody will try again.
+            }
+            // Its broker died before it had made anything.
+            Ok(Taken::Fresh(lease) | Taken::Stale(lease, None)) => leases.release(lease),
+            Ok(Taken::Held) | Err(_) => {}
+        }
+    }
+    count
+}
+
+/// Removes what one record names. True: nothing is left.
+fn clean(record: &Record, null: BorrowedFd<'_>) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    let identity = Identity {
+        uid: record.uid,
+        gid: record.gid,
+        groups: &[],
+    };
+    let processes = kill_groups(record, deadline)
+        && (!record.dynamic || kill_account(&identity, null, deadline));
+    let sandbox = remove_sandbox(record, &identity, null, deadline);
+    let groups = record
+        .groups
+        .iter()
+        .all(|group| remove_group(group, deadline));
+    processes && sandbox && groups
+}
+
+fn kill_groups(record: &Record, deadline: Instant) -> bool {
+    record.groups.iter().all(|group| {
+        repeat(deadline, || {
+            if cgroup::members(group).is_empty() {
+                return true;
+            }
+            cgroup::kill_group(group);
+            false
+        })
+    })
+}
+
+/// Kills every process of a dynamic account, until none is left.
+pub(crate) fn kill_account(who: &Identity<'_>, null: BorrowedFd<'_>, deadline: Instant) -> bool {
+    repeat(deadline, || match sweep(who, 0, null) {
+        Ok(Sweep::Clean) => true,
+        _ => {
+            let _ = sweep(who, libc::SIGKILL, null);
+            false
+        }
+    })
+}
+
+fn remove_group(group: &Path, deadline: Instant) -> bool {
+    repeat(deadline, || match std::fs::remove_dir(group) {
+        Ok(()) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    })
+}
+
+fn remove_sandbox(
+    record: &Record,
+    identity: &Identity<'_>,
+    null: BorrowedFd<'_>,
+    deadline: Instant,
+) -> bool {
+    let (Some(parent), Some(name)) = (record.sandbox.parent(), record.sandbox.file_name()) else {
+        return true;
+    };
+    let Some(name) = name.to_str() else {
+        return true;
+    };
+    let open = |owner| {
+        let place = Place::reopen(parent).map_err(|_| Errno::ENOENT)?;
+        Sandbox::adopt(place, name.to_owned(), owner)
+    };
+    // Root's own, if the broker died before it was given away: then it is empty. If neither: never
+    // made, or somebody has put something of his own there, which is none of ours.
+    let Ok(sandbox) = open(record.uid).or_else(|_| open(0)) else {
+        return true;
+    };
+    let everywhere = record.dynamic;
+    let started = as_account(identity, null, Some(sandbox.dir()), |dir| {
+        remover::run(dir, everywhere)
+    });
+    let emptied =
+        started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(REMOVED)));
+    emptied && sandbox.remove_top().is_ok()
+}
+
+/// The child's status, or nothing if it had to be killed.
+fn wait_until(child: Pid, deadline: Instant) -> Option<i32> {
+    let handle = sys::process_descriptor(child).ok();
+    if let Some(handle) = &handle {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(
+            &mut polled,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        );
+        if ended != Ok(1) {
+            let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+            let _ = sys::wait_for(child);
+            return None;
+        }
+    }
+    sys::wait_for(child).ok()
+}
+
+/// Tries until it succeeds or the time is up, a millisecond apart.
+pub(crate) fn repeat(deadline: Instant, mut attempt: impl FnMut() -> bool) -> bool {
+    loop {
+        if attempt() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        let _ = poll(&mut [], PollTimeout::from(1_u8));
+    }
+}

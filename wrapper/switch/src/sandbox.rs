@@ -1,0 +1,265 @@
+//! The sandbox's own directory: made by root in a directory that the pilot names, so every step
+//! goes by descriptor and is checked afterwards (requirement S9). Its content is never touched by
+//! root; see [`crate::remover`].
+
+use std::fmt;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+
+use crate::account::TargetAccount;
+use crate::config::Config;
+use crate::trusted::{file_kind, is_plain_absolute};
+
+/// Why a directory cannot hold sandboxes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PlaceError {
+    NotPlain(PathBuf),
+    NotAllowed(PathBuf),
+    Link(PathBuf),
+    NotDirectory(PathBuf),
+    Owner(PathBuf, u32),
+    Writable(PathBuf, u32),
+    System(PathBuf, Errno),
+}
+
+impl PlaceError {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::NotPlain(_) => "execdir.name",
+            Self::NotAllowed(_) => "execdir.not_allowed",
+            Self::Link(_) => "execdir.link",
+            Self::NotDirectory(_) => "execdir.kind",
+            Self::Owner(..) => "execdir.owner",
+            Self::Writable(..) => "execdir.writable",
+            Self::System(..) => "execdir.missing",
+        }
+    }
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPlain(path) => {
+                write!(
+                    f,
+                    "{:?} is not an absolute path of plain names",
+                    path.display().to_string()
+                )
+            }
+            Self::NotAllowed(path) => {
+                write!(
+                    f,
+                    "{} is not below a directory of execute_dirs",
+                    path.display()
+                )
+            }
+            Self::Link(path) => write!(f, "{} is a link; give the real path", path.display()),
+            Self::NotDirectory(path) => write!(f, "{} is not a directory", path.display()),
+            Self::Owner(path, uid) => {
+                write!(
+                    f,
+                    "{} belongs to uid {uid}, neither to root nor to the pilot",
+                    path.display()
+                )
+            }
+            Self::Writable(path, mode) => write!(
+                f,
+                "{} has mode {mode:04o}; others can write it and it is not sticky",
+                path.display()
+            ),
+            Self::System(path, errno) => write!(f, "{}: {}", path.display(), errno.desc()),
+        }
+    }
+}
+
+/// A checked directory for sandboxes.
+#[derive(Debug)]
+pub(crate) struct Place {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+const WALK: OFlag = OFlag::O_PATH
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+impl Place {
+    /// Walks to `path` without following links. Every directory on the way must belong to root or
+    /// the caller, and whoever else can write there must not be able to rename (sticky).
+    pub(crate) fn open(path: &Path, config: &Config, caller: u32) -> Result<Self, PlaceError> {
+        let printable = path
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .all(|b| *b >= 0x20 && *b != 0x7f);
+        if !is_plain_absolute(path) || !printable {
+            return Err(PlaceError::NotPlain(path.to_owned()));
+        }
+        if !config.allows_execute_dir(path) {
+            return Err(PlaceError::NotAllowed(path.to_owned()));
+        }
+        Self::walk(path, &[0, caller])
+    }
+
+    /// The same for a path out of a lease, whose owner is not known any more.
+    pub(crate) fn reopen(path: &Path) -> Result<Self, PlaceError> {
+        let system = |errno| PlaceError::System(path.to_owned(), errno);
+        let mut dir = open("/", WALK, Mode::empty()).map_err(system)?;
+        for part in path.components() {
+            if let Component::Normal(name) = part {
+                dir =
+                    openat(&dir, name, WALK | OFlag::O_DIRECTORY, Mode::empty()).map_err(system)?;
+            }
+        }
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+        })
+    }
+
+    fn walk(path: &Path, owners: &[u32]) -> Result<Self, PlaceError> {
+        let system = |path: &Path| {
+            let path = path.to_owned();
+            move |errno| PlaceError::System(path, errno)
+        };
+        let mut here = PathBuf::from("/");
+        let mut dir = open(&here, WALK, Mode::empty()).map_err(system(&here))?;
+        for part in path.components() {
+            if let Component::Normal(name) = part {
+                here.push(name);
+                dir = openat(&dir, name, WALK, Mode::empty()).map_err(system(&here))?;
+            }
+            judge(&here, &fstat(&dir).map_err(system(&here))?, owners)?;
+        }
+        Ok(Self { dir, path: here })
+    }
+
+    /// Where the sandbox of this name will be.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError> {
+    match file_kind(facts) {
+        SFlag::S_IFDIR => {}
+        SFlag::S_IFLNK => return Err(PlaceError::Link(path.to_owned())),
+        _ => return Err(PlaceError::NotDirectory(path.to_owned())),
+    }
+    if !owners.contains(&facts.st_uid) {
+        return Err(PlaceError::Owner(path.to_owned(), facts.st_uid));
+    }
+    let mode = facts.st_mode & 0o7777;
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Err(PlaceError::Writable(path.to_owned(), mode));
+    }
+    Ok(())
+}
+
+/// A sandbox that exists.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    place: OwnedFd,
+    dir: OwnedFd,
+    name: String,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Sandbox {
+    /// Makes an empty directory of mode 0700 and gives it to the account.
+    pub(crate) fn make(place: Place, name: String, account: &TargetAccount) -> Result<Self, Errno> {
+        mkdirat(&place.dir, name.as_str(), Mode::S_IRWXU)?;
+        let sandbox = Self::adopt(place, name, 0)?;
+        // Whoever owns the place could have put another directory there in between. One that is
+        // root's own, private and empty is as good as ours.
+        let ready = fstat(&sandbox.dir)
+            .and_then(|facts| {
+                if facts.st_mode & 0o7777 == 0o700 && facts.st_nlink <= 2 {
+                    Ok(())
+                } else {
+                    Err(Errno::EEXIST)
+                }
+            })
+            .and_then(|()| sandbox.expect_empty())
+            .and_then(|()| {
+                let (uid, gid) = (Uid::from_raw(account.uid()), Gid::from_raw(account.gid()));
+                fchown(&sandbox.dir, Some(uid), Some(gid))
+            })
+            // A set-group-id place hands that bit down.
+            .and_then(|()| fchmod(&sandbox.dir, Mode::S_IRWXU));
+        match ready {
+            Ok(()) => Ok(sandbox),
+            Err(errno) => {
+                let _ = sandbox.remove_top();
+                Err(errno)
+            }
+        }
+    }
+
+    /// Opens an existing one, which must belong to `owner`.
+    pub(crate) fn adopt(place: Place, name: String, owner: u32) -> Result<Self, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = openat(&place.dir, name.as_str(), flags, Mode::empty())?;
+        let facts = fstat(&dir)?;
+        if facts.st_uid != owner {
+            return Err(Errno::EPERM);
+        }
+        let path = place.path_of(&name);
+        Ok(Self {
+            place: place.dir,
+            dir,
+            name,
+            path,
+            device: facts.st_dev,
+            inode: facts.st_ino,
+        })
+    }
+
+    fn expect_empty(&self) -> Result<(), Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty())?;
+        for entry in dir.iter() {
+            if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+                return Err(Errno::ENOTEMPTY);
+            }
+        }
+        Ok(())
+    }
+
+    /// The absolute path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, for the remover.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Removes the directory itself, which the remover has emptied, if it still is the same one.
+    pub(crate) fn remove_top(&self) -> Result<(), Errno> {
+        let named = match fstatat(
+            &self.place,
+            self.name.as_str(),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        ) {
+            Ok(named) => named,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        if (named.st_dev, named.st_ino) != (self.device, self.inode) {
+            // The pilot has moved its own payload's sandbox: then it is the pilot's litter.
+            return Err(Errno::ESTALE);
+        }
+        unlinkat(&self.place, self.name.as_str(), UnlinkatFlags::RemoveDir)
+    }
+}

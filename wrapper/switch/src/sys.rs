@@ -1,0 +1,309 @@
+//! The calls to the kernel that have no safe form. Nothing else in this crate is unsafe.
+//!
+//! One fact carries most of the safety comments: the helper is single-threaded from its first
+//! instruction to its last (requirement S2), so `fork` copies a complete program and process-wide
+//! settings race with nobody.
+#![allow(
+    unsafe_code,
+    reason = "system calls without a safe wrapper; nothing else in this crate is unsafe"
+)]
+
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// Takes over a descriptor that the kernel has just handed to this process.
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: callers pass numbers out of SCM_RIGHTS, which the kernel has installed for this
+    // process and nothing else in it knows, or the announced control descriptor, once, at start.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// Makes `file` also known as number `place`, without close-on-exec.
+pub(crate) fn place(file: BorrowedFd<'_>, place: RawFd) -> Result<(), Errno> {
+    // SAFETY: used in freshly forked children only, which then exec or exit; what `place` was
+    // before is not used again there.
+    Errno::result(unsafe { libc::dup2(file.as_raw_fd(), place) }).map(drop)
+}
+
+/// Closes every descriptor from `first` up.
+pub(crate) fn close_from(first: RawFd) {
+    let from = first.cast_unsigned();
+    // SAFETY: called at start, before this program owns any descriptor from `first` up, and in
+    // freshly forked children that use none of them again.
+    if unsafe { libc::close_range(from, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9. The limit can have been lowered below open numbers, hence the floor.
+    let most = limit(libc::RLIMIT_NOFILE).map_or(65_536, |limit| limit.rlim_max);
+    let most = RawFd::try_from(most.clamp(65_536, 1 << 20)).unwrap_or(65_536);
+    for number in first..most {
+        // SAFETY: as above; a number that is not open is refused, harmlessly.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// Removes every environment variable.
+pub(crate) fn clear_environment() {
+    // SAFETY: single-threaded, and no pointer into the environment is held.
+    unsafe { libc::clearenv() };
+}
+
+/// Default action for every signal.
+pub(crate) fn default_signals() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler; numbers the C library keeps are refused, harmlessly.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+}
+
+fn signal_set(full: bool) -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both calls initialise the set they are given and touch nothing else.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of the two runs")]
+    unsafe {
+        if full {
+            libc::sigfillset(set.as_mut_ptr())
+        } else {
+            libc::sigemptyset(set.as_mut_ptr())
+        }
+    };
+    // SAFETY: initialised just above.
+    unsafe { set.assume_init() }
+}
+
+/// Blocks every signal that can be blocked, or none.
+pub(crate) fn block_signals(block: bool) {
+    let set = signal_set(block);
+    // SAFETY: the set is initialised, the old one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// A descriptor that becomes readable when one of these signals is pending.
+pub(crate) fn signal_descriptor(signals: &[libc::c_int]) -> Result<OwnedFd, Errno> {
+    let mut set = signal_set(false);
+    for number in signals {
+        // SAFETY: the set is initialised, the numbers are constants.
+        unsafe { libc::sigaddset(&raw mut set, *number) };
+    }
+    // SAFETY: the set is initialised and only read.
+    let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    Errno::result(raw).map(own)
+}
+
+/// The signal a signal descriptor has to report, if any.
+pub(crate) fn next_signal(file: BorrowedFd<'_>) -> Option<u32> {
+    let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+    let length = nix::unistd::read(file, &mut info).ok()?;
+    // The number is the structure's first field.
+    let number = info.first_chunk::<4>().filter(|_| length == info.len())?;
+    Some(u32::from_ne_bytes(*number))
+}
+
+/// Switches off the timers that survive `execve`.
+pub(crate) fn stop_timers() {
+    let none = libc::itimerval {
+        it_interval: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+        it_value: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+    };
+    for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        // SAFETY: reads `none` only; the old value is not asked for.
+        unsafe { libc::setitimer(timer, &raw const none, std::ptr::null_mut()) };
+    }
+}
+
+/// Soft and hard limit of a resource.
+pub(crate) fn limit(resource: u32) -> Result<libc::rlimit, Errno> {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `now` outlives the call, which writes nothing else.
+    Errno::result(unsafe { libc::getrlimit(resource, &raw mut now) }).map(|_| now)
+}
+
+/// Sets soft and hard limit of a resource.
+pub(crate) fn set_limit(resource: u32, limit: libc::rlimit) -> Result<(), Errno> {
+    // SAFETY: `limit` outlives the call, which only reads it.
+    Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+}
+
+/// Runs `work` in a forked child and ends that with the status it returns.
+///
+/// `cgroup`: make the child there (`clone3` with `CLONE_INTO_CGROUP`); fails with `ENOSYS`,
+/// `EINVAL` or `E2BIG` where the kernel cannot.
+pub(crate) fn child(
+    cgroup: Option<BorrowedFd<'_>>,
+    work: impl FnOnce() -> u8,
+) -> Result<Pid, Errno> {
+    let pid = match cgroup {
+        // SAFETY: single-threaded, so the child is a complete program.
+        None => unsafe { libc::fork() },
+        Some(group) => {
+            let mut arguments = [0_u64; 11];
+            let [flags, _, _, _, exit_signal, _, _, _, _, _, cgroup] = &mut arguments;
+            *flags = CLONE_INTO_CGROUP;
+            *exit_signal = libc::SIGCHLD as u64;
+            *cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+            let size = size_of_val(&arguments);
+            // SAFETY: as fork: no memory is shared, no stack is given; the structure outlives the
+            // call and has the size of its third published version.
+            let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
+            libc::pid_t::try_from(pid).unwrap_or(-1)
+        }
+    };
+    match Errno::result(pid)? {
+        0 => {
+            let work = std::panic::AssertUnwindSafe(work);
+            let status = std::panic::catch_unwind(work).unwrap_or(CHILD_PANICKED);
+            exit_now(status)
+        }
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Status of a forked child that met a bug.
+pub(crate) const CHILD_PANICKED: u8 = 112;
+
+/// Ends this process without running anything further.
+pub(crate) fn exit_now(status: u8) -> ! {
+    // SAFETY: has no preconditions.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Reaps one dead child, if there is one: number and status as from `waitpid`.
+pub(crate) fn reap() -> Option<(Pid, i32)> {
+    let mut status = 0;
+    // SAFETY: writes `status` only.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then(|| (Pid::from_raw(pid), status))
+}
+
+/// Waits for one child.
+pub(crate) fn wait_for(child: Pid) -> Result<i32, Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: writes `status` only.
+        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut status, 0) }) {
+            Ok(_) => return Ok(status),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Drops every capability from the bounding set, and the ambient set.
+pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
+    for capability in 0..64 {
+        // SAFETY: no memory is involved.
+        let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match Errno::result(done) {
+            Ok(_) => {}
+            // The first number this kernel does not know.
+            Err(Errno::EINVAL) if capability > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    // SAFETY: no memory is involved.
+    let done = unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// Version 3 of the capability calls: two words per set.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Empties effective, permitted and inheritable capabilities.
+pub(crate) fn clear_capabilities() -> Result<(), Errno> {
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let none = [0_u32; 6];
+    // SAFETY: both structures have the layout of version 3 and are only read.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
+    Errno::result(done).map(drop)
+}
+
+/// All bits of effective, permitted and inheritable capabilities together.
+pub(crate) fn any_capability() -> Result<u32, Errno> {
+    let mut header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let mut now = [0_u32; 6];
+    // SAFETY: both structures have the layout of version 3, which is what the call writes.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut now) };
+    Errno::result(done).map(|_| now.iter().fold(0, |all, word| all | word))
+}
+
+/// A stable handle for a process.
+pub(crate) fn process_descriptor(pid: Pid) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is involved.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    Errno::result(raw).map(|raw| own(RawFd::try_from(raw).unwrap_or(-1)))
+}
+
+/// Signals the process behind a handle.
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let raw = process.as_raw_fd();
+    // SAFETY: no memory is passed.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, signal, none, 0) };
+    Errno::result(done).map(drop)
+}
+
+/// Signals a process, a process group (negative), or everything this account may signal (-1).
+pub(crate) fn kill(target: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved; nix's form refuses real-time signals.
+    Errno::result(unsafe { libc::kill(target, signal) }).map(drop)
+}
+
+/// Kinds of System V objects.
+#[derive(Clone, Copy)]
+pub(crate) enum SystemV {
+    Memory,
+    Semaphores,
+    Messages,
+}
+
+/// Removes a System V object.
+pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> Result<(), Errno> {
+    let done = match kind {
+        // SAFETY: IPC_RMID takes no buffer.
+        SystemV::Memory => unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
+        // SAFETY: IPC_RMID takes no further argument.
+        SystemV::Semaphores => unsafe { libc::semctl(id, 0, libc::IPC_RMID) },
+        // SAFETY: IPC_RMID takes no buffer.
+        SystemV::Messages => unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
+    };
+    Errno::result(done).map(drop)
+}
+
+/// A number that may or may not be open, for asking just that.
+pub(crate) fn borrow(raw: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: used for F_GETFD on 0 to 2 only, which this program never closes.
+    unsafe { BorrowedFd::borrow_raw(raw) }
+}
