@@ -1,1 +1,249 @@
-//! One activation: from the shadow's first word to `job_exit`.
+//! The starter's half of the pilot: one activated claim, from the job ad to `job_exit`.
+//!
+//! [`run`] is given the connection on which the shadow activated the claim and drives the whole journey of the
+//! payload: the dialogue with the shadow ([`syscalls`]), the plan made from the job ad ([`plan`], [`environment`]),
+//! the input and output sandbox ([`crate::transfer`]), the identity switch ([`crate::broker`]) and the credential
+//! watch ([`crate::credential_watch`]).
+//!
+//! Protocol pages: "being a starter" and "file transfer". Nothing here keeps state between two jobs except what
+//! [`JobServices`] carries.
+
+pub mod arguments;
+pub mod clock;
+pub mod environment;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod hold;
+mod input;
+mod launch;
+mod output;
+pub mod plan;
+mod run;
+mod running;
+mod shadow;
+pub mod signals;
+pub mod syscalls;
+#[cfg(test)]
+mod tests;
+mod trouble;
+pub mod usage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cedar::net::{Client, Stream};
+use cedar::{ClaimId, Sinful};
+use classad::ClassAd;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::transfer::DelegationKeys;
+
+pub use run::run;
+
+/// One accepted ACTIVATE_CLAIM.
+#[derive(Debug)]
+pub struct Activation {
+    /// The claim the shadow activated; its id names the session of the file transfer.
+    pub claim: ClaimId,
+    /// The connection the activation came in on, after the pilot answered `int 1`: now the syscall socket.
+    pub stream: Stream,
+    /// What the slot offers.
+    pub slot: SlotFacts,
+}
+
+/// What a job needs to know about the slot it runs in.
+#[derive(Debug, Clone)]
+pub struct SlotFacts {
+    /// Full slot name, `slot1@host`.
+    pub name: String,
+    /// Slot name without the host, `slot1` (`_CONDOR_SLOT`).
+    pub short_name: String,
+    /// The machine's name, as in the slot ad's `Machine`.
+    pub machine: String,
+    /// Cores of the slot.
+    pub cpus: u32,
+    /// Memory of the slot, MiB.
+    pub memory_mib: u64,
+    /// Disk of the slot, KiB.
+    pub disk_kib: u64,
+    /// The slot ad; written to `.machine.ad` without its private attributes.
+    pub machine_ad: ClassAd,
+}
+
+/// Plain values from the configuration that the execution of jobs depends on.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// `EXECUTE`: the directory beneath which the helper makes sandboxes; the pilot's staging area is here too.
+    pub execute_dir: PathBuf,
+    /// `UID_DOMAIN`.
+    pub uid_domain: String,
+    /// `FILESYSTEM_DOMAIN`.
+    pub filesystem_domain: String,
+    /// The `$CondorVersion: ... $` text told to the shadow. It selects the dialect of file transfer, so it must say
+    /// 23.1 or later (protocol page 03, section 11).
+    pub condor_version: String,
+    /// The `$CondorPlatform: ... $` text told to the shadow.
+    pub condor_platform: String,
+    /// `SAILPLANE_CREDENTIAL_GRACE`: how long before the end of its credential a job is stopped.
+    pub credential_grace: Duration,
+    /// `MachineMaxVacateTime`: the longest time between the soft signal and the kill.
+    pub max_vacate_time: Duration,
+    /// `KILLING_TIMEOUT`: how long to wait for a killed payload to be gone.
+    pub killing_timeout: Duration,
+    /// `STARTER_INITIAL_UPDATE_INTERVAL`: from the start of the job to its first periodic update.
+    pub initial_update_interval: Duration,
+    /// `STARTER_UPDATE_INTERVAL`: between periodic updates.
+    pub update_interval: Duration,
+    /// `STARTER_UPLOAD_TIMEOUT`: the longest silence of the shadow during a file transfer or a syscall.
+    pub transfer_timeout: Duration,
+    /// `JOB_RENICE_INCREMENT`, 0 to 19.
+    pub renice: i32,
+    /// `STARTER_RLIMIT_AS` in MiB.
+    pub rlimit_as_mib: Option<u64>,
+    /// `STARTER_JOB_ENVIRONMENT`, parsed with [`environment::parse_site`].
+    pub site_environment: Vec<(String, String)>,
+    /// `LOWPORT` and `HIGHPORT`, when a port range is configured.
+    pub port_range: Option<(u16, u16)>,
+    /// Bytes of input that may wait in memory for the credential.
+    pub staging_memory: u64,
+    /// Bytes of input that may wait for the credential in an unlinked file below `execute_dir`.
+    pub staging_disk: u64,
+}
+
+impl Default for JobConfig {
+    /// HTCondor 23.9's defaults where it has the knob, ours elsewhere.
+    fn default() -> Self {
+        Self {
+            execute_dir: PathBuf::from("/var/lib/condor/execute"),
+            uid_domain: String::new(),
+            filesystem_domain: String::new(),
+            condor_version: "$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $".to_owned(),
+            condor_platform: "$CondorPlatform: X86_64-Linux $".to_owned(),
+            credential_grace: Duration::from_secs(300),
+            max_vacate_time: Duration::from_secs(600),
+            killing_timeout: Duration::from_secs(30),
+            initial_update_interval: Duration::from_secs(8),
+            update_interval: Duration::from_secs(300),
+            transfer_timeout: Duration::from_secs(200),
+            renice: 0,
+            rlimit_as_mib: None,
+            site_environment: Vec::new(),
+            port_range: None,
+            staging_memory: 16 << 20,
+            staging_disk: 1 << 30,
+        }
+    }
+}
+
+/// What all jobs of a pilot share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JobServices {
+    /// Plain values from the configuration.
+    pub config: Arc<JobConfig>,
+    /// The identity-switch helper.
+    pub broker: Broker,
+    /// For the connections of the file transfer.
+    pub client: Client,
+    /// The pilot's own command address (`StarterIpAddr`).
+    pub address: Sinful,
+    /// Keys made ahead of need for delegated proxies.
+    pub delegation_keys: DelegationKeys,
+    /// Clean-ups that outlive [`run`]. The pilot waits for it to be empty before it ends.
+    pub cleanups: TaskTracker,
+}
+
+impl JobServices {
+    /// Services with a fresh key store and an empty set of clean-ups. Must be called inside a tokio runtime, because
+    /// the first delegation key is made in the background from now on.
+    #[must_use]
+    pub fn new(config: Arc<JobConfig>, broker: Broker, client: Client, address: Sinful) -> Self {
+        Self {
+            config,
+            broker,
+            client,
+            address,
+            delegation_keys: DelegationKeys::start(),
+            cleanups: TaskTracker::new(),
+        }
+    }
+}
+
+/// Why the slot wants the job to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopHow {
+    /// 403 DEACTIVATE_CLAIM from the shadow or schedd.
+    Deactivate,
+    /// 404 DEACTIVATE_CLAIM_FORCIBLY, 443 RELEASE_CLAIM, or the end of the lease.
+    DeactivateForcibly,
+    /// The pilot itself retires.
+    Retire,
+}
+
+/// An order of the slot to stop the job. A later order may be harder than an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopOrder {
+    /// Soft signal, then kill after the vacate time.
+    Soft {
+        /// Who ordered it, for the job's `ToE` attribute: an address or the pilot's name.
+        by: String,
+        /// What the order was.
+        how: StopHow,
+    },
+    /// Kill at once.
+    Hard {
+        /// Who ordered it.
+        by: String,
+        /// What the order was.
+        how: StopHow,
+    },
+}
+
+/// What the slot ad tells about the running job.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobProgress {
+    /// `cluster.proc`.
+    pub job_id: String,
+    /// `GlobalJobId`.
+    pub global_job_id: String,
+    /// `User` of the job ad.
+    pub user: String,
+    /// Unix time at which the job's process began to run.
+    pub started: Option<i64>,
+    /// Largest memory use so far, KiB.
+    pub image_size_kib: u64,
+    /// Average number of cores in use since the start.
+    pub cpus_usage: f64,
+    /// Size of the sandbox, KiB.
+    pub disk_usage_kib: u64,
+    /// Processes alive.
+    pub pids: u64,
+    /// `JobUniverse`.
+    pub universe: i64,
+}
+
+/// How a job ended, as far as the slot is concerned. In every case the sandbox is gone or being removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd {
+    /// It ran to its end, and the shadow acknowledged `job_exit`.
+    Finished,
+    /// It was stopped by order and the shadow told so.
+    Evicted,
+    /// The shadow was asked to hold it.
+    Held,
+    /// It was stopped before its process started.
+    NotStarted {
+        /// One sentence.
+        why: String,
+    },
+    /// The connection to the shadow broke; the job was killed.
+    ShadowLost,
+    /// The site could not run it, through no fault of the job; the shadow was asked to run it elsewhere.
+    Site {
+        /// The slot should take no further jobs that need the helper.
+        permanent: bool,
+        /// One sentence.
+        reason: String,
+    },
+}

@@ -1,0 +1,360 @@
+//! The journey of one job, step by step.
+
+use classad::ClassAd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::hold::{Hold, HoldCode, requeue_event};
+use super::input::{Place, fetch};
+use super::launch::{Launch, Launched};
+use super::output::Output;
+use super::plan::{self, JobPlan, Selection, Site, When};
+use super::running::{Exit, Orders, Running};
+use super::shadow::{Shadow, ShadowError};
+use super::syscalls::{Call, ExitReason};
+use super::trouble::Trouble;
+use super::usage::{self, Ended, Figures};
+use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder};
+use crate::broker::Payload;
+use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
+use crate::transfer::download::{Downloaded, chain};
+use crate::transfer::select::Catalogue;
+
+/// Runs one activated job to its end and tells the shadow about it.
+///
+/// Returns as soon as the shadow knows, or cannot be told any more. What remains, the removal of the sandbox and the
+/// last bytes to the shadow, goes on in [`JobServices::cleanups`]. `orders` may come at any time; `progress` is kept
+/// up to date for the slot's ad.
+pub async fn run(
+    services: JobServices,
+    activation: Activation,
+    orders: mpsc::Receiver<StopOrder>,
+    progress: watch::Sender<JobProgress>,
+) -> JobEnd {
+    let Activation {
+        claim,
+        stream,
+        slot,
+    } = activation;
+    let mut job = Job {
+        shadow: Shadow::new(stream, services.config.transfer_timeout),
+        session: claim.file_transfer_session_id(),
+        services,
+        slot,
+        orders: Orders::new(orders),
+        progress,
+        clock: Clock::start(),
+        payload: None,
+    };
+    let result = job.journey().await;
+    if let Some(payload) = job.payload.take() {
+        job.services.cleanups.spawn(async move {
+            if let Err(error) = payload.close().await {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the sandbox of a job could not be removed"
+                );
+            }
+        });
+    }
+    let end = match result {
+        Ok(end) => end,
+        Err(trouble) => job.report(trouble).await,
+    };
+    tracing::info!(?end, "job ended");
+    let Job {
+        shadow, services, ..
+    } = job;
+    if end == JobEnd::ShadowLost {
+        drop(shadow);
+    } else {
+        services.cleanups.spawn(shadow.farewell());
+    }
+    end
+}
+
+struct Job {
+    services: JobServices,
+    shadow: Shadow,
+    session: String,
+    slot: SlotFacts,
+    orders: Orders,
+    progress: watch::Sender<JobProgress>,
+    clock: Clock,
+    /// The sandbox, until it is closed.
+    payload: Option<Payload>,
+}
+
+/// A payload that ended, and what is needed to send back what it made.
+struct Ending {
+    exit: Exit,
+    figures: Figures,
+    catalogue: Catalogue,
+}
+
+impl Job {
+    async fn journey(&mut self) -> Result<JobEnd, Trouble> {
+        let ad = self.shadow.job_info().await?;
+        let universe = ad.int("JobUniverse").unwrap_or(0);
+        self.progress
+            .send_replace(usage::not_started(&plan::job_id(&ad), universe));
+        let config = &self.services.config;
+        let info =
+            usage::starter_info(config, &self.slot, &self.services.address, self.clock.now());
+        self.shadow.call(Call::RegisterStarterInfo(&info)).await?;
+        let plan = plan::plan(
+            &ad,
+            Site {
+                filesystem_domain: &config.filesystem_domain,
+            },
+        )?;
+        tracing::info!(job = %plan.id, user = plan.id.user, "job accepted");
+        let fetched = self.fetch(&plan).await?;
+        let ending = self.execute(&ad, &plan, fetched).await?;
+        self.finish(&plan, ending).await
+    }
+
+    /// Fetches the input, while the shadow takes note of what the slot provides.
+    async fn fetch(&mut self, plan: &JobPlan) -> Result<Downloaded<Place>, Trouble> {
+        let provisioned = usage::provisioned(&self.slot);
+        self.shadow
+            .post(Call::RegisterJobInfo(&provisioned))
+            .await?;
+        let result = tokio::select! {
+            fetched = fetch(&self.services, &self.session, plan) => fetched,
+            error = self.shadow.lost() => Err(error.into()),
+            order = self.orders.next() => Err(not_started(&order)),
+            () = self.services.broker.closed() => Err(crate::broker::BrokerError::Gone.into()),
+        };
+        result
+    }
+
+    /// Starts the payload and stays with it until it is gone.
+    async fn execute(
+        &mut self,
+        ad: &ClassAd,
+        plan: &JobPlan,
+        fetched: Downloaded<Place>,
+    ) -> Result<Ending, Trouble> {
+        let Downloaded {
+            opened:
+                Place {
+                    payload,
+                    mut events,
+                    agent,
+                    pid,
+                },
+            bytes,
+            ..
+        } = fetched;
+        let payload = self.payload.insert(payload);
+        let facts = payload.facts();
+        tracing::info!(
+            job = %plan.id, identity = facts.identity, account = facts.account, uid = facts.uid, "identity switched"
+        );
+        let watch = CredentialWatch::start(
+            WatchedCredential {
+                identity: facts.identity.clone(),
+                not_after: facts.not_after,
+            },
+            WatchPolicy {
+                grace: self.services.config.credential_grace,
+                vacate: plan.stop.vacate(self.services.config.max_vacate_time),
+            },
+            self.clock.now(),
+        )
+        .map_err(|error| Hold::new(HoldCode::CorruptedCredential, 0, error.to_string()))?;
+        let launch = Launch {
+            config: &self.services.config,
+            slot: &self.slot,
+            ad,
+            plan,
+            sandbox: payload.sandbox(),
+        };
+        let Launched { catalogue, files } = launch.run(agent).await?;
+        let mut figures = Figures::new(pid, self.clock.now(), bytes.div_ceil(1024), files);
+        self.shadow.post(Call::BeginExecution).await?;
+        self.progress
+            .send_modify(|progress| figures.show(figures.started, progress));
+        let running = Running {
+            services: &self.services,
+            shadow: &mut self.shadow,
+            payload,
+            events: &mut events,
+            orders: &mut self.orders,
+            progress: &self.progress,
+            clock: &self.clock,
+            figures: &mut figures,
+            watch,
+            stop: plan.stop,
+        };
+        let exit = running.until_exit().await?;
+        tracing::info!(job = %plan.id, wait_status = exit.wait_status, ended = ?exit.ended, "payload ended");
+        Ok(Ending {
+            exit,
+            figures,
+            catalogue,
+        })
+    }
+
+    /// Reports the end, sends the output, and takes leave.
+    async fn finish(&mut self, plan: &JobPlan, ending: Ending) -> Result<JobEnd, Trouble> {
+        let Ending {
+            exit,
+            mut figures,
+            catalogue,
+        } = ending;
+        let Some(payload) = &self.payload else {
+            return Err(Trouble::passing("The sandbox of the job is gone"));
+        };
+        match payload.usage().await {
+            Ok(usage) => figures.record(&usage),
+            Err(error) => tracing::warn!(error = chain(&error), "no last figures of the job"),
+        }
+        let last = figures.exited(
+            self.clock.now(),
+            &self.services.address,
+            exit.wait_status,
+            &exit.ended,
+        );
+        if let Some(reason) = exit.credential {
+            self.shadow.call(Call::RegisterJobInfo(&last)).await?;
+            return Err(Hold::new(HoldCode::CorruptedCredential, 0, reason).into());
+        }
+        let by_itself = exit.ended == Ended::ItsOwnAccord;
+        let selection = if by_itself {
+            Some(plan.output.after_exit(exit.wait_status))
+        } else {
+            (plan.output.when == When::OnExitOrEvict && !exit.was_killed)
+                .then_some(Selection::Everything)
+        };
+        let has_core = exit.wait_status & 0x80 != 0;
+        let mut sent = Vec::new();
+        let mut was_interrupted = false;
+        if let Some(selection) = selection {
+            let (reported, spawned) = tokio::join!(
+                self.shadow.call(Call::RegisterJobInfo(&last)),
+                payload.spawn_agent()
+            );
+            reported?;
+            let (agent, _) = spawned?;
+            let output = Output {
+                services: &self.services,
+                session: &self.session,
+                plan,
+                payload,
+                before: &catalogue,
+                selection,
+                is_final: by_itself,
+                has_core,
+            };
+            let vacate = plan.stop.vacate(self.services.config.max_vacate_time);
+            match guarded(
+                output.send(agent, &mut figures),
+                &mut self.shadow,
+                &mut self.orders,
+                vacate,
+            )
+            .await
+            {
+                Some(result) => sent = result?,
+                None => was_interrupted = true,
+            }
+        } else {
+            self.shadow.call(Call::RegisterJobInfo(&last)).await?;
+        }
+        let finished = by_itself && !was_interrupted;
+        let reason = match (finished, has_core) {
+            (false, _) => ExitReason::ShouldRequeue,
+            (true, true) => ExitReason::CoreDumped,
+            (true, false) => ExitReason::Exited,
+        };
+        let ad = figures.last(self.clock.now(), &self.services.address, &sent);
+        self.shadow
+            .call(Call::JobExit {
+                wait_status: exit.wait_status,
+                reason,
+                ad: &ad,
+            })
+            .await?;
+        Ok(if finished {
+            JobEnd::Finished
+        } else {
+            JobEnd::Evicted
+        })
+    }
+
+    /// Tells the shadow what went wrong, if it is still there.
+    async fn report(&mut self, trouble: Trouble) -> JobEnd {
+        let now = self.clock.now();
+        let (event, end) = match trouble {
+            Trouble::Hold(hold) => {
+                tracing::warn!(
+                    code = hold.code as i32,
+                    subcode = hold.subcode,
+                    reason = hold.reason,
+                    "job held"
+                );
+                (hold.event(now), JobEnd::Held)
+            }
+            Trouble::Site { permanent, reason } => {
+                tracing::error!(permanent, reason, "the site could not run a job");
+                (
+                    requeue_event(&reason, now),
+                    JobEnd::Site { permanent, reason },
+                )
+            }
+            Trouble::NotStarted { why } => return JobEnd::NotStarted { why },
+            Trouble::Shadow(error) => {
+                tracing::warn!(error = chain(&error), "the shadow is lost");
+                return JobEnd::ShadowLost;
+            }
+        };
+        // After this event the shadow is gone: nothing else may be said.
+        match self.shadow.call(Call::Ulog(&event)).await {
+            Ok(_) => end,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the shadow could not be told");
+                JobEnd::ShadowLost
+            }
+        }
+    }
+}
+
+fn not_started(order: &StopOrder) -> Trouble {
+    let (StopOrder::Soft { by, how } | StopOrder::Hard { by, how }) = order;
+    Trouble::NotStarted {
+        why: format!("stopped by {by} ({how:?}) before it started"),
+    }
+}
+
+/// Lets the output be sent while shadow and slot are listened to. `None` when an order ended it.
+async fn guarded(
+    sending: impl Future<Output = Result<Vec<String>, Trouble>>,
+    shadow: &mut Shadow,
+    orders: &mut Orders,
+    vacate: std::time::Duration,
+) -> Option<Result<Vec<String>, Trouble>> {
+    let mut sending = std::pin::pin!(sending);
+    let mut deadline: Option<Instant> = None;
+    loop {
+        let until =
+            deadline.unwrap_or_else(|| Instant::now() + std::time::Duration::from_secs(86_400));
+        tokio::select! {
+            biased;
+            result = &mut sending => return Some(result),
+            error = shadow.lost() => return Some(Err(ShadowError::into(error))),
+            order = orders.next() => match order {
+                // The work is done, only the way home is left: a soft stop gives it the time a job would have.
+                StopOrder::Soft { .. } => {
+                    deadline.get_or_insert(Instant::now() + vacate);
+                }
+                StopOrder::Hard { .. } => return None,
+            },
+            () = tokio::time::sleep_until(until) => if deadline.is_some() {
+                return None;
+            },
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The syscall socket: one request at a time, and a steady watch for its end.
+
+use std::time::Duration;
+
+use cedar::Coding;
+use cedar::net::{Message, Stream, WriteHalf};
+use classad::ClassAd;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::syscalls::{Answer, Call, SyscallError};
+
+/// How long to wait for the shadow to close its end after the last word.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// The dialogue with the shadow cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(super) enum ShadowError {
+    /// The connection broke or was closed.
+    #[error("the connection to the shadow broke")]
+    Wire(#[from] cedar::net::Error),
+    /// It was closed in good order.
+    #[error("the shadow closed the connection")]
+    Closed,
+    /// No answer came in time.
+    #[error("the shadow did not answer to {call} within {} seconds", within.as_secs())]
+    Timeout {
+        /// Which call.
+        call: &'static str,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// It answered with an error or with nonsense.
+    #[error(transparent)]
+    Syscall(#[from] SyscallError),
+    /// It spoke without being asked.
+    #[error("the shadow sent a message nobody asked for")]
+    Unasked,
+}
+
+/// The shadow, seen through the syscall socket.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    write: WriteHalf,
+    coding: Coding,
+    incoming: mpsc::Receiver<Result<Message, cedar::net::Error>>,
+    reader: JoinHandle<()>,
+    /// A request whose answer has not come yet, and which nobody waits for.
+    outstanding: Option<&'static str>,
+    patience: Duration,
+}
+
+impl Shadow {
+    /// Takes over the activation's connection.
+    pub(super) fn new(mut stream: Stream, patience: Duration) -> Self {
+        stream.set_write_timeout(Some(patience));
+        // Silence is normal between two requests; keepalive probes find a dead peer.
+        stream.set_read_timeout(None);
+        let coding = if stream.is_encrypted() {
+            Coding::Encrypted
+        } else {
+            Coding::Plain
+        };
+        let (mut read, write) = stream.into_split();
+        let (sender, incoming) = mpsc::channel(1);
+        let reader = tokio::spawn(async move {
+            loop {
+                let message = read.recv().await;
+                let is_last = message.is_err();
+                if sender.send(message).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self {
+            write,
+            coding,
+            incoming,
+            reader,
+            outstanding: None,
+            patience,
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) async fn call(&mut self, call: Call<'_>) -> Result<Answer, ShadowError> {
+        self.settle().await?;
+        self.write.send(call.message(self.coding)).await?;
+        if !call.is_answered() {
+            return Ok(Answer::Done);
+        }
+        let message = self.answer(call.name()).await?;
+        Ok(call.answer(self.coding, message.body())?)
+    }
+
+    /// The complete job ad.
+    pub(super) async fn job_info(&mut self) -> Result<ClassAd, ShadowError> {
+        match self.call(Call::GetJobInfo).await? {
+            Answer::JobInfo(ad) => Ok(*ad),
+            Answer::Done => Err(ShadowError::Unasked),
+        }
+    }
+
+    /// Asks without waiting: the answer only says that it arrived. It is awaited before the next request.
+    pub(super) async fn post(&mut self, call: Call<'_>) -> Result<(), ShadowError> {
+        self.settle().await?;
+        self.write.send(call.message(self.coding)).await?;
+        self.outstanding = Some(call.name());
+        Ok(())
+    }
+
+    /// Waits for the answer to what was posted.
+    pub(super) async fn settle(&mut self) -> Result<(), ShadowError> {
+        if let Some(call) = self.outstanding {
+            let message = self.answer(call).await?;
+            self.take_posted(call, &message);
+        }
+        Ok(())
+    }
+
+    /// Completes when the connection is over; answers to what was posted are taken in meanwhile. Nothing is lost when
+    /// the future is dropped.
+    pub(super) async fn lost(&mut self) -> ShadowError {
+        loop {
+            match self.next().await {
+                Err(error) => return error,
+                Ok(message) => match self.outstanding {
+                    Some(call) => self.take_posted(call, &message),
+                    None => return ShadowError::Unasked,
+                },
+            }
+        }
+    }
+
+    /// Lets the last word reach the shadow before the connection goes.
+    pub(super) async fn farewell(mut self) {
+        if let Err(error) = self.write.shutdown().await {
+            tracing::debug!(%error, "the connection to the shadow was gone already");
+            return;
+        }
+        let until_closed = async { while self.next().await.is_ok() {} };
+        if tokio::time::timeout(FAREWELL, until_closed).await.is_err() {
+            tracing::debug!("the shadow keeps its end of the connection open");
+        }
+    }
+
+    async fn answer(&mut self, call: &'static str) -> Result<Message, ShadowError> {
+        let within = self.patience;
+        tokio::time::timeout(within, self.next())
+            .await
+            .unwrap_or(Err(ShadowError::Timeout { call, within }))
+    }
+
+    async fn next(&mut self) -> Result<Message, ShadowError> {
+        match self.incoming.recv().await {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) if error.is_closed() => Err(ShadowError::Closed),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(ShadowError::Closed),
+        }
+    }
+
+    fn take_posted(&mut self, call: &'static str, message: &Message) {
+        self.outstanding = None;
+        if message.reader().int().is_ok_and(|value| value >= 0) {
+            return;
+        }
+        tracing::warn!(call, "the shadow did not accept a report");
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
