@@ -20,12 +20,17 @@ const PRIVATE_V2_PREFIX: &str = "_condor_priv";
 /// True if an attribute of that name must never leave on an unencrypted connection nor enter a log.
 pub fn is_private(name: &str) -> bool {
     let prefix = name.as_bytes().get(..PRIVATE_V2_PREFIX.len());
-    PRIVATE_V1.iter().any(|known| known.eq_ignore_ascii_case(name))
+    PRIVATE_V1
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
         || prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PRIVATE_V2_PREFIX.as_bytes()))
 }
 
 pub(crate) fn write(out: &mut MessageWriter, ad: &ClassAd, private: bool) {
-    let lines = || ad.iter().filter(|(name, _)| private || !is_private(name.as_str()));
+    let lines = || {
+        ad.iter()
+            .filter(|(name, _)| private || !is_private(name.as_str()))
+    };
     out.int(i64::try_from(lines().count()).unwrap_or(MAX_AD_LINES));
     for (name, expr) in lines() {
         out.str(&format!("{} = {}", name.as_str(), expr.to_old()));

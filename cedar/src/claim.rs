@@ -18,7 +18,8 @@ pub const MAX_LEN: usize = 32 * 1024;
 pub const FILE_TRANSFER_PREFIX: &str = "filetrans.";
 
 /// Session info of the ids made here: what 23.9.6 negotiators and schedds accepted.
-const MINTED_INFO: &str = r#"[Encryption="YES";Integrity="YES";CryptoMethods="AES";ShortVersion="23.9.6";]"#;
+const MINTED_INFO: &str =
+    r#"[Encryption="YES";Integrity="YES";CryptoMethods="AES";ShortVersion="23.9.6";]"#;
 
 /// Why a text is no claim id. The text itself is secret and never part of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -234,7 +235,11 @@ impl SessionInfo {
                 .map(|name| name.trim().to_owned())
                 .filter(|name| !name.is_empty())
                 .collect();
-            if !info.crypto_methods.iter().any(|name| name.eq_ignore_ascii_case("AES")) {
+            if !info
+                .crypto_methods
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case("AES"))
+            {
                 return Err(ClaimIdError::NoAes);
             }
         }
@@ -288,7 +293,12 @@ mod tests {
 
     #[test]
     fn ids_without_a_session_or_without_aes_are_told_apart() {
-        assert!(ClaimId::parse("<h:1>#1#2#abcdef").unwrap().session_info().is_none());
+        assert!(
+            ClaimId::parse("<h:1>#1#2#abcdef")
+                .unwrap()
+                .session_info()
+                .is_none()
+        );
         let old = "<h:1>#1#2#[CryptoMethods=\"BLOWFISH\";]abc";
         assert_eq!(ClaimId::parse(old).unwrap_err(), ClaimIdError::NoAes);
         assert_eq!(ClaimId::parse("x").unwrap_err(), ClaimIdError::NoSeparator);

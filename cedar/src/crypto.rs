@@ -249,7 +249,8 @@ impl EcdhKey {
         let group = self.key.group();
         let mut ctx = BigNumContext::new()?;
         // `from_bytes` refuses a point that is not on the curve; `check_key` also infinity.
-        let point = EcPoint::from_bytes(group, peer, &mut ctx).map_err(|_| CryptoError::BadPoint)?;
+        let point =
+            EcPoint::from_bytes(group, peer, &mut ctx).map_err(|_| CryptoError::BadPoint)?;
         let peer = EcKey::from_public_key(group, &point).map_err(|_| CryptoError::BadPoint)?;
         peer.check_key().map_err(|_| CryptoError::BadPoint)?;
         let own = PKey::from_ec_key(self.key.clone())?;

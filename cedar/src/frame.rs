@@ -170,7 +170,9 @@ fn join(first: &[u8; DIGEST_LEN], second: &[u8; DIGEST_LEN]) -> FirstAad {
 fn nonce(base: &[u8; NONCE_LEN], counter: u32) -> [u8; NONCE_LEN] {
     let mut nonce = *base;
     if let Some(head) = nonce.first_chunk_mut::<4>() {
-        *head = u32::from_be_bytes(*head).wrapping_add(counter).to_be_bytes();
+        *head = u32::from_be_bytes(*head)
+            .wrapping_add(counter)
+            .to_be_bytes();
     }
     nonce
 }
@@ -228,8 +230,14 @@ mod tests {
             Header::parse(&[1, 0, 0x10, 0, 1]),
             Err(FrameError::TooLong(1_048_577))
         ));
-        assert!(matches!(Header::parse(&[0, 0, 0, 0, 0]), Err(FrameError::Empty)));
-        assert!(matches!(Header::parse(b"GET /"), Err(FrameError::BadEnd(b'G'))));
+        assert!(matches!(
+            Header::parse(&[0, 0, 0, 0, 0]),
+            Err(FrameError::Empty)
+        ));
+        assert!(matches!(
+            Header::parse(b"GET /"),
+            Err(FrameError::BadEnd(b'G'))
+        ));
         assert!(Header::parse(&[10, 0, 0, 0, 1]).unwrap().last);
     }
 }

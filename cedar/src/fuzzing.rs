@@ -5,15 +5,15 @@ use std::sync::Arc;
 use crate::entropy::{Entropy, EntropyError, Purpose};
 use crate::frame::Channel;
 use crate::secret::SessionKey;
+use crate::security::PeerIdentity;
+use crate::security::auth::DirectoryReport;
 use crate::security::client::{ClientEvent, ClientHandshake, ClientRequest};
 use crate::security::policy::SecurityPolicy;
 use crate::security::server::{
     Authenticators, CommandTable, ServerContext, ServerEvent, ServerHandshake, ServerRules,
 };
 use crate::security::token::{SigningKeys, TokenSet};
-use crate::security::auth::DirectoryReport;
 use crate::security::{AuthMethod, Level, SUBMIT_SIDE, Session, SessionSource, SessionStore};
-use crate::security::PeerIdentity;
 use crate::version::COMPATIBLE;
 use crate::wire::{Coding, MessageReader};
 use crate::{ClaimId, Sinful};
@@ -33,7 +33,11 @@ impl Entropy for Fixed {
 pub fn fuzz_cedar_frame(data: &[u8]) {
     for secure in [false, true] {
         let mut channel = Channel::new(1 << 20, false);
-        if secure && channel.secure(&SessionKey::new([7; 32]), &mut Fixed).is_err() {
+        if secure
+            && channel
+                .secure(&SessionKey::new([7; 32]), &mut Fixed)
+                .is_err()
+        {
             return;
         }
         for piece in data.chunks(97) {
@@ -62,7 +66,11 @@ pub fn fuzz_sinful(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(sinful) = Sinful::parse(&text) {
         let again = Sinful::parse(&sinful.to_string());
-        assert_eq!(again.as_ref(), Ok(&sinful), "an address must survive a round trip");
+        assert_eq!(
+            again.as_ref(),
+            Ok(&sinful),
+            "an address must survive a round trip"
+        );
         let _ = sinful.socket_addr();
     }
     let _ = Sinful::from_contact(&text, 9618);

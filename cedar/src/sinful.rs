@@ -348,8 +348,12 @@ mod tests {
 
     #[test]
     fn addrs_win_over_host_and_port_and_ipv4_is_preferred() {
-        let sinful = Sinful::parse("<host.example:1?addrs=[2001-db8--1]-9618+192.0.2.7-9619>").unwrap();
-        assert_eq!(sinful.socket_addr(), Some("192.0.2.7:9619".parse().unwrap()));
+        let sinful =
+            Sinful::parse("<host.example:1?addrs=[2001-db8--1]-9618+192.0.2.7-9619>").unwrap();
+        assert_eq!(
+            sinful.socket_addr(),
+            Some("192.0.2.7:9619".parse().unwrap())
+        );
         assert_eq!(sinful.addrs()[0], "[2001:db8::1]:9618".parse().unwrap());
     }
 

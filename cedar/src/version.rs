@@ -71,7 +71,12 @@ mod tests {
 
     #[test]
     fn text_that_htcondor_would_not_take_is_no_version() {
-        for bad in ["", "23.9.6", "$CondorVersion: 23.9 x $", "$CondorVersion: 23.9.6 x"] {
+        for bad in [
+            "",
+            "23.9.6",
+            "$CondorVersion: 23.9 x $",
+            "$CondorVersion: 23.9.6 x",
+        ] {
             assert_eq!(Version::from_banner(bad), None, "{bad}");
         }
     }

@@ -137,7 +137,10 @@ impl Client {
 
     async fn start(&self, target: &Target<'_>) -> Result<Stream, Error> {
         let key = target.address.to_string();
-        let known = self.sessions.lock().for_target(&key, target.command, unix_now());
+        let known = self
+            .sessions
+            .lock()
+            .for_target(&key, target.command, unix_now());
         let Some(session) = known else {
             return self.full_handshake(target).await;
         };
@@ -161,22 +164,24 @@ impl Client {
             .map_err(|error| target.error(Step::Resumption, error))?;
         let handshake = ClientHandshake::resume(request, session, &mut SystemEntropy)
             .map_err(|error| target.error(Step::Resumption, error))?;
-        let (dialled, done) = self.run(target, dialled, handshake, Step::Resumption).await?;
+        let (dialled, done) = self
+            .run(target, dialled, handshake, Step::Resumption)
+            .await?;
         Ok(self.stream(target, dialled, done))
     }
 
     async fn full_handshake(&self, target: &Target<'_>) -> Result<Stream, Error> {
         let tokens = self.tokens().await;
         let policy = self.config.policy.tightened();
-        policy.map_err(|error| {
-            target.error(Step::SecurityOffer, HandshakeError::Policy(error))
-        })?;
+        policy.map_err(|error| target.error(Step::SecurityOffer, HandshakeError::Policy(error)))?;
         let dialled = self.dial(target).await?;
         let start = self
             .request(target, &dialled, tokens)
             .and_then(|request| ClientHandshake::new_session(request, &mut SystemEntropy));
         let handshake = start.map_err(|error| target.error(Step::SecurityOffer, error))?;
-        let (dialled, mut done) = self.run(target, dialled, handshake, Step::Handshake).await?;
+        let (dialled, mut done) = self
+            .run(target, dialled, handshake, Step::Handshake)
+            .await?;
         if let Some(session) = done.session.take() {
             let mut commands = std::mem::take(&mut done.valid_commands);
             if !commands.contains(&target.command) && target.auth_command.is_none() {

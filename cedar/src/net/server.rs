@@ -97,11 +97,7 @@ impl Server {
         }
     }
 
-    async fn handshake(
-        &self,
-        mut tcp: TcpStream,
-        peer: SocketAddr,
-    ) -> Result<Incoming, ErrorKind> {
+    async fn handshake(&self, mut tcp: TcpStream, peer: SocketAddr) -> Result<Incoming, ErrorKind> {
         tcp.set_nodelay(true).map_err(ErrorKind::Io)?;
         let local_addr = tcp.local_addr().map_err(ErrorKind::Io)?;
         let mut handshake = ServerHandshake::new(Arc::clone(&self.rules));
@@ -109,7 +105,11 @@ impl Server {
             let event = self.with_context(|ctx| handshake.advance(ctx));
             let output = handshake.take_output();
             if !output.is_empty() {
-                let limit = if event.is_ok() { self.deadline } else { LAST_WORD };
+                let limit = if event.is_ok() {
+                    self.deadline
+                } else {
+                    LAST_WORD
+                };
                 let sent = within(limit, tcp.write_all(&output)).await;
                 if event.is_ok() {
                     sent?;

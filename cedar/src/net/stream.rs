@@ -374,7 +374,10 @@ async fn receive(tcp: &mut OwnedReadHalf, opener: &mut Opener) -> Result<Vec<u8>
         }
         let space = opener.wanted().clamp(READ_MIN, READ_MAX);
         opener.buffer_mut().reserve(space);
-        let count = tcp.read_buf(opener.buffer_mut()).await.map_err(ErrorKind::Io)?;
+        let count = tcp
+            .read_buf(opener.buffer_mut())
+            .await
+            .map_err(ErrorKind::Io)?;
         if count == 0 {
             return Err(end_of_stream(opener));
         }

@@ -85,7 +85,9 @@ impl fmt::Display for Attempt {
 #[non_exhaustive]
 pub enum MethodFailure {
     /// The peer reported a failure without a reason.
-    #[error("the peer reported a failure (for a token: expired, revoked, or its signing key is unknown there)")]
+    #[error(
+        "the peer reported a failure (for a token: expired, revoked, or its signing key is unknown there)"
+    )]
     Peer,
     /// The peer's proof is wrong.
     #[error("the peer's proof is wrong: {0}")]

@@ -27,7 +27,11 @@ impl SessionStore {
     pub fn insert(&mut self, session: Session) {
         let negotiated = |session: &Session| session.source == SessionSource::Negotiated;
         if negotiated(&session) && !self.by_id.contains_key(&session.id) {
-            let count = self.by_id.values().filter(|known| negotiated(known)).count();
+            let count = self
+                .by_id
+                .values()
+                .filter(|known| negotiated(known))
+                .count();
             if count >= MAX_NEGOTIATED {
                 let oldest = self
                     .by_id
@@ -99,7 +103,8 @@ impl SessionStore {
 
     /// Drops what has expired.
     pub fn purge(&mut self, now: i64) {
-        self.by_id.retain(|_, session| session.is_live(now, SERVER_SLOP));
+        self.by_id
+            .retain(|_, session| session.is_live(now, SERVER_SLOP));
         let by_id = &self.by_id;
         self.by_target.retain(|_, id| by_id.contains_key(id));
     }

@@ -204,14 +204,18 @@ impl ClientHandshake {
                 .str(&port.client_name)
                 .int(port.deadline)
                 .int(0);
-            let body = message.finish().map_err(HandshakeError::wire("our shared port request"))?;
+            let body = message
+                .finish()
+                .map_err(HandshakeError::wire("our shared port request"))?;
             channel.seal(&body, &mut output)?;
             // The endpoint never sees this frame.
             channel.restart_digests();
         }
         let mut message = MessageWriter::new(Coding::Plain);
         message.int(i64::from(command::DC_AUTHENTICATE)).ad(ad);
-        let body = message.finish().map_err(HandshakeError::wire("our security offer"))?;
+        let body = message
+            .finish()
+            .map_err(HandshakeError::wire("our security offer"))?;
         channel.seal(&body, &mut output)?;
         Ok(Self {
             request,
@@ -305,7 +309,9 @@ impl ClientHandshake {
             State::AwaitDirectory(progress, method, _) => {
                 let name = method.method();
                 let turn = method.directory(report)?;
-                if let Next::State(state) | Next::Event(state, _) = self.turn(progress, name, turn)? {
+                if let Next::State(state) | Next::Event(state, _) =
+                    self.turn(progress, name, turn)?
+                {
                     self.state = state;
                 }
                 Ok(())
@@ -331,9 +337,9 @@ impl ClientHandshake {
             State::ExpectKeyExchange(progress, method) => {
                 self.key_exchange(progress, method, body, entropy)
             }
-            State::ExpectPostAuth(answer, key, method) => {
-                Ok(Next::Established(Box::new(self.post_auth(&answer, key, method, body)?)))
-            }
+            State::ExpectPostAuth(answer, key, method) => Ok(Next::Established(Box::new(
+                self.post_auth(&answer, key, method, body)?,
+            ))),
             State::ExpectResumed(session) => self.resumed(*session, body, entropy),
             State::AwaitDirectory(..) => {
                 Err(HandshakeError::Unexpected("a directory is being made"))
@@ -529,7 +535,11 @@ impl ClientHandshake {
         let session_id = ad.string("Sid").filter(|sid| !sid.is_empty());
         let valid_commands = ad
             .string("ValidCommands")
-            .map(|list| list.split(',').filter_map(|item| item.trim().parse().ok()).collect())
+            .map(|list| {
+                list.split(',')
+                    .filter_map(|item| item.trim().parse().ok())
+                    .collect()
+            })
             .unwrap_or_default();
         let now = self.request.now;
         let session = match (&session_id, key) {

@@ -83,7 +83,9 @@ pub enum PolicyError {
         weak: Feature,
     },
     /// The two sides exclude each other.
-    #[error("{feature}: one side says REQUIRED, the other NEVER (client {client}, server {server})")]
+    #[error(
+        "{feature}: one side says REQUIRED, the other NEVER (client {client}, server {server})"
+    )]
     Conflict {
         /// The feature in question.
         feature: Feature,
@@ -269,7 +271,10 @@ mod tests {
         };
         assert!(matches!(
             policy.tightened(),
-            Err(PolicyError::Contradiction { strong: Feature::Integrity, .. })
+            Err(PolicyError::Contradiction {
+                strong: Feature::Integrity,
+                ..
+            })
         ));
     }
 }

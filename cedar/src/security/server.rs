@@ -14,13 +14,13 @@ use base64::engine::general_purpose::STANDARD;
 pub use self::authorize::{Authorizer, CommandRule, CommandTable};
 use self::offer::{ClientOffer, Opening};
 use super::auth::{
-    Attempt, DirectoryReport, DirectoryTask, ServerMethod, ServerTurn, Turn, fs,
-    simple, token,
+    Attempt, DirectoryReport, DirectoryTask, ServerMethod, ServerTurn, Turn, fs, simple, token,
 };
 use super::policy::{ConsistentPolicy, common_methods};
 use super::session::{Session, SessionSource, public_session_id};
 use super::token::SigningKeys;
 use super::{AuthMethod, PeerIdentity, SessionStore};
+use crate::Version;
 use crate::command::{self, Named};
 use crate::crypto::{CryptoError, EcdhKey};
 use crate::entropy::{Entropy, Purpose};
@@ -28,7 +28,6 @@ use crate::error::HandshakeError;
 use crate::frame::{Channel, HANDSHAKE_LIMIT};
 use crate::secret::SessionKey;
 use crate::wire::{Coding, MessageReader};
-use crate::Version;
 
 const MASK: &str = "the client's method mask";
 
@@ -294,7 +293,11 @@ impl ServerHandshake {
         }
     }
 
-    fn command(&mut self, body: &[u8], ctx: &mut ServerContext<'_>) -> Result<Next, HandshakeError> {
+    fn command(
+        &mut self,
+        body: &[u8],
+        ctx: &mut ServerContext<'_>,
+    ) -> Result<Next, HandshakeError> {
         match Opening::parse(body)? {
             Opening::Raw { command, rest } => {
                 if !self.rules.raw_commands.contains(&command) {
@@ -401,10 +404,19 @@ impl ServerHandshake {
                 offered: offer.ciphers,
             });
         }
-        let duration = policy.session_duration.min(offer.duration.unwrap_or(i64::MAX));
+        let duration = policy
+            .session_duration
+            .min(offer.duration.unwrap_or(i64::MAX));
         let lease = answer::common_lease(policy.session_lease, offer.lease);
         let public = ecdh.map(|(own, _)| STANDARD.encode(own.public_point()));
-        let ad = answer::policy(&rules, &decision, &methods, public.as_deref(), duration, lease);
+        let ad = answer::policy(
+            &rules,
+            &decision,
+            &methods,
+            public.as_deref(),
+            duration,
+            lease,
+        );
         answer::send(&ad, &mut self.channel, &mut self.output)?;
         let progress = Box::new(Progress {
             offer,
@@ -487,9 +499,9 @@ impl ServerHandshake {
                 self.seal_all(&messages)?;
                 Ok(Next::State(State::ExpectAuthStep(progress, machine)))
             }
-            Turn::Directory(machine, task) => Ok(Next::State(State::AwaitDirectory(
-                progress, machine, task,
-            ))),
+            Turn::Directory(machine, task) => {
+                Ok(Next::State(State::AwaitDirectory(progress, machine, task)))
+            }
             Turn::Failed(why, messages) => {
                 self.seal_all(&messages)?;
                 progress.attempts.push(Attempt { method, why });

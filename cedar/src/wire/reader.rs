@@ -165,10 +165,9 @@ impl<'a> MessageReader<'a> {
 
     fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let rest = self.rest();
-        let bytes = rest.get(..count).ok_or(WireError::Truncated {
-            what,
-            at: self.at,
-        })?;
+        let bytes = rest
+            .get(..count)
+            .ok_or(WireError::Truncated { what, at: self.at })?;
         self.at += count;
         Ok(bytes)
     }

@@ -1,7 +1,9 @@
 //! TOKEN: AKEP2 with keys derived from an id token's signature (protocol 01 section 5.2,
 //! `htcondor:src/condor_io/condor_auth_passwd.cpp`).
 
-use super::{ClientMethod, ClientTurn, MethodFailure, ServerMethod, ServerTurn, Turn, internal, seeds};
+use super::{
+    ClientMethod, ClientTurn, MethodFailure, ServerMethod, ServerTurn, Turn, internal, seeds,
+};
 use crate::Version;
 use crate::crypto::{self, CryptoError, Hash};
 use crate::entropy::{Entropy, Purpose};
@@ -377,7 +379,9 @@ impl<'a> ClientProof<'a> {
 
 /// A name: its length without the NUL, then the string.
 fn put_name(message: &mut MessageWriter, name: &str) {
-    message.int(i64::try_from(name.len()).unwrap_or(i64::MAX)).str(name);
+    message
+        .int(i64::try_from(name.len()).unwrap_or(i64::MAX))
+        .str(name);
 }
 
 fn take_name<'a>(reader: &mut MessageReader<'a>) -> Result<&'a [u8], WireError> {
@@ -391,7 +395,9 @@ fn take_name<'a>(reader: &mut MessageReader<'a>) -> Result<&'a [u8], WireError> 
 
 /// Bytes behind their length.
 fn put_bytes(message: &mut MessageWriter, bytes: &[u8]) {
-    message.int(i64::try_from(bytes.len()).unwrap_or(i64::MAX)).bytes(bytes);
+    message
+        .int(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
+        .bytes(bytes);
 }
 
 fn take_bytes<'a>(reader: &mut MessageReader<'a>) -> Result<&'a [u8], WireError> {
@@ -414,5 +420,29 @@ mod tests {
             Some(vec![Level::AdvertiseStartd, Level::Read])
         );
         assert_eq!(limit_from_scopes("condor:/DENY"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn keys_and_proofs_are_the_recorded_ones() {
+        let text = include_str!("../../../tests/vectors/01_derivations.json");
+        let table: serde_json::Value = serde_json::from_str(text).unwrap();
+        let row = &table["idtoken_akep2"];
+        let text = |name: &str| row[name].as_str().unwrap();
+        let hex = |name: &str| -> Vec<u8> {
+            let text = text(name);
+            let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+            (0..text.len()).step_by(2).map(byte).collect()
+        };
+        let token = Token::parse(text("token")).unwrap();
+        assert_eq!(token.signature().expose(), hex("signature"));
+        let ka = derive_ka(&hex("signature"), token.signed_part()).unwrap();
+        assert_eq!(ka.expose(), hex("ka"));
+        let salt = [&seeds::KB[..], token.signed_part().as_bytes()].concat();
+        let kb = crypto::derive_secret(&hex("signature"), &salt, b"master kb").unwrap();
+        assert_eq!(kb.expose(), hex("kb"));
+        let (a, b) = (text("name_a").as_bytes(), text("name_b").as_bytes());
+        let hkt = server_proof(&ka, a, b, &hex("ra"), &hex("rb")).unwrap();
+        assert_eq!(hkt, hex("hkt"));
+        assert_eq!(client_proof(&ka, a, &hex("rb")).unwrap(), hex("hk"));
     }
 }

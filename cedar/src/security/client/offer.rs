@@ -1,4 +1,5 @@
-//! The ads a client sends. Attributes stand in alphabetical order; peers do not care.
+//! The ads a client sends. The order of the attributes is that of the recorded exchanges; peers do
+//! not care.
 
 use classad::ClassAd;
 
@@ -43,9 +44,6 @@ pub(super) fn new_session(
 ) -> ClassAd {
     let policy = &request.policy;
     let mut ad = ClassAd::new();
-    if let Some(auth_command) = request.auth_command {
-        ad.insert("AuthCommand", auth_command);
-    }
     ad.insert("AuthMethods", method::join(offered));
     ad.insert("Authentication", policy.authentication.name());
     ad.insert("Command", request.command);
@@ -69,26 +67,29 @@ pub(super) fn new_session(
     if let Some(domain) = &request.trust_domain {
         ad.insert("TrustDomain", domain.as_str());
     }
+    if let Some(auth_command) = request.auth_command {
+        ad.insert("AuthCommand", auth_command);
+    }
     ad
 }
 
 /// The security ad of a resumption (protocol 01 section 3.6).
 pub(super) fn resumption(request: &ClientRequest, session_id: &str, nonce: &str) -> ClassAd {
     let mut ad = ClassAd::new();
-    if let Some(auth_command) = request.auth_command {
-        ad.insert("AuthCommand", auth_command);
-    }
     ad.insert("Command", request.command);
     ad.insert("ConnectSinful", request.address.as_str());
     // Without it a peer may pick a legacy cipher for a session that lists several.
     ad.insert("CryptoMethods", "AES");
     ad.insert("Nonce", nonce);
     ad.insert("RemoteVersion", request.version.as_str());
-    ad.insert("ResumeResponse", true);
     if let Some(sock) = &request.command_sock {
         ad.insert("ServerCommandSock", sock.as_str());
     }
     ad.insert("Sid", session_id);
     ad.insert("UseSession", "YES");
+    ad.insert("ResumeResponse", true);
+    if let Some(auth_command) = request.auth_command {
+        ad.insert("AuthCommand", auth_command);
+    }
     ad
 }

@@ -80,7 +80,11 @@ impl PolicyAnswer {
     /// Checks that the server did not decide against what we require or for what we forbid.
     pub(super) fn check(&self, policy: &SecurityPolicy) -> Result<(), HandshakeError> {
         let pairs = [
-            (Feature::Authentication, policy.authentication, self.authentication),
+            (
+                Feature::Authentication,
+                policy.authentication,
+                self.authentication,
+            ),
             (Feature::Encryption, policy.encryption, self.encryption),
             (Feature::Integrity, policy.integrity, self.integrity),
         ];

@@ -63,7 +63,10 @@ pub(super) fn policy(
     let yes_no = |value: bool| if value { "YES" } else { "NO" };
     let mut ad = ClassAd::new();
     ad.insert("Authentication", yes_no(decision.authentication));
-    ad.insert("AuthMethods", method::join(methods.get(..1).unwrap_or_default()));
+    ad.insert(
+        "AuthMethods",
+        method::join(methods.get(..1).unwrap_or_default()),
+    );
     ad.insert("AuthMethodsList", method::join(methods));
     if decision.aes && decision.authentication {
         ad.insert("CryptoMethods", "AES");
@@ -155,7 +158,9 @@ pub(super) fn send(
 ) -> Result<(), HandshakeError> {
     let mut message = MessageWriter::new(channel.coding());
     message.ad_without_private(ad);
-    let body = message.finish().map_err(HandshakeError::wire("an answer of ours"))?;
+    let body = message
+        .finish()
+        .map_err(HandshakeError::wire("an answer of ours"))?;
     channel.seal(&body, output)?;
     Ok(())
 }

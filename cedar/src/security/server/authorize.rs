@@ -111,7 +111,9 @@ impl Authorizer for CommandTable {
     fn commands(&self) -> Vec<i32> {
         let listed = self.commands.iter().map(|(command, _)| *command);
         let tests = command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER;
-        listed.chain(tests.filter(|number| access_test(*number).is_some())).collect()
+        listed
+            .chain(tests.filter(|number| access_test(*number).is_some()))
+            .collect()
     }
 }
 
@@ -160,7 +162,11 @@ mod tests {
         assert!(permitted(&table, command::DC_NOP_WRITE, &schedd));
         assert!(!permitted(&table, command::VACATE_CLAIM, &schedd));
         assert!(!permitted(&table, command::CONFIG_VAL, &schedd));
-        assert!(!permitted(&table, command::REQUEST_CLAIM, &PeerIdentity::named(EXECUTE_SIDE)));
+        assert!(!permitted(
+            &table,
+            command::REQUEST_CLAIM,
+            &PeerIdentity::named(EXECUTE_SIDE)
+        ));
     }
 
     #[test]
@@ -176,6 +182,10 @@ mod tests {
         assert!(permitted(&table, command::UPDATE_STARTD_AD, &pilot));
         assert!(permitted(&table, command::QUERY_STARTD_ADS, &pilot));
         assert!(!permitted(&table, command::DC_NOP_DAEMON, &pilot));
-        assert!(!permitted(&table, command::UPDATE_STARTD_AD, &PeerIdentity::named("x@other")));
+        assert!(!permitted(
+            &table,
+            command::UPDATE_STARTD_AD,
+            &PeerIdentity::named("x@other")
+        ));
     }
 }

@@ -92,6 +92,8 @@ fn read_text(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
         return Ok(None);
     }
     let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    fs::File::open(path)?
+        .take(MAX_FILE)
+        .read_to_string(&mut text)?;
     Ok(Some(text))
 }

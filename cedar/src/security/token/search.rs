@@ -180,7 +180,11 @@ impl fmt::Display for TokenSearch {
             return f.write_str(" and found no token");
         }
         for (index, (label, why)) in self.rejected.iter().enumerate() {
-            let separator = if index == 0 && places.is_empty() { "" } else { "; " };
+            let separator = if index == 0 && places.is_empty() {
+                ""
+            } else {
+                "; "
+            };
             write!(f, "{separator}{label}: {why}")?;
         }
         Ok(())
