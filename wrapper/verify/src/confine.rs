@@ -243,3 +243,71 @@ fn deadly() -> Rules {
     ]);
     calls.into_iter().map(|call| (call, Vec::new())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::Confinement;
+
+    const ACTION: &str = "SAILPLANE_TEST_CONFINED_ACTION";
+
+    /// Not a test by itself: what `run` starts in a process of its own.
+    #[test]
+    fn confined_child() {
+        let Some(action) = std::env::var_os(ACTION) else {
+            return;
+        };
+        Confinement::by_hand().apply().unwrap();
+        let refused = |result: std::io::Result<()>| {
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        };
+        match action.to_str().unwrap() {
+            "read" => assert!(fs::read("/proc/self/status").is_ok()),
+            "list" => assert!(fs::read_dir("/").unwrap().count() > 0),
+            "create" => refused(File::create("/tmp/sailplane-verify-must-not-exist").map(drop)),
+            "append" => {
+                refused(File::options().append(true).open("/dev/null").map(drop));
+            }
+            "remove" => refused(fs::remove_dir("/nonexistent")),
+            "connect" => drop(std::net::TcpStream::connect("127.0.0.1:1")),
+            "listen" => drop(std::os::unix::net::UnixListener::bind("/tmp/never")),
+            "exec" => drop(Command::new("/bin/true").status()),
+            "thread" => drop(std::thread::spawn(|| ()).join()),
+            other => panic!("unknown action {other}"),
+        }
+    }
+
+    fn run(action: &str) -> std::process::ExitStatus {
+        let program = std::env::current_exe().unwrap();
+        Command::new(program)
+            .args([
+                "--exact",
+                "confine::tests::confined_child",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(ACTION, action)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap()
+    }
+
+    #[test]
+    fn reading_works_and_changing_files_is_refused() {
+        for action in ["read", "list", "create", "append", "remove"] {
+            let status = run(action);
+            assert!(status.success(), "{action}: {status}");
+        }
+    }
+
+    #[test]
+    fn network_programs_and_processes_are_deadly() {
+        for action in ["connect", "listen", "exec", "thread"] {
+            assert_eq!(run(action).signal(), Some(libc::SIGSYS), "{action}");
+        }
+    }
+}

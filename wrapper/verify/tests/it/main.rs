@@ -1,0 +1,56 @@
+//! The program as the broker and as a person use it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
+
+#[path = "../../../../credential/tests/common/mod.rs"]
+mod common;
+
+mod broker;
+mod person;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::{Cert, DAY, HOUR, Spec, install_ca};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sailplane-verify");
+
+/// A CA directory and a user of that CA, valid at the time of the test.
+struct Site {
+    directory: tempfile::TempDir,
+    user: Cert,
+    now: i64,
+}
+
+impl Site {
+    fn new() -> Self {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs() as i64;
+        let ca = Spec::ca("/O=Lab/CN=Lab CA")
+            .valid(now - DAY, now + 9 * DAY)
+            .self_signed();
+        let user = Spec::user("/O=Lab/CN=Jane Doe")
+            .valid(now - DAY, now + 9 * DAY)
+            .signed_by(&ca);
+        let directory = tempfile::tempdir().unwrap();
+        install_ca(directory.path(), &ca);
+        Self {
+            directory,
+            user,
+            now,
+        }
+    }
+
+    /// A limited proxy that ends `left` seconds from now.
+    fn proxy(&self, left: i64) -> String {
+        let spec = Spec::limited(&self.user, "1").valid(self.now - HOUR, self.now + left);
+        spec.signed_by(&self.user).bundle(&[&self.user])
+    }
+}
