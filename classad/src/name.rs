@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(name, AttrName::from("JOBSTATUS"));
         assert_eq!(name, "jobstatus");
         assert_eq!(name.to_string(), "JobStatus");
-        assert!(AttrName::from("a") < AttrName::from("B"));
+        let (a, b) = (AttrName::from("a"), AttrName::from("B"));
+        assert!(a < b);
     }
 }

@@ -157,10 +157,10 @@ pub(crate) fn leading_number(text: &str) -> Option<f64> {
     if starts("nan") {
         return Some(f64::NAN);
     }
-    if starts("0x") {
-        if let Some(number) = leading_hexadecimal(body.get(2..)?) {
-            return Some(sign * number);
-        }
+    if starts("0x")
+        && let Some(number) = leading_hexadecimal(body.get(2..)?)
+    {
+        return Some(sign * number);
     }
     let bytes = body.as_bytes();
     let digits = |from: usize| {

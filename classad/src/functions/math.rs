@@ -38,12 +38,9 @@ pub(crate) fn pow(m: &mut Machine, call: &Call, scope: &Scope) -> Evaluated<Val>
     let Some([base, exponent]) = exactly(m, call, scope)? else {
         return Ok(Val::Error);
     };
-    if let (Val::Integer(b), Val::Integer(e)) = (&base, &exponent) {
-        if *e >= 0 {
-            return Ok(Val::Integer(real_to_int(
-                int_to_real(*b).powf(int_to_real(*e)) + 0.5,
-            )));
-        }
+    if let (Val::Integer(b), Val::Integer(e @ 0..)) = (&base, &exponent) {
+        let power = int_to_real(*b).powf(int_to_real(*e));
+        return Ok(Val::Integer(real_to_int(power + 0.5)));
     }
     Ok(match (to_real(&base), to_real(&exponent)) {
         (Converted::Is(b), Converted::Is(e)) => Val::Real(b.powf(e)),

@@ -271,13 +271,7 @@ fn substitute_matches(
 ) -> Option<Vec<u8>> {
     let mut output = Vec::new();
     let mut at = 0;
-    loop {
-        let Some(captures) = (at <= text.len())
-            .then(|| pattern.regex.captures_at(text, at))
-            .flatten()
-        else {
-            break;
-        };
+    while let Some(captures) = pattern.regex.captures_at(text, at) {
         let whole = captures.get(0)?;
         if options.full {
             output.extend_from_slice(text.get(at..whole.start())?);

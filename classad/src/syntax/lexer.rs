@@ -108,7 +108,7 @@ impl<'a> Lexer<'a> {
     fn token(&mut self) -> Result<TokenKind<'a>, ParseError> {
         match self.byte(0) {
             b'"' => Ok(TokenKind::String(self.quoted('"')?)),
-            b'\'' => Ok(TokenKind::Name(self.quoted('\'')?)),
+            b'\'' => self.quoted_name(),
             b'0'..=b'9' => self.number(),
             b'.' if self.byte(1).is_ascii_digit() => self.number(),
             b'-' if !self.after_operand
@@ -176,6 +176,16 @@ impl<'a> Lexer<'a> {
         let count = self.rest().bytes().take_while(u8::is_ascii_digit).count();
         self.at += count;
         count
+    }
+
+    /// A name cannot end with a backslash: in old syntax it could not be told from a quote inside the name.
+    fn quoted_name(&mut self) -> Result<TokenKind<'a>, ParseError> {
+        let start = self.at;
+        let name = self.quoted('\'')?;
+        if name.ends_with('\\') {
+            return Err(ParseError::new(ParseErrorKind::BadName, start));
+        }
+        Ok(TokenKind::Name(name))
     }
 
     fn quoted(&mut self, delimiter: char) -> Result<Cow<'a, str>, ParseError> {

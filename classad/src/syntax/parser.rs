@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
         }
         let args = self.items(")", true)?;
         if let Some(literal) = constant_call(&name, &args) {
-            let literal = literal.ok_or(ParseError::new(ParseErrorKind::BadTime, start))?;
+            let literal = literal.ok_or_else(|| ParseError::new(ParseErrorKind::BadTime, start))?;
             return Ok(Expr::new(Node::Literal(literal)));
         }
         self.build(Node::Call(Call {

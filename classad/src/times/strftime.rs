@@ -100,7 +100,7 @@ fn convert(text: &mut String, conversion: char, c: &Civil) {
         'l' => write!(text, "{hour12:>2}"),
         'm' => write!(text, "{:02}", c.month),
         'M' => write!(text, "{:02}", c.minute),
-        'n' => write!(text, "\n"),
+        'n' => writeln!(text),
         'p' => write!(text, "{half}"),
         'P' => write!(text, "{}", half.to_ascii_lowercase()),
         'r' => write!(text, "{hour12:02}:{:02}:{:02} {half}", c.minute, c.second),
