@@ -1,1 +1,231 @@
-//! The configuration, typed.
+//! The configuration, typed: from files, environment and command line to checked values.
+//!
+//! [`TABLE`] is the one list of everything the pilot reads; defaults, ranges, the dump and the manual come from it. A
+//! knob that begins with `SAILPLANE_` and is not in it is an error; HTCondor's knobs that the pilot does not read are
+//! ignored, and those whose absence would surprise are warned of.
+
+mod attributes;
+mod check;
+mod detected;
+mod error;
+mod evaluator;
+mod listing;
+mod reader;
+mod security;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cedar::Sinful;
+use cedar::net::Credentials;
+use cedar::security::policy::SecurityPolicy;
+use classad::Expr;
+use condorconf::{Config, Files, Loader, Origin, RealFiles};
+
+pub use self::detected::Detected;
+pub use self::error::{KnobError, KnobErrors, Problem};
+pub use self::evaluator::ClassAdEvaluator;
+pub use self::listing::manual;
+pub use self::table::{Kind, Knob, TABLE};
+
+/// An attribute of the slot ad: name and expression.
+pub type Attribute = (String, Expr);
+
+/// Everything the pilot reads from its configuration, checked. See [`TABLE`] for what each knob does.
+#[derive(Debug, Clone)]
+pub struct Knobs {
+    /// `COLLECTOR_HOST`, each contact; never empty.
+    pub collectors: Vec<Sinful>,
+    /// `COLLECTOR_HOST` as configured, for the slot ad.
+    pub collector_host: String,
+    /// `SEC_CLIENT_*`, else `SEC_DEFAULT_*`; consistent.
+    pub client_policy: SecurityPolicy,
+    /// What the pilot can prove itself with; its token directories are those of `token_directories`.
+    pub credentials: Credentials,
+    /// `SEC_TOKEN_DIRECTORY`, then `SEC_TOKEN_SYSTEM_DIRECTORY`.
+    pub token_directories: Vec<PathBuf>,
+    /// `TRUST_DOMAIN`.
+    pub trust_domain: Option<String>,
+    /// `NETWORK_INTERFACE`: `*`, or an address, interface name or pattern.
+    pub network_interface: String,
+    /// `NETWORK_HOSTNAME`.
+    pub network_hostname: Option<String>,
+    /// `IN_LOWPORT` and `IN_HIGHPORT`, else `LOWPORT` and `HIGHPORT`: where the command port may be.
+    pub port_range: Option<(u16, u16)>,
+    /// `LOWPORT` and `HIGHPORT`, told to jobs.
+    pub job_port_range: Option<(u16, u16)>,
+    /// `STARTD_NAME`.
+    pub startd_name: Option<String>,
+    /// `UID_DOMAIN`; `None` if nothing sets it.
+    pub uid_domain: Option<String>,
+    /// `FILESYSTEM_DOMAIN`; `None` if nothing sets it.
+    pub filesystem_domain: Option<String>,
+    /// `LOG`; `None` logs to standard error only.
+    pub log: Option<PathBuf>,
+    /// `EXECUTE`, absolute.
+    pub execute: PathBuf,
+    /// `NUM_CPUS`; `None`: as many as the process may use.
+    pub num_cpus: Option<u32>,
+    /// `MEMORY` in MiB; `None`: what the machine has, less `RESERVED_MEMORY`.
+    pub memory_mib: Option<u64>,
+    /// `RESERVED_MEMORY` in MiB.
+    pub reserved_memory_mib: u64,
+    /// `DISK` in KiB, of all slots; `None`: what is free, less `RESERVED_DISK`.
+    pub disk_kib: Option<u64>,
+    /// `RESERVED_DISK` in MiB.
+    pub reserved_disk_mib: u64,
+    /// `NUM_SLOTS`; `None`: one for each core.
+    pub num_slots: Option<u32>,
+    /// `START`.
+    pub start: Expr,
+    /// `RANK`.
+    pub rank: Expr,
+    /// `SLOT_WEIGHT`.
+    pub slot_weight: Expr,
+    /// `MAXJOBRETIREMENTTIME`, seconds.
+    pub max_job_retirement_time: Expr,
+    /// `MachineMaxVacateTime`, seconds, for the slot ad.
+    pub machine_max_vacate_time: Expr,
+    /// `MachineMaxVacateTime` as far as it can be told without a job.
+    pub max_vacate_time: Duration,
+    /// `STARTD_ATTRS` and `STARTD_EXPRS`: what is published in every slot ad.
+    pub startd_attrs: Vec<Attribute>,
+    /// The same for those slots (counted from 1) that have values or attributes of their own (`SLOT1_NAME`,
+    /// `SLOT1_STARTD_ATTRS`); the whole list.
+    pub slot_attrs: BTreeMap<u32, Vec<Attribute>>,
+    /// `UPDATE_INTERVAL`.
+    pub update_interval: Duration,
+    /// `POLLING_INTERVAL`.
+    pub polling_interval: Duration,
+    /// `STARTD_NOCLAIM_SHUTDOWN`; `None`: never.
+    pub startd_noclaim_shutdown: Option<Duration>,
+    /// `CLAIM_WORKLIFE`; `None`: without limit.
+    pub claim_worklife: Option<Duration>,
+    /// `MAX_CLAIM_ALIVES_MISSED`.
+    pub max_claim_alives_missed: u32,
+    /// `KILLING_TIMEOUT`.
+    pub killing_timeout: Duration,
+    /// `SHUTDOWN_GRACEFUL_TIMEOUT`.
+    pub shutdown_graceful_timeout: Duration,
+    /// `STARTER_INITIAL_UPDATE_INTERVAL`.
+    pub starter_initial_update_interval: Duration,
+    /// `STARTER_UPDATE_INTERVAL`.
+    pub starter_update_interval: Duration,
+    /// `STARTER_UPLOAD_TIMEOUT`.
+    pub transfer_timeout: Duration,
+    /// `STARTER_JOB_ENVIRONMENT`.
+    pub site_environment: Vec<(String, String)>,
+    /// `JOB_RENICE_INCREMENT`.
+    pub renice: i32,
+    /// `STARTER_RLIMIT_AS` in MiB; `None`: no limit.
+    pub rlimit_as_mib: Option<u64>,
+    /// `SAILPLANE_SWITCH`.
+    pub sailplane_switch: PathBuf,
+    /// `SAILPLANE_CREDENTIAL_GRACE`.
+    pub credential_grace: Duration,
+    /// `SAILPLANE_MAX_LIFETIME`; `None`: without limit.
+    pub max_lifetime: Option<Duration>,
+    /// Legal but odd, one sentence each.
+    pub warnings: Vec<String>,
+    dump: String,
+}
+
+/// Names the root configuration file when the command line does not.
+const CONFIG_VARIABLE: &str = "CONDOR_CONFIG";
+
+/// The value of [`CONFIG_VARIABLE`] that means no file.
+const ONLY_ENVIRONMENT: &str = "ONLY_ENV";
+
+impl Knobs {
+    /// Reads files, environment and command line of this process.
+    ///
+    /// # Errors
+    /// [`KnobErrors`]: all mistakes, each with knob and place.
+    pub fn load(files: &[PathBuf], sets: &[(String, String)]) -> Result<Self, KnobErrors> {
+        let detected = Detected::probe();
+        let config = read(&RealFiles::with_commands(), files, sets, &detected)?;
+        Self::from_config(&config, &detected)
+    }
+
+    /// Checks a configuration that was read with [`read`].
+    ///
+    /// # Errors
+    /// [`KnobErrors`]: all mistakes, each with knob and place.
+    pub fn from_config(config: &Config, detected: &Detected) -> Result<Self, KnobErrors> {
+        check::check(config, detected)
+    }
+
+    /// What is published in the ad of slot `number`, counted from 1.
+    #[must_use]
+    pub fn attributes_of_slot(&self, number: u32) -> &[Attribute] {
+        self.slot_attrs.get(&number).unwrap_or(&self.startd_attrs)
+    }
+
+    /// Every knob the pilot reads with its value, and before it a comment that says where it is from. The text is
+    /// itself a configuration.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        self.dump.clone()
+    }
+}
+
+/// Reads a configuration with the pilot's defaults.
+///
+/// # Errors
+/// [`KnobErrors`]: everything that cannot be read.
+pub fn read(
+    access: &dyn Files,
+    files: &[PathBuf],
+    sets: &[(String, String)],
+    detected: &Detected,
+) -> Result<Config, KnobErrors> {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut loader = Loader::new(access)
+        .subsys("STARTD")
+        .evaluator(std::sync::Arc::new(ClassAdEvaluator))
+        .random_seed(u64::from(since_epoch.subsec_nanos()) ^ (u64::from(std::process::id()) << 32));
+    for (name, raw) in table::defaults() {
+        loader = loader.default_value(name, raw);
+    }
+    for (name, value) in detected.facts() {
+        loader = loader.detected(name, value);
+    }
+    for path in root_files(access, files)? {
+        loader = loader.read_file(&path);
+    }
+    for (name, value) in sets {
+        loader = loader.set(name, value, Origin::CommandLine);
+    }
+    loader.finish().map_err(KnobErrors::from)
+}
+
+fn root_files(access: &dyn Files, files: &[PathBuf]) -> Result<Vec<String>, KnobErrors> {
+    if !files.is_empty() {
+        return files.iter().map(|path| text(path)).collect();
+    }
+    let variable = access
+        .environment()
+        .into_iter()
+        .find(|(name, _)| name == CONFIG_VARIABLE);
+    Ok(variable
+        .map(|(_, value)| value)
+        .filter(|value| !value.is_empty() && !value.eq_ignore_ascii_case(ONLY_ENVIRONMENT))
+        .into_iter()
+        .collect())
+}
+
+fn text(path: &Path) -> Result<String, KnobErrors> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        KnobErrors::from(KnobError::new(
+            "--config",
+            None,
+            Problem::PathNotText {
+                path: path.to_owned(),
+            },
+        ))
+    })
+}

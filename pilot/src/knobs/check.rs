@@ -1,0 +1,288 @@
+//! From the table of knobs to checked values.
+
+use std::time::Duration;
+
+use cedar::Sinful;
+use classad::{EvalContext, Expr, Value};
+use condorconf::Config;
+
+use super::detected::Detected;
+use super::error::{KnobErrors, Problem};
+use super::reader::{Reader, is_configured};
+use super::{Knobs, attributes, listing, security, table};
+use crate::job::environment;
+
+/// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
+const COLLECTOR_PORT: u16 = 9618;
+
+/// `MaxVacateTime`, for a `MachineMaxVacateTime` that needs a job to be evaluated.
+const VACATE: Duration = Duration::from_secs(600);
+
+/// Knobs of HTCondor's startd and starter that change what happens to jobs there, and have no effect here.
+const WITHOUT_EFFECT: [&str; 17] = [
+    "SUSPEND",
+    "WANT_SUSPEND",
+    "CONTINUE",
+    "PREEMPT",
+    "WANT_VACATE",
+    "KILL",
+    "NUM_SLOTS_TYPE_1",
+    "SLOT_TYPE_1",
+    "USER_JOB_WRAPPER",
+    "STARTD_CRON_JOBLIST",
+    "CCB_ADDRESS",
+    "TCP_FORWARDING_HOST",
+    "PRIVATE_NETWORK_NAME",
+    "OUT_LOWPORT",
+    "SLOT1_USER",
+    "GLEXEC_JOB",
+    "SINGULARITY_JOB",
+];
+
+pub(super) fn check(config: &Config, detected: &Detected) -> Result<Knobs, KnobErrors> {
+    let mut reader = Reader::new(config);
+    let knobs = read(&mut reader, detected);
+    unknown_knobs(&mut reader);
+    sizes(&mut reader, &knobs, detected);
+    match KnobErrors::from_vec(reader.errors) {
+        Some(errors) => Err(errors),
+        None => Ok(Knobs {
+            warnings: warnings(config, reader.warnings),
+            ..knobs
+        }),
+    }
+}
+
+fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
+    let client_policy = security::client_policy(reader);
+    let machine_max_vacate_time = reader.expression("MachineMaxVacateTime");
+    let startd_attrs = attributes::common(reader);
+    let ports = port_range(reader, "LOWPORT", "HIGHPORT");
+    let command_ports = port_range(reader, "IN_LOWPORT", "IN_HIGHPORT");
+    Knobs {
+        collectors: collectors(reader),
+        collector_host: reader.text("COLLECTOR_HOST").unwrap_or_default(),
+        credentials: security::credentials(&client_policy, detected),
+        client_policy,
+        token_directories: security::token_directories(reader, detected),
+        trust_domain: reader.text("TRUST_DOMAIN"),
+        network_interface: reader.text("NETWORK_INTERFACE").unwrap_or_default(),
+        network_hostname: reader.text("NETWORK_HOSTNAME"),
+        port_range: command_ports.or(ports),
+        job_port_range: ports,
+        startd_name: reader.text("STARTD_NAME"),
+        uid_domain: domain(reader, "UID_DOMAIN"),
+        filesystem_domain: domain(reader, "FILESYSTEM_DOMAIN"),
+        log: reader.path("LOG"),
+        execute: reader.path("EXECUTE").unwrap_or_default(),
+        num_cpus: reader.number("NUM_CPUS"),
+        memory_mib: reader.number("MEMORY"),
+        reserved_memory_mib: reader.number("RESERVED_MEMORY").unwrap_or(0),
+        disk_kib: reader.number("DISK"),
+        reserved_disk_mib: reader.number("RESERVED_DISK").unwrap_or(0),
+        num_slots: reader.number("NUM_SLOTS"),
+        start: reader.expression("START"),
+        rank: reader.expression("RANK"),
+        slot_weight: reader.expression("SLOT_WEIGHT"),
+        max_job_retirement_time: reader.expression("MAXJOBRETIREMENTTIME"),
+        max_vacate_time: constant_seconds(&machine_max_vacate_time).unwrap_or(VACATE),
+        machine_max_vacate_time,
+        slot_attrs: attributes::of_slots(reader, &startd_attrs),
+        startd_attrs,
+        update_interval: reader.seconds("UPDATE_INTERVAL"),
+        polling_interval: reader.seconds("POLLING_INTERVAL"),
+        startd_noclaim_shutdown: reader.optional_seconds("STARTD_NOCLAIM_SHUTDOWN"),
+        claim_worklife: reader.number("CLAIM_WORKLIFE").map(Duration::from_secs),
+        max_claim_alives_missed: reader.number("MAX_CLAIM_ALIVES_MISSED").unwrap_or(0),
+        killing_timeout: reader.seconds("KILLING_TIMEOUT"),
+        shutdown_graceful_timeout: reader.seconds("SHUTDOWN_GRACEFUL_TIMEOUT"),
+        starter_initial_update_interval: reader.seconds("STARTER_INITIAL_UPDATE_INTERVAL"),
+        starter_update_interval: reader.seconds("STARTER_UPDATE_INTERVAL"),
+        transfer_timeout: reader.seconds("STARTER_UPLOAD_TIMEOUT"),
+        site_environment: site_environment(reader),
+        renice: reader.number("JOB_RENICE_INCREMENT").unwrap_or(0),
+        rlimit_as_mib: reader
+            .number("STARTER_RLIMIT_AS")
+            .filter(|&limit: &u64| limit > 0),
+        sailplane_switch: reader.path("SAILPLANE_SWITCH").unwrap_or_default(),
+        credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
+        max_lifetime: reader.optional_seconds("SAILPLANE_MAX_LIFETIME"),
+        warnings: Vec::new(),
+        dump: listing::dump(reader.config),
+    }
+}
+
+fn collectors(reader: &mut Reader<'_>) -> Vec<Sinful> {
+    let (name, contacts) = reader.list("COLLECTOR_HOST");
+    let wrong = reader
+        .errors
+        .iter()
+        .any(|error| error.knob().eq_ignore_ascii_case(name));
+    if contacts.is_empty() && !wrong {
+        reader.fail(
+            name,
+            Problem::Missing {
+                hint: "name the pool's collector, or set CONDOR_HOST",
+            },
+        );
+    }
+    let mut collectors = Vec::new();
+    for text in contacts {
+        match Sinful::from_contact(&text, COLLECTOR_PORT) {
+            Ok(collector) if collector.port() == 0 => reader.fail(name, Problem::NoPort { text }),
+            Ok(collector) => collectors.push(collector),
+            Err(cause) => reader.fail(name, Problem::Address { text, cause }),
+        }
+    }
+    collectors
+}
+
+fn port_range(reader: &mut Reader<'_>, low: &str, high: &str) -> Option<(u16, u16)> {
+    let before = reader.errors.len();
+    let bounds: (Option<u16>, Option<u16>) = (reader.number(low), reader.number(high));
+    match bounds {
+        (Some(first), Some(last)) if first <= last => Some((first, last)),
+        (None, None) => None,
+        // A bound that is wrong in itself has been complained about.
+        _ if reader.errors.len() > before => None,
+        (first, last) => {
+            let text = |bound: Option<u16>| {
+                bound.map_or_else(|| "(not set)".to_owned(), |port| port.to_string())
+            };
+            let set = if first.is_some() { low } else { high };
+            reader.fail(
+                set,
+                Problem::PortRange {
+                    low: text(first),
+                    high: text(last),
+                },
+            );
+            None
+        }
+    }
+}
+
+/// A domain that somebody set; without one the configuration language makes it the host's name.
+fn domain(reader: &mut Reader<'_>, name: &str) -> Option<String> {
+    let value = reader.text(name);
+    value.filter(|_| is_configured(reader.config.origin(name)))
+}
+
+fn site_environment(reader: &mut Reader<'_>) -> Vec<(String, String)> {
+    const NAME: &str = "STARTER_JOB_ENVIRONMENT";
+    let text = reader.text(NAME).unwrap_or_default();
+    environment::parse_site(&text).unwrap_or_else(|cause| {
+        reader.fail(NAME, Problem::Environment(cause));
+        Vec::new()
+    })
+}
+
+fn constant_seconds(expr: &Expr) -> Option<Duration> {
+    match EvalContext::new().eval(expr) {
+        Value::Integer(seconds) => Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))),
+        Value::Real(seconds) => Duration::try_from_secs_f64(seconds.max(0.0)).ok(),
+        _ => None,
+    }
+}
+
+/// More slots than cores would offer cores twice.
+fn sizes(reader: &mut Reader<'_>, knobs: &Knobs, detected: &Detected) {
+    let cpus = knobs.num_cpus.unwrap_or(detected.cpus).max(1);
+    if let Some(slots) = knobs.num_slots.filter(|&slots| slots > cpus) {
+        reader.fail("NUM_SLOTS", Problem::TooManySlots { slots, cpus });
+    }
+}
+
+fn unknown_knobs(reader: &mut Reader<'_>) {
+    const PREFIX: &str = "SAILPLANE_";
+    let unknown: Vec<String> = reader
+        .config
+        .iter()
+        .map(|knob| knob.name)
+        .filter(|name| {
+            let bare = name.rsplit_once('.').map_or(*name, |(_, bare)| bare);
+            bare.get(..PREFIX.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(PREFIX))
+                && table::find(bare).is_none()
+                && !table::FACTS
+                    .iter()
+                    .any(|fact| fact.eq_ignore_ascii_case(bare))
+        })
+        .map(str::to_owned)
+        .collect();
+    for name in unknown {
+        let bare = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(_, bare)| bare);
+        reader.fail(
+            &name,
+            Problem::Unknown {
+                nearest: nearest(bare),
+            },
+        );
+    }
+}
+
+/// The knob of ours that is spelled nearly as `name`.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let ours = table::TABLE
+        .iter()
+        .flat_map(|knob| knob.names)
+        .filter(|known| known.starts_with("SAILPLANE_"));
+    ours.map(|known| (distance(&name, known), *known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len() / 4)
+        .map(|(_, known)| known)
+}
+
+/// Least number of letters to change, insert or remove (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (line, x) in a.bytes().enumerate() {
+        let mut diagonal = line;
+        let mut left = line + 1;
+        for (place, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let change = diagonal + usize::from(x != y);
+            diagonal = *place;
+            *place = change.min(left + 1).min(diagonal + 1);
+            left = *place;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = line + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn warnings(config: &Config, own: Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    all.extend(own);
+    for name in WITHOUT_EFFECT {
+        if let Some(origin) = config
+            .origin(name)
+            .filter(|origin| is_configured(Some(origin)))
+        {
+            all.push(format!("{origin}: {name}: has no effect on this pilot"));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+        assert_eq!(nearest("SAILPLANE_SWITHC"), Some("SAILPLANE_SWITCH"));
+        assert_eq!(
+            nearest("SAILPLANE_CREDENTIALS_GRACE"),
+            Some("SAILPLANE_CREDENTIAL_GRACE")
+        );
+        assert_eq!(nearest("SAILPLANE_COLOUR"), None);
+    }
+}

@@ -1,0 +1,470 @@
+//! The one list of what the pilot reads.
+
+/// What a knob's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Items between commas or blanks.
+    List,
+    /// An absolute path.
+    Path,
+    /// A whole number within the bounds.
+    Integer(i64, i64),
+    /// A ClassAd expression.
+    Expression,
+    /// `NAME=VALUE` items, quoted as in a submit file.
+    Environment,
+    /// `REQUIRED`, `PREFERRED`, `OPTIONAL` or `NEVER`.
+    Wish,
+}
+
+/// One knob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knob {
+    /// The names under which it is looked up; the first that is set counts.
+    pub names: &'static [&'static str],
+    /// What its value is.
+    pub kind: Kind,
+    /// Its value if nothing sets it, which may refer to other knobs; of the last name.
+    pub default: Option<&'static str>,
+    /// The unit of a number; empty where there is none.
+    pub unit: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+const MAX: i64 = i32::MAX as i64;
+
+/// The largest time, in seconds: ten years and a bit.
+const LONG: i64 = 315_576_000;
+
+const fn knob(
+    names: &'static [&'static str],
+    kind: Kind,
+    default: Option<&'static str>,
+    unit: &'static str,
+    help: &'static str,
+) -> Knob {
+    Knob {
+        names,
+        kind,
+        default,
+        unit,
+        help,
+    }
+}
+
+/// Everything the pilot reads. Names and defaults are HTCondor 23.9.6's (`htcondor:src/condor_utils/param_info.in`)
+/// where it has the knob; where the default differs, the help says so.
+pub static TABLE: &[Knob] = &[
+    // -- the pool
+    knob(
+        &["COLLECTOR_HOST"],
+        Kind::List,
+        Some("$(CONDOR_HOST)"),
+        "",
+        "Collectors the slots are advertised to: names or addresses, with port (9618 if left out). All get every ad.",
+    ),
+    knob(
+        &["SEC_CLIENT_AUTHENTICATION", "SEC_DEFAULT_AUTHENTICATION"],
+        Kind::Wish,
+        Some("REQUIRED"),
+        "",
+        "Whether the pilot authenticates itself to collector and schedd. HTCondor's default is weaker.",
+    ),
+    knob(
+        &["SEC_CLIENT_ENCRYPTION", "SEC_DEFAULT_ENCRYPTION"],
+        Kind::Wish,
+        Some("REQUIRED"),
+        "",
+        "Whether connections to collector and schedd are encrypted. HTCondor's default is weaker.",
+    ),
+    knob(
+        &["SEC_CLIENT_INTEGRITY", "SEC_DEFAULT_INTEGRITY"],
+        Kind::Wish,
+        Some("REQUIRED"),
+        "",
+        "Whether connections to collector and schedd are protected against changes. HTCondor's default is weaker.",
+    ),
+    knob(
+        &["SEC_CLIENT_NEGOTIATION", "SEC_DEFAULT_NEGOTIATION"],
+        Kind::Wish,
+        Some("REQUIRED"),
+        "",
+        "Whether security is negotiated at all. HTCondor's default is PREFERRED.",
+    ),
+    knob(
+        &[
+            "SEC_CLIENT_AUTHENTICATION_METHODS",
+            "SEC_DEFAULT_AUTHENTICATION_METHODS",
+        ],
+        Kind::List,
+        Some("IDTOKENS"),
+        "",
+        "How the pilot may authenticate itself, best first. It has IDTOKENS, FS and CLAIMTOBE; other methods of HTCondor \
+         in the list are passed over, with a warning.",
+    ),
+    knob(
+        &["SEC_CLIENT_CRYPTO_METHODS", "SEC_DEFAULT_CRYPTO_METHODS"],
+        Kind::List,
+        Some("AES"),
+        "",
+        "Ciphers that may be used. The pilot has AES (AES-256-GCM), which must be in the list.",
+    ),
+    knob(
+        &[
+            "SEC_CLIENT_SESSION_DURATION",
+            "SEC_DEFAULT_SESSION_DURATION",
+        ],
+        Kind::Integer(60, LONG),
+        Some("86400"),
+        "s",
+        "Longest life of a security session.",
+    ),
+    knob(
+        &["SEC_CLIENT_SESSION_LEASE", "SEC_DEFAULT_SESSION_LEASE"],
+        Kind::Integer(0, LONG),
+        Some("3600"),
+        "s",
+        "Longest idle time of a security session; 0 is without limit.",
+    ),
+    knob(
+        &["SEC_TOKEN_DIRECTORY"],
+        Kind::Path,
+        None,
+        "",
+        "Directory of the pilot's tokens. If not set: .condor/tokens.d in the account's home, and none for root.",
+    ),
+    knob(
+        &["SEC_TOKEN_SYSTEM_DIRECTORY"],
+        Kind::Path,
+        Some("/etc/condor/tokens.d"),
+        "",
+        "Directory of the machine's tokens, searched after the other one.",
+    ),
+    knob(
+        &["TRUST_DOMAIN"],
+        Kind::Text,
+        None,
+        "",
+        "The pool's trust domain, for information; which token is used is decided by the server's own answer.",
+    ),
+    // -- the command port
+    knob(
+        &["NETWORK_INTERFACE"],
+        Kind::Text,
+        Some("*"),
+        "",
+        "Where the command port listens: an address, an interface or a pattern; * is the way to the first collector.",
+    ),
+    knob(
+        &["NETWORK_HOSTNAME"],
+        Kind::Text,
+        None,
+        "",
+        "The machine's name in ads. If not set: what the kernel says.",
+    ),
+    knob(
+        &["IN_LOWPORT"],
+        Kind::Integer(1, 65_535),
+        None,
+        "",
+        "First port the command port may use; with IN_HIGHPORT.",
+    ),
+    knob(
+        &["IN_HIGHPORT"],
+        Kind::Integer(1, 65_535),
+        None,
+        "",
+        "Last port the command port may use; with IN_LOWPORT.",
+    ),
+    knob(
+        &["LOWPORT"],
+        Kind::Integer(1, 65_535),
+        None,
+        "",
+        "First port of the range for the command port, if IN_LOWPORT is not set; told to jobs as _CONDOR_LOWPORT.",
+    ),
+    knob(
+        &["HIGHPORT"],
+        Kind::Integer(1, 65_535),
+        None,
+        "",
+        "Last port of the range for the command port, if IN_HIGHPORT is not set; told to jobs as _CONDOR_HIGHPORT.",
+    ),
+    // -- names
+    knob(
+        &["STARTD_NAME"],
+        Kind::Text,
+        None,
+        "",
+        "Name of the pilot within the pool, before the @ of slot names.",
+    ),
+    knob(
+        &["UID_DOMAIN"],
+        Kind::Text,
+        None,
+        "",
+        "Domain of the account names of this machine. If not set: the machine's name.",
+    ),
+    knob(
+        &["FILESYSTEM_DOMAIN"],
+        Kind::Text,
+        None,
+        "",
+        "Machines with the same value share their files. If not set: a value that no other machine has (HTCondor: the \
+         machine's name), so that files are always transferred.",
+    ),
+    // -- directories
+    knob(
+        &["LOG"],
+        Kind::Path,
+        None,
+        "",
+        "Directory of the log file. If not set: the log goes to standard error.",
+    ),
+    knob(
+        &["EXECUTE"],
+        Kind::Path,
+        Some("$(LOCAL_DIR)/execute"),
+        "",
+        "Directory of the jobs' sandboxes; the helper must allow it. LOCAL_DIR, if not set, is the working directory.",
+    ),
+    // -- what is offered
+    knob(
+        &["NUM_CPUS"],
+        Kind::Integer(1, 65_536),
+        None,
+        "cores",
+        "Cores offered. If not set: as many as the process may use.",
+    ),
+    knob(
+        &["MEMORY"],
+        Kind::Integer(1, 1 << 40),
+        None,
+        "MiB",
+        "Memory offered. If not set: that of the machine, less RESERVED_MEMORY.",
+    ),
+    knob(
+        &["RESERVED_MEMORY"],
+        Kind::Integer(0, 1 << 40),
+        Some("0"),
+        "MiB",
+        "Memory kept back, if MEMORY is not set.",
+    ),
+    knob(
+        &["DISK"],
+        Kind::Integer(1, 1 << 50),
+        None,
+        "KiB",
+        "Disk space offered, of all slots. If not set: what is free in EXECUTE, less RESERVED_DISK.",
+    ),
+    knob(
+        &["RESERVED_DISK"],
+        Kind::Integer(0, 1 << 40),
+        Some("0"),
+        "MiB",
+        "Disk space kept back, if DISK is not set.",
+    ),
+    knob(
+        &["NUM_SLOTS"],
+        Kind::Integer(1, 65_536),
+        None,
+        "",
+        "Number of slots, all of one size: cores, memory and disk are split evenly. If not set: one for each core.",
+    ),
+    knob(
+        &["START"],
+        Kind::Expression,
+        Some("True"),
+        "",
+        "Whether a slot takes a job; evaluated with the job as TARGET.",
+    ),
+    knob(
+        &["RANK"],
+        Kind::Expression,
+        Some("0.0"),
+        "",
+        "Which job a slot likes better; higher is better.",
+    ),
+    knob(
+        &["SLOT_WEIGHT"],
+        Kind::Expression,
+        Some("Cpus"),
+        "",
+        "What a slot counts for in its user's share.",
+    ),
+    knob(
+        &["STARTD_ATTRS"],
+        Kind::List,
+        None,
+        "",
+        "Names of knobs that are published in the slot ads, as expressions. A name without a value is passed over, with \
+         a warning. SLOT<n>_<name> is the value for slot n, SLOT<n>_STARTD_ATTRS names more for it.",
+    ),
+    knob(
+        &["STARTD_EXPRS"],
+        Kind::List,
+        None,
+        "",
+        "Old name of STARTD_ATTRS; both are used.",
+    ),
+    // -- times of a slot
+    knob(
+        &["UPDATE_INTERVAL"],
+        Kind::Integer(1, LONG),
+        Some("300"),
+        "s",
+        "Time between two updates of the slot ads.",
+    ),
+    knob(
+        &["POLLING_INTERVAL"],
+        Kind::Integer(1, LONG),
+        Some("5"),
+        "s",
+        "Time between two evaluations of START for an idle claim, and of the machine's figures.",
+    ),
+    knob(
+        &["STARTD_NOCLAIM_SHUTDOWN"],
+        Kind::Integer(0, LONG),
+        Some("0"),
+        "s",
+        "The pilot retires when no slot was claimed for so long; 0 is never.",
+    ),
+    knob(
+        &["CLAIM_WORKLIFE"],
+        Kind::Integer(-1, LONG),
+        Some("1200"),
+        "s",
+        "Age after which a claim takes no further job; -1 is without limit.",
+    ),
+    knob(
+        &["MAX_CLAIM_ALIVES_MISSED"],
+        Kind::Integer(1, 1000),
+        Some("6"),
+        "",
+        "Keep-alives of the schedd that may be missing before a claim ends.",
+    ),
+    knob(
+        &["MAXJOBRETIREMENTTIME"],
+        Kind::Expression,
+        Some("0"),
+        "s",
+        "Time a running job may still use when its slot is wanted back.",
+    ),
+    knob(
+        &["MachineMaxVacateTime"],
+        Kind::Expression,
+        Some("$(MaxVacateTime)"),
+        "s",
+        "Longest time between the soft and the hard end of a job; MaxVacateTime, if not set, is 10 * 60.",
+    ),
+    knob(
+        &["KILLING_TIMEOUT"],
+        Kind::Integer(0, LONG),
+        Some("30"),
+        "s",
+        "Time from the hard end of a job to giving it up.",
+    ),
+    knob(
+        &["SHUTDOWN_GRACEFUL_TIMEOUT"],
+        Kind::Integer(0, LONG),
+        Some("1800"),
+        "s",
+        "Bound on the retirement time of running jobs when the pilot is told to end.",
+    ),
+    // -- jobs
+    knob(
+        &["STARTER_INITIAL_UPDATE_INTERVAL"],
+        Kind::Integer(0, LONG),
+        Some("8"),
+        "s",
+        "Time from the start of a job to its first update.",
+    ),
+    knob(
+        &["STARTER_UPDATE_INTERVAL"],
+        Kind::Integer(1, LONG),
+        Some("300"),
+        "s",
+        "Time between two updates of a running job.",
+    ),
+    knob(
+        &["STARTER_UPLOAD_TIMEOUT"],
+        Kind::Integer(1, LONG),
+        Some("200"),
+        "s",
+        "Longest silence of a shadow during a transfer or a call.",
+    ),
+    knob(
+        &["STARTER_JOB_ENVIRONMENT"],
+        Kind::Environment,
+        None,
+        "",
+        "Variables for every job, written as the environment of a submit file; the job's own ones win.",
+    ),
+    knob(
+        &["JOB_RENICE_INCREMENT"],
+        Kind::Integer(0, 19),
+        Some("0"),
+        "",
+        "Nice value of jobs.",
+    ),
+    knob(
+        &["STARTER_RLIMIT_AS"],
+        Kind::Integer(0, 1 << 40),
+        Some("0"),
+        "MiB",
+        "Limit on the address space of each process of a job; 0 is none.",
+    ),
+    // -- ours
+    knob(
+        &["SAILPLANE_SWITCH"],
+        Kind::Path,
+        Some("/usr/lib/sailplane/sailplane-switch"),
+        "",
+        "The identity-switch helper.",
+    ),
+    knob(
+        &["SAILPLANE_CREDENTIAL_GRACE"],
+        Kind::Integer(0, MAX),
+        Some("300"),
+        "s",
+        "How long before the end of its credential a job is stopped and held.",
+    ),
+    knob(
+        &["SAILPLANE_MAX_LIFETIME"],
+        Kind::Integer(0, LONG),
+        Some("0"),
+        "s",
+        "Age at which the pilot is to have ended; it retires in time before. 0 is without limit.",
+    ),
+];
+
+/// Values that other knobs' defaults refer to.
+const BASE: [(&str, &str); 4] = [
+    ("LOCAL_DIR", "$(SAILPLANE_WORKING_DIRECTORY)"),
+    ("MaxVacateTime", "10 * 60"),
+    ("MINUTE", "60"),
+    ("HOUR", "(60 * $(MINUTE))"),
+];
+
+/// Facts of ours that a configuration may refer to but not set.
+pub(super) const FACTS: [&str; 1] = ["SAILPLANE_WORKING_DIRECTORY"];
+
+/// All defaults.
+pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let own = TABLE
+        .iter()
+        .filter_map(|knob| Some((*knob.names.last()?, knob.default?)));
+    BASE.into_iter().chain(own)
+}
+
+/// The knob that has this name.
+pub(super) fn find(name: &str) -> Option<&'static Knob> {
+    TABLE.iter().find(|knob| {
+        knob.names
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
