@@ -32,7 +32,8 @@ impl Site {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
-            .as_secs() as i64;
+            .as_secs();
+        let now = i64::try_from(now).unwrap();
         let ca = Spec::ca("/O=Lab/CN=Lab CA")
             .valid(now - DAY, now + 9 * DAY)
             .self_signed();

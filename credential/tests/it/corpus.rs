@@ -1,0 +1,25 @@
+//! The fuzz targets over their kept corpus.
+
+use std::fs;
+use std::path::Path;
+
+use credential::fuzzing::{
+    fuzz_credential_bundle, fuzz_credential_verify, fuzz_delegation_reply,
+};
+
+#[test]
+fn the_corpus_of_each_fuzz_target_passes() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let targets: [(&str, fn(&[u8])); 3] = [
+        ("credential_bundle", fuzz_credential_bundle),
+        ("credential_verify", fuzz_credential_verify),
+        ("delegation_reply", fuzz_delegation_reply),
+    ];
+    for (name, target) in targets {
+        let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
+        assert!(!files.is_empty(), "{name} has no corpus");
+        for file in files {
+            target(&fs::read(file.unwrap().path()).unwrap());
+        }
+    }
+}
