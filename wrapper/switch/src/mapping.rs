@@ -14,7 +14,7 @@ use crate::gridmap::{self, MAX_GRIDMAP};
 use crate::lease::{Lease, LeaseDir, Taken};
 use crate::names::{Answers, Entry, Query};
 use crate::refuse::{mapping, trouble};
-use crate::spawn::{Identity, Sweep, sweep};
+use crate::spawn::{Identity, is_in_use};
 use crate::trusted;
 
 /// How long an account's entry is believed.
@@ -162,7 +162,7 @@ impl Known {
             let Ok(Taken::Fresh(lease)) = policy.leases.take(&uid.to_string()) else {
                 continue;
             };
-            if sweep(&Identity::from(&account), 0, policy.null) != Ok(Sweep::Clean) {
+            if is_in_use(&Identity::from(&account), policy.null) != Ok(false) {
                 // Something runs as this uid that no broker answers for.
                 policy.leases.release(lease);
                 continue;

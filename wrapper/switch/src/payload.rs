@@ -9,11 +9,10 @@ use nix::unistd::Pid;
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::lease::Lease;
-use crate::recover;
 use crate::refuse::trouble;
 use crate::remover::{self, REMOVED};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Identity, as_account};
+use crate::spawn::{Identity, as_account, is_in_use, kill_all_of};
 use crate::sys;
 
 /// How long killed processes may take to vanish (they may hang in a file system call).
@@ -21,7 +20,7 @@ const KILLING: Duration = Duration::from_secs(10);
 /// How long removing a sandbox may take.
 const REMOVING: Duration = Duration::from_secs(300);
 /// How often to look where no event tells that a group has become empty.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A payload from `Open` to `Close`.
 #[derive(Debug)]
@@ -50,8 +49,18 @@ struct Closing {
 
 #[derive(Debug)]
 enum Stage {
-    Killing { deadline: Instant },
-    Removing { child: Pid, deadline: Instant },
+    /// Until the group is empty.
+    Killing {
+        deadline: Instant,
+    },
+    /// Until nothing runs as the (dynamic) account any more, in the group or not.
+    Sweeping {
+        deadline: Instant,
+    },
+    Removing {
+        child: Pid,
+        deadline: Instant,
+    },
     Removed(u8),
 }
 
@@ -176,6 +185,7 @@ impl Payload {
             .as_ref()
             .and_then(|closing| match closing.stage {
                 Stage::Killing { deadline } | Stage::Removing { deadline, .. } => Some(deadline),
+                Stage::Sweeping { .. } => Some(now + LOOK_AGAIN),
                 Stage::Removed(_) => None,
             });
         [soon, stage].into_iter().flatten().min()
@@ -196,11 +206,22 @@ impl Payload {
         };
         match closing.stage {
             Stage::Killing { .. } if over => {
+                closing.stage = Stage::Sweeping {
+                    deadline: now + KILLING,
+                };
+                self.advance(null, now)
+            }
+            Stage::Sweeping { deadline } => {
                 let who = Identity::from(&self.account);
                 let everywhere = self.account.is_dynamic();
-                if everywhere && !recover::kill_account(&who, null, now + KILLING) {
-                    let text = "processes of the payload's account could not be killed";
-                    return self.gone(Some(trouble("close.processes", text.to_owned())));
+                if everywhere && is_in_use(&who, null) != Ok(false) {
+                    if now >= deadline {
+                        let text = "processes of the payload's account could not be killed";
+                        return self.gone(Some(trouble("close.processes", text.to_owned())));
+                    }
+                    // Zombies of it are reaped by the loop before the next look.
+                    let _ = kill_all_of(&who, null);
+                    return Outcome::Quiet;
                 }
                 let dir = self.sandbox.dir();
                 match as_account(&who, null, Some(dir), |dir| remover::run(dir, everywhere)) {

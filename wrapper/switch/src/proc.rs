@@ -81,6 +81,19 @@ pub(crate) fn descendants(ancestor: Pid, uid: u32) -> Vec<Process> {
         .collect()
 }
 
+/// Is there a process of this uid that is not a zombie?
+pub(crate) fn is_anything_alive(uid: u32) -> bool {
+    let Ok(folder) = fs::read_dir("/proc") else {
+        return true;
+    };
+    folder
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .any(|pid: i32| {
+            real_uid(pid) == Some(uid) && Process::read(pid).is_some_and(|process| !process.zombie)
+        })
+}
+
 fn descends(table: &HashMap<i32, Process>, mut pid: i32, ancestor: i32) -> bool {
     let mut seen = BTreeSet::new();
     while let Some(process) = table.get(&pid) {

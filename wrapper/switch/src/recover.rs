@@ -12,9 +12,10 @@ use nix::unistd::Pid;
 use crate::audit::Audit;
 use crate::cgroup;
 use crate::lease::{LeaseDir, Record, Taken};
+use crate::proc;
 use crate::remover::{self, REMOVED};
 use crate::sandbox::{Place, Sandbox};
-use crate::spawn::{Identity, Sweep, as_account, sweep};
+use crate::spawn::{Identity, as_account, is_in_use, kill_all_of};
 use crate::sys;
 
 /// How long one left-over payload may take; what is not gone by then is tried again by the next.
@@ -77,14 +78,15 @@ fn kill_groups(record: &Record, deadline: Instant) -> bool {
     })
 }
 
-/// Kills every process of a dynamic account, until none is left.
-pub(crate) fn kill_account(who: &Identity<'_>, null: BorrowedFd<'_>, deadline: Instant) -> bool {
-    repeat(deadline, || match sweep(who, 0, null) {
-        Ok(Sweep::Clean) => true,
-        _ => {
-            let _ = sweep(who, libc::SIGKILL, null);
-            false
+/// Kills every process of a dynamic account, until none lives. Zombies that nobody reaps do not keep
+/// a record for ever.
+fn kill_account(who: &Identity<'_>, null: BorrowedFd<'_>, deadline: Instant) -> bool {
+    repeat(deadline, || {
+        if is_in_use(who, null) == Ok(false) {
+            return true;
         }
+        let _ = kill_all_of(who, null);
+        !proc::is_anything_alive(who.uid)
     })
 }
 
@@ -145,7 +147,7 @@ fn wait_until(child: Pid, deadline: Instant) -> Option<i32> {
 }
 
 /// Tries until it succeeds or the time is up, a millisecond apart.
-pub(crate) fn repeat(deadline: Instant, mut attempt: impl FnMut() -> bool) -> bool {
+fn repeat(deadline: Instant, mut attempt: impl FnMut() -> bool) -> bool {
     loop {
         if attempt() {
             return true;

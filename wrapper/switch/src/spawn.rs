@@ -268,34 +268,39 @@ pub(crate) fn as_account(
     })
 }
 
-/// What a sweep of an account found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sweep {
-    /// No process of the account exists.
-    Clean,
-    /// There was at least one.
-    Found,
-}
-
-/// Signals every process of a uid (0: only looks). A child that has become the account asks the
-/// kernel for "everything I may signal", which no number scan could do without gaps.
-pub(crate) fn sweep(
-    account: &Identity<'_>,
-    signal: i32,
-    null: BorrowedFd<'_>,
-) -> Result<Sweep, Errno> {
-    let child = as_account(account, null, None, |_| match sys::kill(-1, signal) {
-        Err(Errno::ESRCH) => 0,
-        Ok(()) => 1,
-        // Something exists that may not be signalled: then it is not ours alone.
-        Err(Errno::EPERM) => 1,
-        Err(_) => CANNOT_START,
+/// Does any process run as this uid? Asked of the kernel's own count, which has no gaps as a scan of
+/// process numbers has: a child that has become the account allows itself two processes and tries to
+/// fork. Zombies count until they are reaped.
+pub(crate) fn is_in_use(account: &Identity<'_>, null: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let child = as_account(account, null, None, |_| {
+        let two = libc::rlimit {
+            rlim_cur: 2,
+            rlim_max: 2,
+        };
+        if sys::set_limit(libc::RLIMIT_NPROC, two).is_err() {
+            return CANNOT_START;
+        }
+        match sys::child(None, || 0) {
+            Ok(second) => {
+                let _ = sys::wait_for(second);
+                0
+            }
+            Err(_) => 1,
+        }
     })?;
     match sys::wait_for(child)? {
-        0 => Ok(Sweep::Clean),
-        status if status == 1 << 8 => Ok(Sweep::Found),
+        0 => Ok(false),
+        status if status == 1 << 8 => Ok(true),
         _ => Err(Errno::EPERM),
     }
+}
+
+/// Kills every process of a uid that is the payload's alone: as the account, "everything I may signal".
+pub(crate) fn kill_all_of(account: &Identity<'_>, null: BorrowedFd<'_>) -> Result<(), Errno> {
+    let child = as_account(account, null, None, |_| {
+        u8::from(sys::kill(-1, libc::SIGKILL).is_err())
+    })?;
+    sys::wait_for(child).map(drop)
 }
 
 fn cstring(path: &Path) -> Result<CString, Errno> {

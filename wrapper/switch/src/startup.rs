@@ -24,24 +24,25 @@ pub(crate) struct SavedLimits {
     limits: Vec<(u32, libc::rlimit)>,
 }
 
-/// What the helper frees itself from. The stack is left: it is this program's own.
-const OWN_LIMITS: [u32; 12] = [
-    libc::RLIMIT_AS,
-    libc::RLIMIT_CPU,
-    libc::RLIMIT_DATA,
-    libc::RLIMIT_FSIZE,
-    libc::RLIMIT_LOCKS,
-    libc::RLIMIT_MEMLOCK,
-    libc::RLIMIT_MSGQUEUE,
-    libc::RLIMIT_NPROC,
-    libc::RLIMIT_RSS,
-    libc::RLIMIT_RTTIME,
-    libc::RLIMIT_SIGPENDING,
-    libc::RLIMIT_NOFILE,
+/// What the helper sets for itself. The stack is left: it is this program's own.
+const OWN_LIMITS: [(u32, libc::rlim_t); 13] = [
+    (libc::RLIMIT_CORE, 0),
+    (libc::RLIMIT_NOFILE, OWN_DESCRIPTORS),
+    (libc::RLIMIT_AS, libc::RLIM_INFINITY),
+    (libc::RLIMIT_CPU, libc::RLIM_INFINITY),
+    (libc::RLIMIT_DATA, libc::RLIM_INFINITY),
+    (libc::RLIMIT_FSIZE, libc::RLIM_INFINITY),
+    (libc::RLIMIT_LOCKS, libc::RLIM_INFINITY),
+    (libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY),
+    (libc::RLIMIT_MSGQUEUE, libc::RLIM_INFINITY),
+    (libc::RLIMIT_NPROC, libc::RLIM_INFINITY),
+    (libc::RLIMIT_RSS, libc::RLIM_INFINITY),
+    (libc::RLIMIT_RTTIME, libc::RLIM_INFINITY),
+    (libc::RLIMIT_SIGPENDING, libc::RLIM_INFINITY),
 ];
 
 /// Descriptors the helper may have open.
-const OWN_DESCRIPTORS: u64 = 16_384;
+const OWN_DESCRIPTORS: libc::rlim_t = 16_384;
 
 impl SavedLimits {
     /// Sets the caller's limits again; to be called as root, for a hard limit may go up.
@@ -73,35 +74,26 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     sys::block_signals(true);
     umask(Mode::from_bits_truncate(0o077));
     chdir("/").map_err(|errno| StartupError::System("chdir to /", errno))?;
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    let core = sys::limit(libc::RLIMIT_CORE);
-    let _ = sys::set_limit(libc::RLIMIT_CORE, none);
     prctl::set_dumpable(false).map_err(|errno| StartupError::System("PR_SET_DUMPABLE", errno))?;
 
-    let mut limits: Vec<_> = core
-        .map(|limit| (libc::RLIMIT_CORE, limit))
-        .into_iter()
-        .collect();
-    for resource in OWN_LIMITS {
+    let mut limits = Vec::new();
+    for (resource, wanted) in OWN_LIMITS {
         let Ok(limit) = sys::limit(resource) else {
             continue;
         };
         limits.push((resource, limit));
-        let most = if resource == libc::RLIMIT_NOFILE {
-            OWN_DESCRIPTORS
-        } else {
-            libc::RLIM_INFINITY
+        // Never lower a hard limit: without CAP_SYS_RESOURCE the payload could not have it back.
+        let raised = libc::rlimit {
+            rlim_cur: wanted,
+            rlim_max: wanted.max(limit.rlim_max),
         };
-        let _ = sys::set_limit(
-            resource,
-            libc::rlimit {
-                rlim_cur: most,
-                rlim_max: most.max(limit.rlim_max),
-            },
-        );
+        if sys::set_limit(resource, raised).is_err() {
+            let soft = libc::rlimit {
+                rlim_cur: wanted.min(limit.rlim_max),
+                ..limit
+            };
+            let _ = sys::set_limit(resource, soft);
+        }
     }
     Ok(SavedLimits { limits })
 }

@@ -1,0 +1,112 @@
+//! A verifier for tests: does what the "credential" tells it, so that the broker can be shown every
+//! way in which a verifier may fail. The real one is `sailplane-verify`.
+//!
+//! The credential is one line: `accept SECONDS limited|full DN`, `reject CODE`, `hang`, `exit STATUS`,
+//! `kill`, `bytes N` (N bytes of nonsense), `newline` (an identity with a control byte), `empty`.
+
+#[path = "../tests/it/sys.rs"]
+mod sys;
+
+use std::io::{IoSliceMut, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use launch_protocol::verdict::{HAND_OVER, RefusalClass, Verdict};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, send};
+
+fn main() -> ExitCode {
+    let stdin = std::io::stdin();
+    let mut packet = [0; 64];
+    let mut parts = [IoSliceMut::new(&mut packet)];
+    let mut control = nix::cmsg_space!([i32; 1]);
+    let raw = stdin.as_raw_fd();
+    let Ok(message) = recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), MsgFlags::empty())
+    else {
+        return ExitCode::from(3);
+    };
+    let length = message.bytes;
+    let descriptor = message
+        .cmsgs()
+        .into_iter()
+        .flatten()
+        .find_map(|item| match item {
+            ControlMessageOwned::ScmRights(raw) => raw.first().copied(),
+            _ => None,
+        });
+    let (Some(descriptor), Some(HAND_OVER)) = (descriptor, packet.get(..length)) else {
+        return ExitCode::from(4);
+    };
+    let mut text = String::new();
+    if sys::own(descriptor).read_to_string(&mut text).is_err() {
+        return ExitCode::from(5);
+    }
+    let mut words = text.trim().splitn(4, ' ');
+    let answer = match words.next() {
+        Some("accept") => {
+            let seconds: i64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs();
+            let limited = words.next() == Some("limited");
+            let identity = words.next().unwrap_or("/CN=nobody").to_owned();
+            let not_after = now.cast_signed() + seconds;
+            Verdict::Accepted {
+                identity,
+                not_after,
+                limited,
+            }
+            .encode()
+            .ok()
+        }
+        Some("reject") => {
+            let code = words.next().unwrap_or("x").to_owned();
+            let message = "The test says no.".to_owned();
+            Verdict::Rejected {
+                code,
+                message,
+                class: RefusalClass::Job,
+            }
+            .encode()
+            .ok()
+        }
+        Some("hang") => {
+            let Ok((read, _write)) = nix::unistd::pipe() else {
+                return ExitCode::from(6);
+            };
+            let _ = nix::unistd::read(&read, &mut [0]);
+            None
+        }
+        Some("exit") => {
+            return ExitCode::from(words.next().and_then(|word| word.parse().ok()).unwrap_or(0));
+        }
+        Some("kill") => {
+            let _ = raise(Signal::SIGKILL);
+            None
+        }
+        Some("bytes") => {
+            let count = words.next().and_then(|word| word.parse().ok()).unwrap_or(1);
+            Some(vec![b'A'; count])
+        }
+        Some("newline") => {
+            let good = Verdict::Accepted {
+                identity: "/CN=a_b".into(),
+                not_after: i64::MAX,
+                limited: false,
+            };
+            good.encode().ok().map(|packet| {
+                packet
+                    .into_iter()
+                    .map(|byte| if byte == b'_' { b'\n' } else { byte })
+                    .collect()
+            })
+        }
+        _ => None,
+    };
+    if let Some(answer) = answer {
+        let _ = send(raw, &answer, MsgFlags::empty());
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,281 @@
+//! A cell: the machine as the helper sees it, private to one test.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, chroot, geteuid};
+
+/// What a test works with.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// First uid of this cell; dynamic accounts are `first` to `first + 3`.
+    pub(crate) first: u32,
+    /// The pilot's account.
+    pub(crate) pilot: u32,
+    /// A named account, mapped from `/CN=Alice`.
+    pub(crate) alice: u32,
+}
+
+/// Where the programs are inside.
+pub(crate) const LIBEXEC: &str = "/opt/sailplane";
+/// Where the configuration is inside.
+pub(crate) const CONF: &str = "/etc/sailplane/switch.conf";
+/// The audit file inside.
+pub(crate) const LOG: &str = "/var/log/sailplane.log";
+/// The pilot's execute directory inside.
+pub(crate) const EXECUTE: &str = "/scratch/pilot";
+
+/// Number of dynamic accounts.
+pub(crate) const DYNAMIC: u32 = 4;
+
+/// Runs a test in a cell of its own. Without root: says so and passes.
+pub(crate) fn in_cell(test: impl FnOnce(&Cell) + Send + 'static) {
+    if !geteuid().is_root() {
+        eprintln!("not run: switching accounts and mounting need root; run this test as root");
+        return;
+    }
+    let programs = programs();
+    // A thread of its own, because it will never leave the cell's root directory again.
+    let thread = std::thread::spawn(move || {
+        let cell = Cell::build(&programs);
+        test(&cell);
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Built programs outside: name inside, path outside.
+fn programs() -> Vec<(&'static str, PathBuf)> {
+    let switch = PathBuf::from(env!("CARGO_BIN_EXE_sailplane-switch"));
+    let folder = switch
+        .parent()
+        .expect("a program lies in a folder")
+        .to_owned();
+    static BUILD: Once = Once::new();
+    BUILD.call_once(|| {
+        // Neither the agent nor, with `--test it`, the example are built by `cargo test` itself.
+        let target = folder.parent().expect("the target folder");
+        for what in [
+            ["--package", "sailplane-job", "--bins"].as_slice(),
+            &[
+                "--package",
+                "sailplane-switch",
+                "--example",
+                "fault_verifier",
+            ],
+        ] {
+            let mut build = Command::new(env!("CARGO"));
+            build
+                .args(["build", "--quiet"])
+                .args(what)
+                .arg("--target-dir")
+                .arg(target);
+            if folder.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(
+                build.status().expect("cargo runs").success(),
+                "{what:?} does not build"
+            );
+        }
+    });
+    let verifier = folder.join("examples/fault_verifier");
+    vec![
+        ("sailplane-switch", switch.clone()),
+        ("sailplane-job", folder.join("sailplane-job")),
+        ("sailplane-verify", verifier),
+    ]
+}
+
+fn bind(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("mount point");
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(from), to, None::<&str>, flags, None::<&str>).expect("bind mount");
+}
+
+/// Creates missing parents, writes, sets the mode.
+pub(crate) fn put(path: impl AsRef<Path>, text: &str, mode: u32) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+    fs::write(path, text).expect("write");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+}
+
+/// Sets owner and mode.
+pub(crate) fn own(path: impl AsRef<Path>, uid: u32, mode: u32) {
+    chown(path.as_ref(), Some(uid), Some(uid)).expect("chown");
+    fs::set_permissions(path.as_ref(), fs::Permissions::from_mode(mode)).expect("mode");
+}
+
+impl Cell {
+    fn build(programs: &[(&str, PathBuf)]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let serial = std::process::id() % 100_000 * 40 + COUNT.fetch_add(1, Ordering::Relaxed);
+        let first = 100_000_000 + serial * 100;
+        let cell = Self {
+            first,
+            pilot: first + 50,
+            alice: first + 60,
+        };
+
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace (CAP_SYS_ADMIN)");
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+        let root = Path::new("/mnt");
+        mount(
+            Some("cell"),
+            root,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("mode=755"),
+        )
+        .expect("tmpfs");
+        for dir in ["usr", "proc", "sys", "dev"] {
+            bind(&Path::new("/").join(dir), &root.join(dir));
+        }
+        for dir in ["bin", "sbin", "lib", "lib64"] {
+            let outside = Path::new("/").join(dir);
+            match fs::read_link(&outside) {
+                Ok(target) => std::os::unix::fs::symlink(target, root.join(dir)).expect("symlink"),
+                Err(_) if outside.exists() => bind(&outside, &root.join(dir)),
+                Err(_) => {}
+            }
+        }
+        for (name, outside) in programs {
+            let inside = root.join("opt/sailplane").join(name);
+            fs::create_dir_all(inside.parent().expect("a parent")).expect("folders");
+            fs::copy(outside, &inside).expect("the program is built");
+            let mode = if *name == "sailplane-switch" {
+                0o4755
+            } else {
+                0o755
+            };
+            fs::set_permissions(&inside, fs::Permissions::from_mode(mode)).expect("mode");
+        }
+        chroot(root).expect("chroot");
+        chdir("/").expect("chdir");
+        // A fresh /dev/shm and /tmp, so that sweeping them touches nothing outside.
+        for dir in ["/dev/shm", "/tmp", "/var/tmp"] {
+            fs::create_dir_all(dir).expect("folders");
+            mount(
+                Some("cell"),
+                dir,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                Some("mode=1777"),
+            )
+            .expect("tmpfs");
+        }
+        cell.furnish();
+        cell
+    }
+
+    fn furnish(&self) {
+        let (pilot, alice) = (self.pilot, self.alice);
+        let passwd = format!(
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\ndaemon:x:1:1::/:/bin/false\n\
+             pilot:x:{pilot}:{pilot}::/:/bin/sh\nalice:x:{alice}:{alice}::/:/bin/sh\n\
+             toor:x:0:0::/:/bin/sh\n"
+        );
+        put("/etc/passwd", &passwd, 0o644);
+        let group = format!(
+            "root:x:0:\npilot:x:{pilot}:\nalice:x:{alice}:\nlab:x:{}:alice\n",
+            alice + 1
+        );
+        put("/etc/group", &group, 0o644);
+        put("/etc/nsswitch.conf", "passwd: files\ngroup: files\n", 0o644);
+        put(
+            "/etc/sailplane/gridmap",
+            "\"/CN=Alice\" alice\n\"/CN=Toor\" toor\n\"/CN=Pilot\" pilot\n\
+             \"/CN=Daemon\" daemon\n\"/CN=Ghost\" ghost\n",
+            0o644,
+        );
+        put("/etc/grid-security/certificates/README", "none\n", 0o644);
+        fs::create_dir_all("/var/log").expect("folders");
+        fs::create_dir_all("/run").expect("folders");
+        fs::create_dir_all(EXECUTE).expect("folders");
+        own(EXECUTE, pilot, 0o755);
+        self.configure("");
+    }
+
+    /// Writes the configuration, with these lines in place of the usual ones of the same key.
+    pub(crate) fn configure(&self, lines: &str) {
+        let (first, last) = (self.first, self.first + DYNAMIC - 1);
+        let usual = [
+            ("user_white_list", "pilot".to_owned()),
+            ("certdir", "/etc/grid-security/certificates".to_owned()),
+            ("gridmap", "/etc/sailplane/gridmap".to_owned()),
+            ("dynamic_uids", format!("{first}-{last}")),
+            ("execute_dirs", "/scratch".to_owned()),
+            ("log_file", LOG.to_owned()),
+        ];
+        let mut text = String::from("[switch]\n");
+        for (key, value) in usual {
+            if !lines.lines().any(|line| line.starts_with(key)) {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+        put(CONF, &(text + lines), 0o644);
+    }
+
+    /// Is this one of the dynamic accounts?
+    pub(crate) fn is_dynamic(&self, uid: u32) -> bool {
+        (self.first..self.first + DYNAMIC).contains(&uid)
+    }
+
+    /// What has been logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(LOG).unwrap_or_default()
+    }
+}
+
+/// Processes with this real uid, zombies excepted.
+pub(crate) fn processes_of(uid: u32) -> Vec<u32> {
+    let wanted = format!("Uid:\t{uid}\t");
+    fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.contains(&wanted) && !status.contains("State:\tZ")
+        })
+        .collect()
+}
+
+/// Cgroups that a broker has made.
+pub(crate) fn groups_of(broker: u32) -> Vec<PathBuf> {
+    let prefix = format!("sailplane-{broker}-");
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    found.push(entry.path());
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Entries of a folder, sorted.
+pub(crate) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}

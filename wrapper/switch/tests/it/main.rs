@@ -1,0 +1,11 @@
+//! The helper as it is installed: set-uid, called by an unprivileged pilot, switching for real.
+//!
+//! Everything happens in a cell ([`cell`]): a mount namespace with its own root directory, accounts
+//! and configuration, so the machine outside sees nothing but processes and cgroups that are gone
+//! at the end. Needs root; as root it fails rather than skips.
+
+mod cell;
+mod client;
+mod sys;
+
+mod happy_path;
