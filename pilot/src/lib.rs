@@ -25,6 +25,8 @@ pub mod job;
 pub mod knobs;
 pub mod life;
 pub mod log;
+pub mod program;
+pub mod run;
 pub mod serve;
 pub mod slot;
 pub mod transfer;

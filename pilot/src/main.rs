@@ -1,2 +1,7 @@
 //! The `sailplane` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sailplane::program::main()
+}

@@ -42,6 +42,9 @@ fn pilot(args: &Run) -> Exit {
         let hint = "set LOG to a folder that the pilot's account can write to, or leave it out";
         return report(Exit::Configuration, &error, Some(hint));
     }
+    for warning in &knobs.warnings {
+        tracing::warn!("{warning}");
+    }
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(THREADS);

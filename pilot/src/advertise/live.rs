@@ -112,7 +112,8 @@ pub fn slot_ad(base: &ClassAd, offer: &Offer, live: &Live) -> ClassAd {
 }
 
 fn disk(ad: &mut ClassAd, offer: &Offer, live: &Live) {
-    let total = live.usage.disk_kib;
+    let free = live.usage.disk_kib.saturating_sub(offer.reserved_disk_kib);
+    let total = offer.disk_kib.unwrap_or(free);
     let share = signed(total / u64::from(offer.slots.max(1)));
     ad.insert("Disk", share);
     ad.insert("TotalSlotDisk", share);

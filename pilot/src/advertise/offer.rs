@@ -2,10 +2,13 @@
 //!
 //! Attributes and their meaning: protocol page 02, section 1.3.
 
+use std::collections::BTreeMap;
+
 use cedar::Sinful;
 use classad::{ClassAd, Expr};
 
 use super::facts::NodeFacts;
+use crate::knobs::Attribute;
 
 /// Who the pilot is.
 #[derive(Debug, Clone)]
@@ -74,8 +77,16 @@ pub struct Offer {
     pub filesystem_domain: String,
     /// `COLLECTOR_HOST` as configured.
     pub collector_host: String,
-    /// What `STARTD_ATTRS` names, in its order, and the facts of the identity switch.
-    pub extra: Vec<(String, Expr)>,
+    /// Disk of all slots, KiB; `None`: what is free.
+    pub disk_kib: Option<u64>,
+    /// Free disk that is not offered, KiB.
+    pub reserved_disk_kib: u64,
+    /// The facts of the identity switch.
+    pub facts: Vec<Attribute>,
+    /// What `STARTD_ATTRS` names, in its order.
+    pub attributes: Vec<Attribute>,
+    /// The same for slots that have values of their own.
+    pub slot_attributes: BTreeMap<u32, Vec<Attribute>>,
 }
 
 impl Offer {
@@ -111,7 +122,11 @@ pub fn base_ad(node: &NodeFacts, identity: &Identity, offer: &Offer, slot: u32) 
     }
     ad.insert("StarterAbilityList", ABILITIES.join(","));
     ad.insert("HasReconnect", false);
-    for (name, expr) in &offer.extra {
+    let own = offer
+        .slot_attributes
+        .get(&slot)
+        .unwrap_or(&offer.attributes);
+    for (name, expr) in offer.facts.iter().chain(own) {
         ad.insert(name.as_str(), expr.clone());
     }
     // Nothing that an operator adds may change who the slot is or where it is found.

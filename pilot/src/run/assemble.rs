@@ -110,6 +110,7 @@ pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
         poll: knobs.polling_interval,
         noclaim: knobs.startd_noclaim_shutdown,
         shutdown_limit: knobs.shutdown_graceful_timeout,
+        alives_missed: knobs.max_claim_alives_missed,
         execute,
     }
 }
@@ -125,7 +126,7 @@ pub(super) fn offer(
     let memory = knobs
         .memory_mib
         .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
-    let mut extra: Vec<(String, classad::Expr)> = vec![
+    let facts = vec![
         ("SailplaneIdentitySwitch".to_owned(), true.into()),
         (
             "SailplaneSwitchVersion".to_owned(),
@@ -141,7 +142,6 @@ pub(super) fn offer(
         ),
         ("SailplaneMapping".to_owned(), hello.mapping.as_str().into()),
     ];
-    extra.extend(knobs.startd_attrs.iter().cloned());
     Offer {
         slots: knobs.num_slots.unwrap_or(cpus),
         cpus,
@@ -154,7 +154,11 @@ pub(super) fn offer(
         uid_domain: uid_domain(knobs, identity),
         filesystem_domain: filesystem_domain(knobs, identity),
         collector_host: knobs.collector_host.clone(),
-        extra,
+        disk_kib: knobs.disk_kib,
+        reserved_disk_kib: knobs.reserved_disk_mib.saturating_mul(1024),
+        facts,
+        attributes: knobs.startd_attrs.clone(),
+        slot_attributes: knobs.slot_attrs.clone(),
     }
 }
 
@@ -183,6 +187,15 @@ pub(super) fn job_config(knobs: &Knobs, identity: &Identity, execute: &Path) -> 
         condor_version: identity.condor_version.clone(),
         condor_platform: identity.condor_platform.clone(),
         credential_grace: knobs.credential_grace,
+        max_vacate_time: knobs.max_vacate_time,
+        killing_timeout: knobs.killing_timeout,
+        initial_update_interval: knobs.starter_initial_update_interval,
+        update_interval: knobs.starter_update_interval,
+        transfer_timeout: knobs.transfer_timeout,
+        renice: knobs.renice,
+        rlimit_as_mib: knobs.rlimit_as_mib,
+        site_environment: knobs.site_environment.clone(),
+        port_range: knobs.job_port_range,
         ..JobConfig::default()
     })
 }

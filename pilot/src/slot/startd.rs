@@ -29,10 +29,6 @@ use crate::blame::Exit;
 use crate::job::JobEnd;
 use crate::life::Promises;
 
-/// `MAX_CLAIM_ALIVES_MISSED`: keep-alives that may be missing before a claim ends
-/// (`htcondor:src/condor_startd.V6/claim.cpp`).
-const ALIVES_MISSED: u32 = 6;
-
 /// Bounds of the keep-alive interval a schedd may ask for, seconds.
 const ALIVE_INTERVAL: (i64, i64) = (10, 86_400);
 
@@ -47,6 +43,8 @@ pub struct StartdConfig {
     pub noclaim: Option<Duration>,
     /// `SHUTDOWN_GRACEFUL_TIMEOUT`: bound on the retirement time of running jobs.
     pub shutdown_limit: Duration,
+    /// `MAX_CLAIM_ALIVES_MISSED`: keep-alives that may be missing before a claim ends.
+    pub alives_missed: u32,
     /// `EXECUTE`.
     pub execute: PathBuf,
 }
@@ -347,7 +345,8 @@ impl Startd {
         let fits = fits(&slot_ad, &ad, now) && extra_claims == 0 && !carve;
         let interval = alive_interval.clamp(ALIVE_INTERVAL.0, ALIVE_INTERVAL.1);
         let lease = Lease {
-            length: Duration::from_secs(u64::try_from(interval).unwrap_or(300)) * ALIVES_MISSED,
+            length: Duration::from_secs(u64::try_from(interval).unwrap_or(300))
+                * self.config.alives_missed.max(1),
             we_send: ad.bool("StartdSendsAlives").unwrap_or(false),
             silent_while_active: ad.bool("_condor_StartdHandlesAlives").unwrap_or(false),
         };

@@ -113,13 +113,18 @@ impl Pilot {
             uid_domain: "test".to_owned(),
             filesystem_domain: "test".to_owned(),
             collector_host: String::new(),
-            extra: Vec::new(),
+            disk_kib: None,
+            reserved_disk_kib: 0,
+            facts: Vec::new(),
+            attributes: Vec::new(),
+            slot_attributes: Default::default(),
         };
         let config = StartdConfig {
             policy: setup.policy,
             poll: Duration::from_millis(200),
             noclaim: setup.noclaim,
             shutdown_limit: Duration::from_secs(60),
+            alives_missed: 6,
             execute: "/tmp".into(),
         };
         let table = [
