@@ -389,7 +389,11 @@ fn explain(target: &Target<'_>, step: Step, handshake: &ClientHandshake, kind: E
     };
     if !handshake.heard_from_server() {
         return match (step, ended) {
-            (Step::Handshake, true) => target.error(Step::SecurityOffer, ErrorKind::OfferRefused),
+            (Step::Handshake, true) => {
+                let endpoint = target.address.sock().map(str::to_owned);
+                let kind = endpoint.map_or(ErrorKind::OfferRefused, ErrorKind::EndpointRefused);
+                target.error(Step::SecurityOffer, kind)
+            }
             (Step::Handshake, false) => target.error(Step::SecurityOffer, kind),
             _ => target.error(step, kind),
         };

@@ -61,6 +61,11 @@ pub enum ErrorKind {
         "the peer closed the connection after our security offer: refused (policy mismatch or unknown command)"
     )]
     OfferRefused,
+    /// The connection was closed after the choice of an endpoint behind a shared port.
+    #[error(
+        "the peer closed the connection after our security offer: nothing answers as {0} behind its shared port, or it refused us (policy mismatch or unknown command)"
+    )]
+    EndpointRefused(String),
     /// The host name has no address.
     #[error("the host name has no usable address")]
     NoAddress,
@@ -144,7 +149,7 @@ impl Error {
             ErrorKind::Io(_) | ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Cut => {
                 Blame::Network
             }
-            ErrorKind::OfferRefused => Blame::Pool,
+            ErrorKind::OfferRefused | ErrorKind::EndpointRefused(_) => Blame::Pool,
             ErrorKind::NoAddress | ErrorKind::BehindCcb => Blame::Config,
             ErrorKind::NoSession(_) | ErrorKind::Busy => Blame::Us,
             ErrorKind::Frame(_) | ErrorKind::Wire(_) => Blame::Peer,
@@ -164,7 +169,7 @@ impl Error {
             | ErrorKind::Frame(_)
             | ErrorKind::Wire(_) => true,
             // A restarting collector also closes at this point.
-            ErrorKind::OfferRefused => true,
+            ErrorKind::OfferRefused | ErrorKind::EndpointRefused(_) => true,
             ErrorKind::BehindCcb | ErrorKind::NoSession(_) => false,
             ErrorKind::Handshake(error) => error.retryable(),
         }

@@ -1,6 +1,6 @@
 //! Authentication methods, one file each, as small machines without I/O (protocol 01 section 5).
 //!
-//! Each side of a method takes the body of a message and answers with a [`Turn`]. All messages of
+//! Each side of a method takes the body of a message and answers with a `Turn`. All messages of
 //! this phase are unencrypted.
 
 pub(crate) mod fs;

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use cedar::fuzzing;
 
+/// An entry point of a fuzzer.
+type Target = fn(&[u8]);
+
 #[test]
 fn every_kept_input_of_the_fuzzers_runs_through() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    let targets: [(&str, Target); 5] = [
         ("cedar_frame", fuzzing::fuzz_cedar_frame),
         ("cedar_ad", fuzzing::fuzz_cedar_ad),
         (

@@ -1,5 +1,12 @@
 //! Tests of the crate from outside: recorded exchanges, pairs of our own ends, hostile input.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests may panic like the tests themselves"
+)]
+
 mod corpus;
 mod derivations;
 mod frames;

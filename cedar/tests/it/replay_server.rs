@@ -66,10 +66,9 @@ fn replay(
     sessions: &mut SessionStore,
     exact: bool,
 ) -> (Box<ServerEstablished>, Vec<Frame>, Vec<u8>) {
-    let all = frames(vector);
     let mut entropy = Recorded::of(vector);
     let mut server = ServerHandshake::new(Arc::new(rules));
-    let mut rest = all.clone().into_iter();
+    let mut rest = frames(vector).into_iter();
     let mut sent = Vec::new();
     loop {
         let mut ctx = ServerContext {

@@ -1,0 +1,234 @@
+//! Talks to a real HTCondor: a check by hand that both ends of this crate are understood.
+//!
+//! ```text
+//! probe ping      COLLECTOR TOKENS COMMAND     may we run the command there?
+//! probe query     COLLECTOR TOKENS [COUNT]     all ads (command 48), COUNT times
+//! probe advertise COLLECTOR TOKENS NAME        a slot ad, seen in a query, then removed again
+//! probe serve     PORT KEYFILE TRUSTDOMAIN     a server for condor_ping and condor_status -direct
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    reason = "a command line tool answers on its standard output"
+)]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use cedar::net::{Client, ClientConfig, Incoming, Server, ServerConfig, SessionCache, Stream};
+use cedar::security::server::{Authenticators, CommandTable};
+use cedar::security::token::SigningKeys;
+use cedar::security::{Level, SecurityPolicy};
+use cedar::{ClaimId, Sinful, command};
+use classad::ClassAd;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        ["ping", collector, tokens, command] => ping(collector, tokens, command).await,
+        ["query", collector, tokens] => query(collector, tokens, "1").await,
+        ["query", collector, tokens, count] => query(collector, tokens, count).await,
+        ["advertise", collector, tokens, name] => advertise(collector, tokens, name).await,
+        ["serve", port, key, domain] => serve(port, key, domain).await,
+        _ => Err(anyhow::anyhow!(
+            "see the head of cedar/examples/probe.rs for the usage"
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("probe: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn client(tokens: &str) -> Client {
+    let mut config = ClientConfig::new("TOOL", "sailplane-probe");
+    config.credentials.token_directories = vec![tokens.into()];
+    Client::new(config, SessionCache::new())
+}
+
+async fn ping(collector: &str, tokens: &str, number: &str) -> anyhow::Result<()> {
+    let address = Sinful::from_contact(collector, 9618)?;
+    let number = number.parse().context("COMMAND is a number")?;
+    let user = client(tokens).query_authorization(&address, number).await?;
+    let name = command::name(number).unwrap_or("?");
+    println!(
+        "{number} {name}: allowed as {}",
+        user.as_deref().unwrap_or("nobody")
+    );
+    Ok(())
+}
+
+/// Reads `int(1) ad ... int(0)`.
+async fn read_ads(stream: &mut Stream) -> anyhow::Result<Vec<ClassAd>> {
+    let answer = stream.recv().await?;
+    let mut reader = answer.reader();
+    let mut ads = Vec::new();
+    while reader.int()? == 1 {
+        ads.push(reader.ad()?);
+    }
+    reader.expect_end()?;
+    Ok(ads)
+}
+
+async fn query_ads(
+    client: &Client,
+    address: &Sinful,
+    requirements: &str,
+) -> anyhow::Result<Vec<ClassAd>> {
+    let mut stream = client
+        .start_command(address, command::QUERY_ANY_ADS)
+        .await?;
+    let mut ad = ClassAd::new();
+    ad.insert("MyType", "Query");
+    ad.insert("TargetType", "Any");
+    ad.insert_expr("Requirements", requirements)?;
+    let mut message = stream.message();
+    message.ad(&ad);
+    stream.send(message).await?;
+    read_ads(&mut stream).await
+}
+
+async fn query(collector: &str, tokens: &str, count: &str) -> anyhow::Result<()> {
+    let address = Sinful::from_contact(collector, 9618)?;
+    let client = client(tokens);
+    for _ in 0..count.parse::<u32>()? {
+        let start = Instant::now();
+        let ads = query_ads(&client, &address, "true").await?;
+        let types: Vec<_> = ads.iter().filter_map(|ad| ad.string("MyType")).collect();
+        println!(
+            "{} ads in {:?}: {} (sessions cached: {})",
+            ads.len(),
+            start.elapsed(),
+            types.join(" "),
+            client.sessions().len()
+        );
+    }
+    Ok(())
+}
+
+fn slot_ad(name: &str, address: &Sinful) -> ClassAd {
+    let mut ad = ClassAd::new();
+    ad.insert("MyType", "Machine");
+    ad.insert("TargetType", "Job");
+    ad.insert("Name", name);
+    ad.insert("Machine", name);
+    ad.insert("MyAddress", address.to_string());
+    ad.insert("StartdIpAddr", address.to_string());
+    ad.insert("State", "Owner");
+    ad.insert("Activity", "Idle");
+    ad.insert("OSIssue", "\\S");
+    ad
+}
+
+async fn advertise(collector: &str, tokens: &str, name: &str) -> anyhow::Result<()> {
+    let address = Sinful::from_contact(collector, 9618)?;
+    let client = client(tokens);
+    let own = Sinful::new("127.0.0.1".parse()?, 9).with_addrs().no_udp();
+    let mut stream = client
+        .start_command(&address, command::UPDATE_STARTD_AD)
+        .await?;
+    println!(
+        "known to the collector as {}",
+        stream.our_user().unwrap_or("nobody")
+    );
+    let mut private = ClassAd::new();
+    private.insert("ClaimId", ClaimId::mint(&own, 1, 1)?.as_str());
+    let mut message = stream.message();
+    message.ad(&slot_ad(name, &own)).ad(&private);
+    stream.send(message).await?;
+    // A second update on the same connection is a bare command.
+    let mut message = stream.message();
+    message.int(0).ad(&slot_ad(name, &own)).ad(&private);
+    stream.send(message).await?;
+    let wanted = format!("Name == \"{name}\"");
+    let seen = query_ads(&client, &address, &wanted).await?;
+    let issue = seen.first().and_then(|ad| ad.string("OSIssue"));
+    println!("seen in the collector: {} (OSIssue {issue:?})", seen.len());
+    let mut gone = ClassAd::new();
+    gone.insert("MyType", "Query");
+    gone.insert("TargetType", "Machine");
+    gone.insert("Name", name);
+    gone.insert_expr("Requirements", &wanted)?;
+    let mut message = stream.message();
+    message
+        .int(i64::from(command::INVALIDATE_STARTD_ADS))
+        .ad(&gone);
+    stream.send(message).await?;
+    // No answer: the query runs on another connection, so it may overtake the removal.
+    for _ in 0..50 {
+        if query_ads(&client, &address, &wanted).await?.is_empty() {
+            println!("removed again");
+            return Ok(());
+        }
+    }
+    bail!("the collector still has the ad")
+}
+
+async fn serve(port: &str, key: &str, domain: &str) -> anyhow::Result<()> {
+    let mut keys = SigningKeys::new();
+    keys.add_file("POOL", &std::fs::read(key).with_context(|| key.to_owned())?)?;
+    let table = CommandTable::new()
+        .serve(command::QUERY_STARTD_ADS, Level::Read)
+        .serve(command::UPDATE_STARTD_AD, Level::AdvertiseStartd)
+        .permit(Level::Daemon, "*")
+        .permit(Level::AdvertiseStartd, "*");
+    let mut config =
+        ServerConfig::for_sessions(SessionCache::new(), Arc::new(table), "sailplane-probe");
+    config.policy = Some(SecurityPolicy::default());
+    config.authenticators = Authenticators {
+        signing_keys: keys,
+        ..Authenticators::default()
+    };
+    config.trust_domain = Some(domain.to_owned());
+    let server = Server::new(config)?;
+    let listener = TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
+    println!("serving on {}", listener.local_addr()?);
+    loop {
+        let (tcp, peer) = listener.accept().await?;
+        match server.accept(tcp, peer).await {
+            Ok(incoming) => {
+                println!(
+                    "command {} (asked {:?}) from {} by {:?}, resumed {}, version {:?}",
+                    incoming.command,
+                    incoming.auth_command,
+                    incoming.peer.user,
+                    incoming.method(),
+                    incoming.resumed,
+                    incoming.stream.peer_version()
+                );
+                if let Err(error) = answer(incoming).await {
+                    println!("{error:#}");
+                }
+            }
+            Err(error) => println!("{error}"),
+        }
+    }
+}
+
+async fn answer(incoming: Incoming) -> anyhow::Result<()> {
+    let Some(mut incoming) = incoming.serve_builtin().await? else {
+        return Ok(());
+    };
+    let stream = &mut incoming.stream;
+    let own = Sinful::new("127.0.0.1".parse()?, 9).with_addrs().no_udp();
+    if incoming.command == command::QUERY_STARTD_ADS {
+        let query = stream.recv().await?;
+        println!("query: {}", query.reader().ad()?.to_old());
+        let mut message = stream.message();
+        message.int(1).ad(&slot_ad("probe@sailplane", &own)).int(0);
+        stream.send(message).await?;
+    } else {
+        while let Ok(message) = stream.recv().await {
+            println!("message of {} bytes", message.len());
+        }
+    }
+    Ok(())
+}
