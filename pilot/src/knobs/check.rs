@@ -53,7 +53,7 @@ pub(super) fn check(config: &Config, detected: &Detected) -> Result<Knobs, KnobE
     }
 }
 
-fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
+pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
     let client_policy = security::client_policy(reader);
     let machine_max_vacate_time = reader.expression("MachineMaxVacateTime");
     let startd_attrs = attributes::common(reader);

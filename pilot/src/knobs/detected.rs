@@ -20,7 +20,7 @@ pub struct Detected {
     pub home: Option<PathBuf>,
     /// Whether the process is root.
     pub is_root: bool,
-    facts: Vec<(String, String)>,
+    pub(super) facts: Vec<(String, String)>,
 }
 
 impl Detected {

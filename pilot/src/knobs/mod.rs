@@ -13,6 +13,8 @@ mod listing;
 mod reader;
 mod security;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
