@@ -45,7 +45,7 @@ impl CondorStartd {
     /// # Errors
     /// When the collector does not answer.
     pub fn slots(&self, pool: &Pool) -> Result<Vec<Ad>> {
-        pool.ads("-startd", &format!("regexp(\"@{}\", Name)", self.name))
+        pool.slots(&format!("regexp(\"@{}\", Name)", self.name))
     }
 
     /// Waits until the collector has all its slots.

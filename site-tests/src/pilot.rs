@@ -169,11 +169,7 @@ impl Pilot {
     /// # Errors
     /// When the collector does not answer.
     pub fn slots(&self, pool: &Pool) -> Result<Vec<Ad>> {
-        let name = &self.name;
-        pool.ads(
-            "-startd",
-            &format!("regexp(\"{name}(@|$)\", Name) || regexp(\"@{name}\", Name)"),
-        )
+        pool.slots(&format!("regexp(\"@{}\", Name)", self.name))
     }
 
     /// Waits until the collector has `slots` slots of this pilot.

@@ -291,24 +291,16 @@ impl Pool {
         })
     }
 
-    /// Ads of the collector that match `constraint`, of the kind that the option asks for (`-startd`, `-any`, ...).
+    /// Slots' ads in the collector that match `constraint`.
     ///
     /// # Errors
     /// When the collector does not answer.
-    pub fn ads(&self, kind: &str, constraint: &str) -> Result<Vec<Ad>> {
+    pub fn slots(&self, constraint: &str) -> Result<Vec<Ad>> {
         Ad::list(&self.tool(
             "admin",
             "condor_status",
-            [kind, "-json", "-constraint", constraint],
+            ["-json", "-constraint", constraint],
         )?)
-    }
-
-    /// All slots.
-    ///
-    /// # Errors
-    /// When the collector does not answer.
-    pub fn slots(&self) -> Result<Vec<Ad>> {
-        self.ads("-startd", "true")
     }
 
     /// All processes of the pool with this program name, `condor_shadow` for example.

@@ -13,11 +13,9 @@ pub(crate) fn marker(seconds: u32) -> String {
     format!("{seconds}.{}{number:03}", std::process::id())
 }
 
-/// Processes that have the marker among their arguments and run under a dynamic account.
+/// Payloads' processes that have the marker among their arguments.
 pub(crate) fn marked(word: &str) -> Vec<Process> {
-    process::find(|process| {
-        (300_000..=300_999).contains(&process.uid) && process.command.contains(word)
-    })
+    process::find(|process| process.uid != 0 && process.command.contains(word))
 }
 
 /// Waits until `count` processes of payloads have the marker.

@@ -11,7 +11,7 @@ fn slot_in(pool: &Pool, state: &str, activity: &str) -> Result<Ad> {
         wait::PATIENCE,
         || {
             Ok(pool
-                .slots()?
+                .slots("true")?
                 .into_iter()
                 .find(|ad| ad.text("State") == state && ad.text("Activity") == activity))
         },
@@ -128,7 +128,7 @@ fn the_tools_show_right_values() {
         wait::until("an idle slot", wait::PATIENCE, || {
             Ok(stage
                 .pool
-                .slots()?
+                .slots("true")?
                 .into_iter()
                 .find(|ad| ad.text("Activity") == "Idle")
                 .map(drop))
