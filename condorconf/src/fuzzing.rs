@@ -3,7 +3,7 @@
 use crate::{Loader, MemoryFiles};
 
 /// Reads the bytes as a configuration that may include itself, and expands every knob of it. Nothing may panic, and
-/// what was accepted must read the same when it is dumped and read again.
+/// everything ends.
 pub fn fuzz_condor_config(data: &[u8]) {
     let files = MemoryFiles::new()
         .file("self", data)

@@ -1,5 +1,10 @@
 //! The cases in `tests/reference`, compared with what the real `condor_config_val` 23.9.6 said of them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a failure is the test's"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,9 +187,8 @@ fn what_condor_config_val_refuses_is_refused_at_the_same_line() {
         let Some(message) = expected.strip_prefix("@fails\n") else {
             continue;
         };
-        let errors = match case.load() {
-            Err(errors) => errors,
-            Ok(_) => panic!("{} is accepted; HTCondor: {message}", case.name),
+        let Err(errors) = case.load() else {
+            panic!("{} is accepted; HTCondor: {message}", case.name);
         };
         let line = message.lines().find_map(|line| {
             line.strip_prefix("Configuration Error Line ")?
