@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use crate::expr::{BinaryOp, Call, Expr, Literal, Node, Reference, UnaryOp};
 use crate::syntax::{Syntax, is_line_name, is_plain_name};
 use crate::times;
+use crate::value::AbsoluteTime;
 use crate::{AttrName, ClassAd};
 
 impl Expr {
@@ -146,15 +147,26 @@ impl Printer {
             }
             Literal::Real(r) => self.real(*r),
             Literal::String(s) => self.string(s),
-            Literal::AbsoluteTime(time) => {
-                let _infallible =
-                    write!(self.text, "absTime(\"{}\")", times::format_absolute(*time));
-            }
+            Literal::AbsoluteTime(time) => self.absolute_time(*time),
             Literal::RelativeTime(time) => {
-                let _infallible =
-                    write!(self.text, "relTime(\"{}\")", times::format_relative(*time));
+                let text = times::format_relative(*time);
+                if times::parse_relative(&text) == Some(*time) {
+                    let _infallible = write!(self.text, "relTime(\"{text}\")");
+                } else {
+                    self.real(*time); // which evaluates to the same
+                }
             }
         }
+    }
+
+    /// Times that the readable form cannot hold (far years, offsets with seconds) are printed as a call.
+    fn absolute_time(&mut self, time: AbsoluteTime) {
+        let text = times::format_absolute(time);
+        let _infallible = if times::parse_absolute(&text) == Some(time) {
+            write!(self.text, "absTime(\"{text}\")")
+        } else {
+            write!(self.text, "absTime({},{})", time.seconds, time.offset)
+        };
     }
 
     fn real(&mut self, real: f64) {

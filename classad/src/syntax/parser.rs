@@ -10,7 +10,7 @@ use crate::{AttrName, ClassAd, MAX_NESTING, functions, times};
 
 /// How high a tree may be. One level of nesting costs more than one level of height where operators of several
 /// precedences meet.
-const MAX_HEIGHT: u16 = 400;
+const MAX_HEIGHT: u16 = 300;
 
 /// Parses a whole text as one expression.
 pub(crate) fn parse_full(text: &str, syntax: Syntax) -> Result<Expr, ParseError> {

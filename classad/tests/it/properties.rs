@@ -42,8 +42,6 @@ fn functions() -> impl Strategy<Value = String> {
         "argsToList",
         "versioncmp",
         "interval",
-        "absTime",
-        "relTime",
         "time",
     ];
     prop_oneof![

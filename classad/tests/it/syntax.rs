@@ -1,6 +1,8 @@
 //! Reading and writing ads.
 
-use classad::{ClassAd, Expr, ParseErrorKind, Value, assignment_old, parse_assignment_old};
+use classad::{
+    ClassAd, EvalContext, Expr, ParseErrorKind, Value, assignment_old, parse_assignment_old,
+};
 
 #[test]
 fn backslashes_on_the_wire_are_literal() {
@@ -118,4 +120,32 @@ fn update_and_replacement_keep_the_order() {
     let mut ad = ClassAd::parse_old("A = 1\nB = 2").unwrap();
     ad.update(&ClassAd::parse_old("b = 3\nC = 4").unwrap());
     assert_eq!(ad.to_old(), "A = 1\nB = 3\nC = 4\n");
+}
+
+#[test]
+fn times_beyond_the_readable_form_are_still_printed_readably() {
+    for text in [
+        "absTime(1e15)",
+        "absTime(-1)",
+        "absTime(0,3601)",
+        "absTime(-70000000000)",
+        "absTime(0,400000)",
+    ] {
+        let value = EvalContext::new().eval(&Expr::parse_new(text).unwrap());
+        assert!(matches!(value, Value::AbsoluteTime(_)), "{text}");
+        let printed = Expr::literal(value.clone()).to_old();
+        assert_eq!(
+            EvalContext::new().eval(&Expr::parse_old(&printed).unwrap()),
+            value,
+            "{printed}"
+        );
+    }
+    for seconds in [1e-7, 12.345_678_9, f64::INFINITY, -0.25, 1e300] {
+        let printed = Expr::literal(Value::RelativeTime(seconds)).to_old();
+        assert_eq!(
+            EvalContext::new().eval(&Expr::parse_old(&printed).unwrap()),
+            Value::Real(seconds),
+            "{printed}"
+        );
+    }
 }
