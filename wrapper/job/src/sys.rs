@@ -23,9 +23,21 @@ pub(crate) fn clear_umask() {
 
 /// Default action for every signal, and none blocked.
 pub(crate) fn reset_signals() {
+    // The kernel's own structure, all zero, is "default, no flags, empty mask" on every architecture.
+    let default = [0_u64; 8];
+    let none = std::ptr::null_mut::<u64>();
     for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler; numbers the C library keeps are refused, harmlessly.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // Not through the C library, which keeps two signals to itself and would leave them ignored.
+        // SAFETY: the structure is larger than the kernel's and only read; no handler is installed.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                &raw const default,
+                none,
+                size_of::<u64>(),
+            )
+        };
     }
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset only writes the set it is given.

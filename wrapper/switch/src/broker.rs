@@ -80,16 +80,19 @@ impl Broker {
         }
     }
 
-    /// Serves until the pilot is gone and everything of it is cleaned up.
-    pub(crate) fn run(mut self) -> Result<(), StartupError> {
+    /// Serves until the pilot is gone and everything of it is cleaned up; false if something could
+    /// not be.
+    pub(crate) fn run(mut self) -> Result<bool, StartupError> {
         loop {
             self.advance_all(Instant::now());
             if let Some(since) = self.leaving
                 && (self.payloads.is_empty() || since.elapsed() >= FAREWELL)
             {
-                let left = self.payloads.len().to_string();
-                self.tools.audit.write("end", &[("left", &left)]);
-                return Ok(());
+                let left = self.payloads.len();
+                self.tools
+                    .audit
+                    .write("end", &[("left", &left.to_string())]);
+                return Ok(left == 0);
             }
             self.tools.verifiers.warm_up(self.tools.null.as_fd());
             self.wait()?;

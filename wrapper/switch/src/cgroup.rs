@@ -26,6 +26,8 @@ pub(crate) struct Tracking {
     /// The pilot's own directory in the old memory hierarchy, if the new one does not count memory.
     memory: Option<PathBuf>,
     unified_memory: bool,
+    /// `clone3` can make a child inside a group, and the child lives.
+    clone_into: bool,
 }
 
 /// Where memory figures come from.
@@ -55,10 +57,14 @@ impl Tracking {
             unified: mounts::own_unified(&mounts, &own),
             memory: mounts::own_memory(&mounts, &own),
             unified_memory: false,
+            clone_into: false,
         };
         let probe = format!("sailplane-{}-probe", getpid());
         match found.try_unified(&probe) {
-            Some(with_memory) => found.unified_memory = with_memory,
+            Some((with_memory, clone_into)) => {
+                found.unified_memory = with_memory;
+                found.clone_into = clone_into;
+            }
             None => found.unified = None,
         }
         if found.unified_memory {
@@ -74,14 +80,21 @@ impl Tracking {
         found
     }
 
-    /// Can a group be made there, and does it count memory?
-    fn try_unified(&self, probe: &str) -> Option<bool> {
+    /// Can a group be made there? Does it count memory, and can children be born in it?
+    fn try_unified(&self, probe: &str) -> Option<(bool, bool)> {
         let dir = self.unified.as_ref()?.join(probe);
         fs::create_dir(&dir).ok()?;
         let usable = dir.join("cgroup.events").exists() && dir.join("cgroup.procs").exists();
         let with_memory = dir.join("memory.current").exists();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        // Not where the call is unknown or filtered. And some kernels (6.18 for one) compare the kill
+        // count of the parent's group with the child's and kill the newborn when they differ.
+        let clone_into = open(&dir, flags, Mode::empty())
+            .and_then(|group| sys::child(Some(group.as_fd()), || 0))
+            .and_then(sys::wait_for)
+            == Ok(0);
         let _ = fs::remove_dir(&dir);
-        usable.then_some(with_memory)
+        usable.then_some((with_memory, clone_into))
     }
 
     /// For people and logs.
@@ -121,6 +134,7 @@ impl Tracking {
             unified: None,
             memory: None,
             source: self.memory_source(),
+            clone_into: self.clone_into,
             peak_seen: 0,
             cpu_seen: (0, 0),
         };
@@ -205,14 +219,18 @@ pub(crate) struct Group {
     unified: Option<Unified>,
     memory: Option<OldMemory>,
     source: MemorySource,
+    clone_into: bool,
     peak_seen: u64,
     cpu_seen: (u64, u64),
 }
 
 impl Group {
-    /// For `clone3`.
+    /// For `clone3`, where that works.
     pub(crate) fn entry(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(|group| group.dir.as_fd())
+        self.unified
+            .as_ref()
+            .filter(|_| self.clone_into)
+            .map(|group| group.dir.as_fd())
     }
 
     /// In the child: enters what `clone3` has not put it into.
@@ -264,7 +282,9 @@ impl Group {
     }
 
     /// Kills everything in it. Returns as soon as the order is given.
-    pub(crate) fn kill(&self) {
+    pub(crate) fn kill(&mut self) {
+        // See `try_unified`: the kill count now differs from the broker's own group.
+        self.clone_into = false;
         match &self.unified {
             Some(group) => kill_group(&group.path),
             None => self.signal_all(libc::SIGKILL),

@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use launch_protocol::broker::{Answer, Reply, Request};
 use launch_protocol::{MAX_PACKET, verdict};
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, UnixAddr, recv, recvmsg, sendmsg,
+    shutdown,
+};
 
 use crate::sys;
 
@@ -154,8 +157,12 @@ fn transmit(
     }
 }
 
-/// Tells a pilot why the broker does not start, if it listens.
+/// Tells a pilot why the broker does not start, if it listens. What it has sent already is thrown
+/// away first: an unread packet would reset the connection and take the answer with it.
 pub(crate) fn send_last_word(socket: BorrowedFd<'_>, answer: Answer) {
+    let raw = socket.as_raw_fd();
+    let _ = shutdown(raw, Shutdown::Read);
+    while matches!(recv(raw, &mut [0; 16], MsgFlags::MSG_DONTWAIT), Ok(length) if length > 0) {}
     if let Ok(packet) = (Reply { id: 0, answer }).encode() {
         let _ = transmit(socket, &packet, None);
     }
@@ -170,7 +177,7 @@ pub(crate) fn hand_over(verifier: BorrowedFd<'_>, credential: BorrowedFd<'_>) ->
 pub(crate) fn hear(verifier: BorrowedFd<'_>) -> Option<Result<Vec<u8>, Errno>> {
     // One byte more than allowed, so that too long a verdict shows.
     let mut packet = vec![0; verdict::MAX_VERDICT + 1];
-    match nix::sys::socket::recv(verifier.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+    match recv(verifier.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
         Ok(0) => Some(Err(Errno::EPIPE)),
         Ok(length) => {
             packet.truncate(length);

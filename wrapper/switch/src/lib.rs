@@ -20,6 +20,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gridmap;
+mod guardian;
 mod lease;
 mod mapping;
 mod mounts;
@@ -53,6 +54,7 @@ use crate::broker::{Broker, Tools};
 use crate::cgroup::Tracking;
 use crate::config::{Config, MAX_CONFIG};
 use crate::error::StartupError;
+use crate::guardian::Guardian;
 use crate::lease::LeaseDir;
 use crate::startup::SavedLimits;
 use crate::trusted::Kind;
@@ -171,7 +173,11 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
         known,
         verifiers,
     };
-    Broker::new(tools, control).run()
+    let guardian = Guardian::start(&tools.config).map_err(system("starting the guardian"))?;
+    if Broker::new(tools, control).run()? {
+        guardian.dismiss();
+    }
+    Ok(())
 }
 
 fn read_config(path: &Path) -> Result<Config, StartupError> {

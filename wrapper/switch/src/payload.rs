@@ -154,7 +154,8 @@ impl Payload {
         }
     }
 
-    pub(crate) fn kill(&self) {
+    /// Kills everything. Returns as soon as the order is given.
+    pub(crate) fn kill(&mut self) {
         self.group.kill();
         if let Some(leader) = self.leader {
             // It may not have entered the group yet. Not reaped, so the number is its own.

@@ -178,7 +178,14 @@ impl Sandbox {
     /// Makes an empty directory of mode 0700 and gives it to the account.
     pub(crate) fn make(place: Place, name: String, account: &TargetAccount) -> Result<Self, Errno> {
         mkdirat(&place.dir, name.as_str(), Mode::S_IRWXU)?;
-        let sandbox = Self::adopt(place, name, 0)?;
+        let dir = match open_dir(&place, &name) {
+            Ok(dir) => dir,
+            Err(errno) => {
+                let _ = unlinkat(&place.dir, name.as_str(), UnlinkatFlags::RemoveDir);
+                return Err(errno);
+            }
+        };
+        let sandbox = Self::of(place, name, dir, 0)?;
         // Whoever owns the place could have put another directory there in between. One that is
         // root's own, private and empty is as good as ours.
         let ready = fstat(&sandbox.dir)
@@ -207,8 +214,11 @@ impl Sandbox {
 
     /// Opens an existing one, which must belong to `owner`.
     pub(crate) fn adopt(place: Place, name: String, owner: u32) -> Result<Self, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let dir = openat(&place.dir, name.as_str(), flags, Mode::empty())?;
+        let dir = open_dir(&place, &name)?;
+        Self::of(place, name, dir, owner)
+    }
+
+    fn of(place: Place, name: String, dir: OwnedFd, owner: u32) -> Result<Self, Errno> {
         let facts = fstat(&dir)?;
         if facts.st_uid != owner {
             return Err(Errno::EPERM);
@@ -262,4 +272,9 @@ impl Sandbox {
         }
         unlinkat(&self.place, self.name.as_str(), UnlinkatFlags::RemoveDir)
     }
+}
+
+fn open_dir(place: &Place, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(&place.dir, name, flags, Mode::empty())
 }

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{chdir, chroot, geteuid};
+use nix::unistd::{chdir, geteuid, pivot_root};
 
 /// What a test works with.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     });
     let verifier = folder.join("examples/fault_verifier");
     vec![
-        ("sailplane-switch", switch.clone()),
+        ("sailplane-switch", switch),
         ("sailplane-job", folder.join("sailplane-job")),
         ("sailplane-verify", verifier),
     ]
@@ -159,7 +159,10 @@ impl Cell {
             };
             fs::set_permissions(&inside, fs::Permissions::from_mode(mode)).expect("mode");
         }
-        chroot(root).expect("chroot");
+        // Not chroot: below that the kernel allows no user namespaces, which a test needs.
+        chdir(root).expect("chdir");
+        pivot_root(".", ".").expect("pivot_root");
+        umount2(".", MntFlags::MNT_DETACH).expect("the old root goes away");
         chdir("/").expect("chdir");
         // A fresh /dev/shm and /tmp, so that sweeping them touches nothing outside.
         for dir in ["/dev/shm", "/tmp", "/var/tmp"] {

@@ -355,8 +355,6 @@ pub(crate) struct Agent {
 /// A payload that has been started.
 pub(crate) struct Running {
     output: File,
-    /// The agent's socket, which the payload has closed by now.
-    pub(crate) agent: Agent,
 }
 
 impl Running {
@@ -425,7 +423,6 @@ impl Agent {
         if text.is_empty() {
             Ok(Running {
                 output: File::from(OwnedFd::from(output)),
-                agent: self,
             })
         } else {
             Err(ExecFailure::decode(&text).expect("a failure"))

@@ -3,9 +3,20 @@
 //! Everything happens in a cell ([`cell`]): a mount namespace with its own root directory, accounts
 //! and configuration, so the machine outside sees nothing but processes and cgroups that are gone
 //! at the end. Needs root; as root it fails rather than skips.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "all of this is test code, helpers included"
+)]
 
+mod agent;
 mod cell;
 mod client;
 mod sys;
 
+mod end;
 mod happy_path;
+mod start;
+mod trust;
+mod verdicts;

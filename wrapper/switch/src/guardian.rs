@@ -1,0 +1,82 @@
+//! A second process that does nothing but outlive the broker: if that is killed, it cleans up at once
+//! instead of leaving payloads to the next broker (requirement K2).
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::stat::Mode;
+use nix::unistd::{pipe2, read, setsid, write};
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::lease::LeaseDir;
+use crate::recover::recover;
+use crate::sys;
+use launch_protocol::CONTROL_FD;
+
+/// How often the guardian looks: the broker's locks may end a little later than its pipe.
+const LOOKS: u32 = 5;
+/// Milliseconds between looks.
+const PAUSE: u8 = 50;
+
+/// The broker's hold on its guardian.
+#[derive(Debug)]
+pub(crate) struct Guardian {
+    pipe: OwnedFd,
+}
+
+impl Guardian {
+    /// Starts it.
+    pub(crate) fn start(config: &Config) -> Result<Self, Errno> {
+        let (theirs, pipe) = pipe2(OFlag::O_CLOEXEC)?;
+        sys::child(None, || {
+            // Above all the pilot's socket must not stay open in here.
+            if sys::place(theirs.as_fd(), CONTROL_FD).is_err() {
+                return 1;
+            }
+            sys::close_from(CONTROL_FD + 1);
+            let _ = setsid();
+            let _ = prctl::set_name(c"sailplane-guard");
+            watch(&sys::own(CONTROL_FD), config)
+        })?;
+        Ok(Self { pipe })
+    }
+
+    /// Nothing is left to be done.
+    pub(crate) fn dismiss(self) {
+        let _ = write(&self.pipe, b"q");
+    }
+}
+
+fn watch(broker: &OwnedFd, config: &Config) -> u8 {
+    loop {
+        match read(broker, &mut [0]) {
+            Ok(0) => break,
+            Ok(_) => return 0,
+            Err(Errno::EINTR) => {}
+            Err(_) => return 1,
+        }
+    }
+    clean_up(&config.rundir, config.log_file.as_deref())
+}
+
+fn clean_up(rundir: &Path, log_file: Option<&Path>) -> u8 {
+    let audit = Audit::open(log_file).unwrap_or_default();
+    audit.write("guardian", &[("why", "the broker is gone")]);
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let (Ok(leases), Ok(null)) = (
+        LeaseDir::open(rundir),
+        open("/dev/null", flags, Mode::empty()),
+    ) else {
+        return 1;
+    };
+    for _ in 0..LOOKS {
+        recover(&leases, null.as_fd(), &audit);
+        let _ = poll(&mut [], PollTimeout::from(PAUSE));
+    }
+    0
+}
