@@ -51,6 +51,7 @@ pub struct Pilot {
     child: Child,
     status: Option<ExitStatus>,
     folder: PathBuf,
+    execute: PathBuf,
     name: String,
 }
 
@@ -95,6 +96,7 @@ impl Pilot {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
 
+        let execute = site.execute.join(&name);
         let log = File::create(folder.join("pilot.out")).context("make the pilot's output file")?;
         let mut command = Command::new(&program);
         command.args(["run", "--config", "pilot.conf"]);
@@ -105,7 +107,7 @@ impl Pilot {
             ("NUM_SLOTS", options.slots.to_string()),
             ("NUM_CPUS", options.slots.to_string()),
             ("MEMORY", (512 * options.slots).to_string()),
-            ("EXECUTE", site.execute.display().to_string()),
+            ("EXECUTE", execute.display().to_string()),
             ("SAILPLANE_SWITCH", site.switch.display().to_string()),
             ("UPDATE_INTERVAL", "5".to_owned()),
             ("STARTD_NOCLAIM_SHUTDOWN", "0".to_owned()),
@@ -142,6 +144,7 @@ impl Pilot {
             child,
             status: None,
             folder,
+            execute,
             name,
         })
     }
@@ -156,6 +159,12 @@ impl Pilot {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where its sandboxes are, unless `EXECUTE` was given.
+    #[must_use]
+    pub fn execute(&self) -> &Path {
+        &self.execute
     }
 
     /// Its process number.
@@ -269,11 +278,15 @@ impl Drop for Pilot {
                 "the pilot's folder is {}; the end of its log:\n{tail}",
                 self.folder.display()
             ));
-        } else if let Err(error) = fs::remove_dir_all(&self.folder) {
-            say(&format!(
-                "{} can't be removed: {error}",
-                self.folder.display()
-            ));
+            return;
+        }
+        for folder in [&self.folder, &self.execute]
+            .into_iter()
+            .filter(|folder| folder.exists())
+        {
+            if let Err(error) = fs::remove_dir_all(folder) {
+                say(&format!("{} can't be removed: {error}", folder.display()));
+            }
         }
     }
 }

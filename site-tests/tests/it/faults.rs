@@ -128,7 +128,7 @@ fn a_full_disk_holds_the_job_and_the_pilot_lives() {
             SmallDisk::mount(&site.small_execute).expect("a small file system can be mounted");
         let options = StageOptions::named("disk")
             .slots(1)
-            .pilot_knob("EXECUTE", site.small_execute.display());
+            .pilot_knob("EXECUTE", site.small_execute.join("pilot").display());
         on_stage(options, |stage| {
             let submission = Submission::shell("alice", "true")
                 .file("big.in", &vec![7; 12 << 20], 0o644)
@@ -159,7 +159,7 @@ impl SmallDisk {
     fn mount(path: &std::path::Path) -> Result<Self> {
         process::output(
             Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=8m,mode=0711", "sailplane-small"])
+                .args(["-t", "tmpfs", "-o", "size=8m,mode=1777", "sailplane-small"])
                 .arg(path),
         )
         .context("mount a small file system")?;

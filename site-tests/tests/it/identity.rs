@@ -22,7 +22,7 @@ fn three_users_have_three_accounts() {
     on_stage(StageOptions::named("identity").slots(3), |stage| {
         // They run at the same time, so that no account can be free again before the last has begun.
         let script = "id -u; id -g; id -G; sleep 3; ls -ldn . | cut -d' ' -f1,3; echo $X509_USER_PROXY; \
-                      ls -ln \"$X509_USER_PROXY\" | cut -c1-10; grep -c 'PRIVATE KEY' \"$X509_USER_PROXY\"";
+                      ls -ln \"$X509_USER_PROXY\" | cut -c1-10; grep -c 'BEGIN.*PRIVATE KEY' \"$X509_USER_PROXY\"";
         let users = ["alice", "bob", "carol"];
         let sent: Vec<_> = users
             .iter()
