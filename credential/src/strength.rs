@@ -83,6 +83,10 @@ impl KeyKind {
     /// or above [`MAX_RSA_BITS`].
     pub(crate) fn check(&self, minimum: usize) -> Result<(), CertificateProblem> {
         match self {
+            // With the exponent 1, or an even one, a signature is no secret.
+            Self::Rsa { exponent, .. } if !is_sound_exponent(exponent) => {
+                Err(CertificateProblem::KeyKind)
+            }
             Self::Rsa { modulus, .. } => {
                 let bits = bit_length(modulus);
                 if (minimum..=MAX_RSA_BITS).contains(&bits) {
@@ -166,6 +170,10 @@ fn without_zeros(bytes: &[u8]) -> Vec<u8> {
     bytes.get(zeros..).unwrap_or_default().to_vec()
 }
 
+fn is_sound_exponent(exponent: &[u8]) -> bool {
+    exponent != [1] && exponent.last().is_some_and(|last| last % 2 == 1)
+}
+
 fn bit_length(bytes: &[u8]) -> usize {
     match bytes.split_first() {
         Some((first, rest)) => {
@@ -173,5 +181,35 @@ fn bit_length(bytes: &[u8]) -> usize {
             top + rest.len() * 8
         }
         None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_that_protect_nothing_are_refused() {
+        let key = |exponent: &[u8]| {
+            KeyKind::Rsa {
+                modulus: vec![0xff; 256],
+                exponent: exponent.to_vec(),
+            }
+            .check(2048)
+        };
+        for good in [&[3][..], &[1, 0, 1]] {
+            assert_eq!(key(good), Ok(()));
+        }
+        for bad in [&[][..], &[1], &[2], &[1, 0]] {
+            assert_eq!(key(bad), Err(CertificateProblem::KeyKind));
+        }
+    }
+
+    #[test]
+    fn sizes_are_counted_in_bits() {
+        assert_eq!(bit_length(&[]), 0);
+        assert_eq!(bit_length(&[1]), 1);
+        assert_eq!(bit_length(&[0x80, 0]), 16);
+        assert_eq!(bit_length(&[1, 0]), 9);
     }
 }

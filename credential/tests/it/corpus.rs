@@ -3,9 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use credential::fuzzing::{
-    fuzz_credential_bundle, fuzz_credential_verify, fuzz_delegation_reply,
-};
+use credential::fuzzing::{fuzz_credential_bundle, fuzz_credential_verify, fuzz_delegation_reply};
 
 #[test]
 fn the_corpus_of_each_fuzz_target_passes() {
