@@ -56,10 +56,11 @@ impl From<BrokerError> for Trouble {
         {
             return refused_job(refusal).into();
         }
-        let permanent = match error.class() {
-            RefusalClass::SitePermanent | RefusalClass::Caller => true,
-            RefusalClass::Job | RefusalClass::SiteTransient => matches!(error, BrokerError::Gone),
-        };
+        // A helper that is gone may be started again; whether that helps is the pilot's to find out.
+        let permanent = matches!(
+            error.class(),
+            RefusalClass::SitePermanent | RefusalClass::Caller
+        );
         Self::Site {
             permanent,
             reason: chain(&error),
@@ -157,7 +158,7 @@ mod tests {
         assert!(matches!(
             Trouble::from(BrokerError::Gone),
             Trouble::Site {
-                permanent: true,
+                permanent: false,
                 ..
             }
         ));

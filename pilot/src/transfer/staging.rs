@@ -160,13 +160,18 @@ fn item_cost(path: &SandboxPath) -> u64 {
     128 + path.as_bytes().len() as u64
 }
 
+/// A file without a name: in the sandboxes' directory if the pilot may write there (it need not), else among the
+/// temporary files.
 fn unnamed(directory: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_TMPFILE | libc::O_EXCL | libc::O_CLOEXEC)
-        .open(directory)
+    let in_directory = |directory: &Path| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE | libc::O_EXCL | libc::O_CLOEXEC)
+            .open(directory)
+    };
+    in_directory(directory).or_else(|_| in_directory(&std::env::temp_dir()))
 }
 
 #[cfg(test)]
