@@ -5,10 +5,12 @@ use std::path::Path;
 
 use credential::fuzzing::{fuzz_credential_bundle, fuzz_credential_verify, fuzz_delegation_reply};
 
+type Target = fn(&[u8]);
+
 #[test]
 fn the_corpus_of_each_fuzz_target_passes() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 3] = [
+    let targets: [(&str, Target); 3] = [
         ("credential_bundle", fuzz_credential_bundle),
         ("credential_verify", fuzz_credential_verify),
         ("delegation_reply", fuzz_delegation_reply),
