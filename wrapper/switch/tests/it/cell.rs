@@ -77,8 +77,9 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
                 .args(what)
                 .arg("--target-dir")
                 .arg(target);
-            if folder.ends_with("release") {
-                build.arg("--release");
+            let profile = folder.file_name().and_then(|name| name.to_str());
+            if let Some(profile) = profile.filter(|name| *name != "debug") {
+                build.args(["--profile", profile]);
             }
             assert!(
                 build.status().expect("cargo runs").success(),

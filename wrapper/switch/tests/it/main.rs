@@ -17,6 +17,7 @@ mod sys;
 
 mod end;
 mod happy_path;
+mod speed;
 mod start;
 mod trust;
 mod verdicts;

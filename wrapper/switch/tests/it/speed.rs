@@ -1,0 +1,75 @@
+//! How long a launch takes. Prints its figures; fails only on what is out of all proportion, because
+//! a test machine may be busy. For figures that mean something:
+//! `cargo test --profile setuid -p sailplane-switch --test it speed -- --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use launch_protocol::agent::Reply;
+use launch_protocol::exec::ExecRequest;
+
+use crate::cell::in_cell;
+use crate::client::{Pilot, readable};
+
+const LAUNCHES: usize = 60;
+
+fn middle(name: &str, mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    let middle = times[times.len() / 2];
+    let (low, high) = (times[times.len() / 10], times[times.len() * 9 / 10]);
+    println!(
+        "{name:28} n={} p50={middle:?} p10={low:?} p90={high:?}",
+        times.len()
+    );
+    middle
+}
+
+#[test]
+fn a_launch_is_quick() {
+    in_cell(|cell| {
+        let mut pilot = Pilot::start(cell);
+        let mut times: [Vec<Duration>; 6] = Default::default();
+        for _ in 0..LAUNCHES {
+            // A job slot is not refilled at once; the next verifier has been started by then.
+            readable(&pilot.socket().0, Duration::from_millis(20));
+            let start = Instant::now();
+            let opened = pilot.open();
+            let at_open = start.elapsed();
+            let (_, agent) = pilot.try_spawn(opened.payload).expect("spawns");
+            let at_spawn = start.elapsed();
+            assert_eq!(agent.reply().0, Reply::Ready);
+            let at_ready = start.elapsed();
+            let request = ExecRequest {
+                path: "/bin/true".into(),
+                argv: vec![b"true".to_vec()],
+                ..ExecRequest::default()
+            };
+            let running = agent.exec(&request).expect("runs");
+            let at_exec = start.elapsed();
+            assert_eq!(running.output(), "");
+            pilot.event();
+            pilot.event();
+            let at_end = start.elapsed();
+            pilot.close(opened.payload);
+            let all = start.elapsed();
+            let steps = [
+                at_open,
+                at_spawn - at_open,
+                at_ready - at_spawn,
+                at_exec - at_ready,
+                at_exec,
+                all - at_end,
+            ];
+            for (list, step) in times.iter_mut().zip(steps) {
+                list.push(step);
+            }
+        }
+        let [open, spawn, ready, exec, total, close] = times;
+        middle("open, verifier warm", open);
+        middle("spawn, to the reply", spawn);
+        middle("agent ready", ready);
+        middle("exec, to the payload", exec);
+        let total = middle("open to the payload running", total);
+        middle("close", close);
+        assert!(total < Duration::from_millis(200), "{total:?}");
+    });
+}
