@@ -1,0 +1,84 @@
+//! What a client asks for, and what it gets.
+
+use crate::Version;
+use crate::frame::Channel;
+use crate::security::auth::DirectoryTask;
+use crate::security::policy::ConsistentPolicy;
+use crate::security::token::TokenSet;
+use crate::security::{AuthMethod, Session};
+
+/// What a client asks for, and everything needed to get it.
+#[derive(Debug, Clone)]
+pub struct ClientRequest {
+    /// The command.
+    pub command: i32,
+    /// The command whose level counts, with `DC_SEC_QUERY` or `DC_AUTHENTICATE` as `command`.
+    pub auth_command: Option<i32>,
+    /// The address dialled, as text.
+    pub address: String,
+    /// `ip:port` dialled.
+    pub server: String,
+    /// The endpoint to select first if the server sits behind a shared port daemon.
+    pub shared_port: Option<SharedPort>,
+    /// Our wishes.
+    pub policy: ConsistentPolicy,
+    /// Our tokens.
+    pub tokens: TokenSet,
+    /// The name to claim with CLAIMTOBE.
+    pub claim_to_be: Option<String>,
+    /// Whether FS can be tried: the caller can make directories, and the server is local.
+    pub fs: bool,
+    /// Our version banner; never empty.
+    pub version: String,
+    /// Informational name of our kind of program.
+    pub subsystem: String,
+    /// Our own address if we have a command port.
+    pub command_sock: Option<String>,
+    /// Our trust domain.
+    pub trust_domain: Option<String>,
+    /// Our process id, informational.
+    pub pid: i64,
+    /// Unix time now.
+    pub now: i64,
+}
+
+/// Selection of an endpoint behind a shared port daemon (protocol 01 section 7.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedPort {
+    /// The endpoint.
+    pub id: String,
+    /// Who we are, free text.
+    pub client_name: String,
+    /// Seconds we are going to wait, -1 for no limit.
+    pub deadline: i64,
+}
+
+/// What the caller has to do.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// Send the output, read more, push it.
+    NeedInput,
+    /// Act on a directory (FS), report with [`directory_done`](super::ClientHandshake::directory_done).
+    Directory(DirectoryTask),
+    /// The command is started; what follows is its payload.
+    Established(Box<ClientEstablished>),
+}
+
+/// A started command.
+#[derive(Debug)]
+pub struct ClientEstablished {
+    /// The connection.
+    pub channel: Channel,
+    /// The session to remember, if there is a key; `None` too if one was resumed.
+    pub session: Option<Session>,
+    /// The id of the session in use.
+    pub session_id: Option<String>,
+    /// The commands the session serves, of a new session.
+    pub valid_commands: Vec<i32>,
+    /// The server's version.
+    pub peer_version: Option<Version>,
+    /// Our identity as the server sees it.
+    pub our_user: Option<String>,
+    /// The method that succeeded.
+    pub method: Option<AuthMethod>,
+}

@@ -1,0 +1,330 @@
+//! What each message of the server leads to.
+
+use classad::ClassAd;
+
+use super::policy_answer::PolicyAnswer;
+use super::{ClientEvent, ClientHandshake, ClientRequest, Finished, Loop, Next, POLICY, State};
+use crate::Version;
+use crate::crypto::EcdhKey;
+use crate::entropy::Entropy;
+use crate::error::HandshakeError;
+use crate::secret::SessionKey;
+use crate::security::auth::{Attempt, ClientTurn, MethodFailure, Turn, fs, simple, token};
+use crate::security::session::{Session, SessionSource, public_session_id};
+use crate::security::token::{Token, TokenSearch};
+use crate::security::{AuthMethod, PeerIdentity, method as methods};
+use crate::wire::{Coding, MessageReader};
+
+const LOOP: &str = "the server's choice of a method";
+const KEY: &str = "the key exchange message";
+const POST_AUTH: &str = "the server's post-authentication ad";
+const RESUMED: &str = "the answer to a session resumption";
+
+impl ClientHandshake {
+    pub(super) fn message(
+        &mut self,
+        state: State,
+        body: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Next, HandshakeError> {
+        match state {
+            State::ExpectPolicy { ecdh, offered } => self.policy(body, &ecdh, &offered, entropy),
+            State::ExpectMethod(progress) => self.choice(progress, body, entropy),
+            State::ExpectAuthStep(progress, method) => {
+                let name = method.method();
+                let turn = method.message(body)?;
+                self.turn(progress, name, turn)
+            }
+            State::ExpectKeyExchange(progress, method) => {
+                self.key_exchange(progress, method, body, entropy)
+            }
+            State::ExpectPostAuth(answer, key, method) => Ok(Next::Established(Box::new(
+                self.post_auth(&answer, key, method, body)?,
+            ))),
+            State::ExpectResumed(session) => self.resumed(*session, body, entropy),
+            State::AwaitDirectory(..) => {
+                Err(HandshakeError::Unexpected("a directory is being made"))
+            }
+            State::Over => Err(HandshakeError::Over),
+        }
+    }
+
+    fn policy(
+        &mut self,
+        body: &[u8],
+        ecdh: &EcdhKey,
+        offered: &[AuthMethod],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Next, HandshakeError> {
+        let ad = read_ad(body, Coding::Plain, POLICY)?;
+        let answer = PolicyAnswer::parse(&ad)?;
+        answer.check(&self.request.policy)?;
+        let key = match answer.agreed_point(&ad)? {
+            Some(point) => Some(ecdh.agree(&point)?),
+            None => None,
+        };
+        if answer.encryption && key.is_none() {
+            return Err(HandshakeError::BadAttribute {
+                message: POLICY,
+                attribute: "ECDHPublicKey",
+            });
+        }
+        if !answer.authentication {
+            if let Some(key) = &key {
+                self.channel.secure(key, entropy)?;
+            }
+            return Ok(Next::State(State::ExpectPostAuth(answer, key, None)));
+        }
+        let left = answer
+            .methods
+            .iter()
+            .copied()
+            .filter(|method| offered.contains(method))
+            .collect();
+        let mut progress = Loop {
+            answer,
+            key,
+            left,
+            attempts: Vec::new(),
+        };
+        self.drop_token_without_fit(&mut progress);
+        if progress.left.is_empty() {
+            return Err(nothing_left(&self.request, &progress));
+        }
+        self.send_mask(progress).map(Next::State)
+    }
+
+    /// Takes TOKEN off the list if no token fits the server, and remembers why.
+    fn drop_token_without_fit(&self, progress: &mut Loop) {
+        if !progress.left.contains(&AuthMethod::Token) {
+            return;
+        }
+        if let Err(search) = self.select_token(&progress.answer) {
+            progress.left.retain(|method| *method != AuthMethod::Token);
+            progress.attempts.push(Attempt {
+                method: AuthMethod::Token,
+                why: MethodFailure::NoToken(Box::new(search)),
+            });
+        }
+    }
+
+    fn select_token(&self, answer: &PolicyAnswer) -> Result<&Token, TokenSearch> {
+        let keys: Vec<_> = answer.issuer_keys.iter().map(String::as_str).collect();
+        let domain = answer.trust_domain.as_deref();
+        self.request.tokens.select(domain, &keys, self.request.now)
+    }
+
+    fn send_mask(&mut self, progress: Loop) -> Result<State, HandshakeError> {
+        let mask: i64 = progress.left.iter().map(|method| method.bit()).sum();
+        self.channel.seal(&mask.to_be_bytes(), &mut self.output)?;
+        Ok(State::ExpectMethod(progress))
+    }
+
+    fn choice(
+        &mut self,
+        progress: Loop,
+        body: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Next, HandshakeError> {
+        let bit = read_int(body, LOOP)?;
+        let method = AuthMethod::from_bit(bit).filter(|method| progress.left.contains(method));
+        let Some(method) = method else {
+            let mut attempts = progress.attempts;
+            if bit != 0 {
+                return Err(HandshakeError::BadAttribute {
+                    message: LOOP,
+                    attribute: "method bit",
+                });
+            }
+            for method in progress.left {
+                attempts.push(Attempt {
+                    method,
+                    why: MethodFailure::NoneLeft,
+                });
+            }
+            return Err(HandshakeError::Authentication(attempts));
+        };
+        let turn = match method {
+            AuthMethod::Token => match self.select_token(&progress.answer) {
+                Ok(token) => token::ClientToken::start(token, entropy)?,
+                Err(search) => return Err(HandshakeError::NoToken(Box::new(search))),
+            },
+            AuthMethod::ClaimToBe => {
+                let name = self.request.claim_to_be.as_deref().unwrap_or("");
+                simple::ClientClaim::start(name)?
+            }
+            AuthMethod::Fs => fs::ClientFs::start(self.request.server.clone()),
+            _ => simple::ClientAnonymous::start(),
+        };
+        self.turn(progress, method, turn)
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        mut progress: Loop,
+        method: AuthMethod,
+        turn: ClientTurn,
+    ) -> Result<Next, HandshakeError> {
+        match turn {
+            Turn::Wait(machine, messages) => {
+                self.seal_all(&messages)?;
+                Ok(Next::State(State::ExpectAuthStep(progress, machine)))
+            }
+            Turn::Directory(machine, task) => Ok(Next::Event(
+                State::AwaitDirectory(progress, machine, task.clone()),
+                ClientEvent::Directory(task),
+            )),
+            Turn::Done((), messages) => {
+                self.seal_all(&messages)?;
+                Ok(Next::State(State::ExpectKeyExchange(progress, method)))
+            }
+            Turn::Failed(why, messages) => {
+                self.seal_all(&messages)?;
+                progress.left.retain(|left| *left != method);
+                progress.attempts.push(Attempt { method, why });
+                if progress.left.is_empty() {
+                    return Err(HandshakeError::Authentication(progress.attempts));
+                }
+                self.send_mask(progress).map(Next::State)
+            }
+        }
+    }
+
+    fn seal_all(&mut self, messages: &[Vec<u8>]) -> Result<(), HandshakeError> {
+        for body in messages {
+            self.channel.seal(body, &mut self.output)?;
+        }
+        Ok(())
+    }
+
+    fn key_exchange(
+        &mut self,
+        progress: Loop,
+        method: AuthMethod,
+        body: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Next, HandshakeError> {
+        let mut reader = MessageReader::new(Coding::Plain, body);
+        if reader.int().map_err(HandshakeError::wire(KEY))? != 0 {
+            return Err(HandshakeError::KeyTransport);
+        }
+        reader.expect_end().map_err(HandshakeError::wire(KEY))?;
+        if let Some(key) = &progress.key {
+            self.channel.secure(key, entropy)?;
+        }
+        let state = State::ExpectPostAuth(progress.answer, progress.key, Some(method));
+        Ok(Next::State(state))
+    }
+
+    fn post_auth(
+        &self,
+        answer: &PolicyAnswer,
+        key: Option<SessionKey>,
+        method: Option<AuthMethod>,
+        body: &[u8],
+    ) -> Result<Finished, HandshakeError> {
+        let ad = read_ad(body, self.channel.coding(), POST_AUTH)?;
+        let our_user = ad.string("User");
+        match ad.string("ReturnCode").as_deref() {
+            None | Some("AUTHORIZED") => {}
+            Some("DENIED") => return Err(HandshakeError::Denied { user: our_user }),
+            Some(other) => return Err(HandshakeError::Refused(other.chars().take(80).collect())),
+        }
+        let session_id = ad.string("Sid").filter(|sid| !sid.is_empty());
+        let valid_commands = ad
+            .string("ValidCommands")
+            .map(|list| {
+                list.split(',')
+                    .filter_map(|item| item.trim().parse().ok())
+                    .collect()
+            })
+            .unwrap_or_default();
+        let now = self.request.now;
+        let session = match (&session_id, key) {
+            (Some(id), Some(key)) => Some(Session {
+                id: id.clone(),
+                key,
+                source: SessionSource::Negotiated,
+                peer: PeerIdentity::unauthenticated(),
+                peer_version: answer.peer_version,
+                our_user: our_user.clone(),
+                expires: Some(now.saturating_add(answer.session_duration)),
+                lease: answer.session_lease,
+                last_used: now,
+            }),
+            _ => None,
+        };
+        Ok(Finished {
+            session,
+            session_id,
+            valid_commands,
+            peer_version: answer.peer_version,
+            our_user,
+            method,
+        })
+    }
+
+    fn resumed(
+        &mut self,
+        session: Session,
+        body: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<Next, HandshakeError> {
+        let ad = read_ad(body, Coding::Plain, RESUMED)?;
+        match ad.string("ReturnCode").as_deref() {
+            Some("AUTHORIZED") => {}
+            Some("SID_NOT_FOUND") => {
+                return Err(HandshakeError::UnknownSession {
+                    session: public_session_id(&session.id),
+                });
+            }
+            Some(other) => return Err(HandshakeError::Refused(other.chars().take(80).collect())),
+            None => {
+                return Err(HandshakeError::BadAttribute {
+                    message: RESUMED,
+                    attribute: "ReturnCode",
+                });
+            }
+        }
+        let announced = ad.string("RemoteVersion");
+        let peer_version = announced
+            .and_then(|text| Version::from_banner(&text))
+            .or(session.peer_version);
+        self.channel.secure(&session.key, entropy)?;
+        Ok(Next::Established(Box::new(Finished {
+            session: None,
+            session_id: Some(session.id.clone()),
+            valid_commands: Vec::new(),
+            peer_version,
+            our_user: session.our_user.clone(),
+            method: None,
+        })))
+    }
+}
+
+fn nothing_left(request: &ClientRequest, progress: &Loop) -> HandshakeError {
+    match progress.attempts.first() {
+        Some(Attempt {
+            why: MethodFailure::NoToken(search),
+            ..
+        }) => HandshakeError::NoToken(search.clone()),
+        _ => HandshakeError::NoMethod {
+            ours: methods::join(&request.policy.methods),
+            theirs: methods::join(&progress.answer.methods),
+        },
+    }
+}
+
+fn read_ad(body: &[u8], coding: Coding, name: &'static str) -> Result<ClassAd, HandshakeError> {
+    let mut reader = MessageReader::new(coding, body);
+    let ad = reader.ad().map_err(HandshakeError::wire(name))?;
+    reader.expect_end().map_err(HandshakeError::wire(name))?;
+    Ok(ad)
+}
+
+fn read_int(body: &[u8], name: &'static str) -> Result<i64, HandshakeError> {
+    let mut reader = MessageReader::new(Coding::Plain, body);
+    let value = reader.int().map_err(HandshakeError::wire(name))?;
+    reader.expect_end().map_err(HandshakeError::wire(name))?;
+    Ok(value)
+}
