@@ -487,6 +487,12 @@ pub enum TrustError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody other than root can change a file.
+    #[error("the trusted CA file {} can be changed by others than root; the administrator has to give it to root and take write permission from group and others", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
     /// Too many files carry one hash, or the directory is too large to search.
     #[error("the directory of trusted CAs holds too many files: {}", path.display())]
     TooMany {
@@ -500,6 +506,7 @@ impl TrustError {
         match self {
             Self::Unreadable { .. } => "trust.unreadable",
             Self::Malformed { .. } => "trust.malformed",
+            Self::Writable { .. } => "trust.writable",
             Self::TooMany { .. } => "trust.too-many",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cert::Certificate;
@@ -24,8 +25,15 @@ pub struct TrustStore(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Directory(PathBuf),
+    Directory(Directory),
     Fixed(Vec<Certificate>),
+}
+
+#[derive(Clone, Debug)]
+struct Directory {
+    path: PathBuf,
+    /// Refuse files that anybody but root can change.
+    root_only: bool,
 }
 
 /// Largest file of the directory that is read, bytes.
@@ -43,7 +51,21 @@ impl TrustStore {
     /// [`VerifyError::Trust`](crate::VerifyError::Trust).
     #[must_use]
     pub fn load(directory: &Path) -> Self {
-        Self(Source::Directory(directory.to_owned()))
+        Self(Source::Directory(Directory {
+            path: directory.to_owned(),
+            root_only: false,
+        }))
+    }
+
+    /// The same, but a file counts only if root owns it and neither its group nor others may write
+    /// to it: whoever can change it decides who is trusted. The directory itself and its parents
+    /// are for the caller to check.
+    #[must_use]
+    pub fn load_root_only(directory: &Path) -> Self {
+        Self(Source::Directory(Directory {
+            path: directory.to_owned(),
+            root_only: true,
+        }))
     }
 
     /// Trusts the CA certificates of a PEM text, and no others.
@@ -76,11 +98,13 @@ impl TrustStore {
         // The new hash first: where both exist they are links to the same file, and one is enough.
         for hash in [subject.hash(), subject.old_hash()].into_iter().flatten() {
             for number in 0..=MAX_SAME_HASH {
-                let path = directory.join(format!("{hash:08x}.{number}"));
-                let Some(text) = read_file(&path)? else { break };
+                let path = directory.path.join(format!("{hash:08x}.{number}"));
+                let Some(text) = directory.read(&path)? else {
+                    break;
+                };
                 if number == MAX_SAME_HASH {
                     return Err(TrustError::TooMany {
-                        path: directory.clone(),
+                        path: directory.path.clone(),
                     });
                 }
                 let certificates = parse_file(&text);
@@ -106,14 +130,17 @@ impl TrustStore {
             return Ok(Vec::new());
         };
         let unreadable = |source| TrustError::Unreadable {
-            path: directory.clone(),
+            path: directory.path.clone(),
             source,
         };
         let mut found: Vec<Certificate> = Vec::new();
-        for (count, entry) in fs::read_dir(directory).map_err(unreadable)?.enumerate() {
+        for (count, entry) in fs::read_dir(&directory.path)
+            .map_err(unreadable)?
+            .enumerate()
+        {
             if count == MAX_ENTRIES {
                 return Err(TrustError::TooMany {
-                    path: directory.clone(),
+                    path: directory.path.clone(),
                 });
             }
             let path = entry.map_err(unreadable)?.path();
@@ -127,9 +154,11 @@ impl TrustStore {
             if !wanted {
                 continue;
             }
-            // One unreadable file among many must not stop the search for another.
-            let Ok(Some(text)) = read_file(&path) else {
-                continue;
+            let text = match directory.read(&path) {
+                Ok(Some(text)) => text,
+                Err(error @ TrustError::Writable { .. }) => return Err(error),
+                // One unreadable file among many must not stop the search for another.
+                Ok(None) | Err(_) => continue,
             };
             for certificate in parse_file(&text) {
                 let known = found.iter().any(|other| other.der == certificate.der);
@@ -149,26 +178,33 @@ fn parse_file(text: &[u8]) -> Vec<Certificate> {
         .collect()
 }
 
-/// The content of a regular file; `None` if there is no such file.
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let facts = file.metadata().map_err(unreadable)?;
-    if !facts.is_file() || facts.len() > MAX_FILE_BYTES {
-        return Err(TrustError::Malformed {
+impl Directory {
+    /// The content of a regular file; `None` if there is no such file.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, TrustError> {
+        let unreadable = |source| TrustError::Unreadable {
             path: path.to_owned(),
-        });
+            source,
+        };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let facts = file.metadata().map_err(unreadable)?;
+        if !facts.is_file() || facts.len() > MAX_FILE_BYTES {
+            return Err(TrustError::Malformed {
+                path: path.to_owned(),
+            });
+        }
+        if self.root_only && (facts.uid() != 0 || facts.mode() & 0o022 != 0) {
+            return Err(TrustError::Writable {
+                path: path.to_owned(),
+            });
+        }
+        let mut text = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1);
+        file.take(MAX_FILE_BYTES)
+            .read_to_end(&mut text)
+            .map_err(unreadable)?;
+        Ok(Some(text))
     }
-    let mut text = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1);
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
-    Ok(Some(text))
 }

@@ -1,15 +1,12 @@
 //! From the bytes of a credential to the verdict the broker understands.
 
-use std::path::Path;
-
 use credential::{Blame, TrustStore, VerifyError, VerifyOptions, verify_proxy};
 use launch_protocol::MAX_IDENTITY;
 use launch_protocol::verdict::{RefusalClass, Verdict};
 
-/// Verifies a credential against the CAs of a directory at a time in Unix seconds.
-pub(crate) fn judge(bundle: &[u8], directory: &Path, now: i64) -> Verdict {
-    let trust = TrustStore::load(directory);
-    match verify_proxy(bundle, &trust, &VerifyOptions::at(now)) {
+/// Verifies a credential against a set of CAs at a time in Unix seconds.
+pub(crate) fn judge(bundle: &[u8], trust: &TrustStore, now: i64) -> Verdict {
+    match verify_proxy(bundle, trust, &VerifyOptions::at(now)) {
         Ok(credential) if credential.identity().as_str().len() > MAX_IDENTITY => {
             Verdict::Rejected {
                 code: String::from("name.too-long"),

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use credential::TrustStore;
 use launch_protocol::verdict::Verdict;
 
 mod confine;
@@ -100,14 +101,17 @@ fn answer_broker(socket: &OwnedFd, directory: &Path) -> Result<ExitCode, Failure
         return Ok(ExitCode::SUCCESS); // not needed after all
     };
     sys::kill_me_after(DEADLINE_SECONDS)?;
-    let verdict = judge::judge(&input::read_all(credential)?, directory, now());
+    // What the broker is told decides about accounts: the CAs must be root's own.
+    let trust = TrustStore::load_root_only(directory);
+    let verdict = judge::judge(&input::read_all(credential)?, &trust, now());
     let packet = verdict.encode().map_err(|_| Failure::Encode)?;
     sys::send(socket, &packet)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn answer_person(stdin: OwnedFd, directory: &Path) -> Result<ExitCode, Failure> {
-    let verdict = judge::judge(&input::read(stdin)?, directory, now());
+    let trust = TrustStore::load(directory);
+    let verdict = judge::judge(&input::read(stdin)?, &trust, now());
     let (text, code) = match verdict {
         Verdict::Accepted {
             identity,

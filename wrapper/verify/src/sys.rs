@@ -13,9 +13,16 @@ use std::ptr;
 /// The type glibc gives resource numbers.
 pub(crate) type Resource = libc::__rlimit_resource_t;
 
-/// Sets soft and hard limit of a resource.
+/// Sets soft and hard limit of a resource, or leaves it lower where it already is.
 pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let limit = libc::rlimit {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live rlimit that the call fills.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    let value = value.min(limit.rlim_max);
+    limit = libc::rlimit {
         rlim_cur: value,
         rlim_max: value,
     };

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{IoSlice, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ fn ask(directory: &std::path::Path, credential: &[u8]) -> (Option<Verdict>, Exit
 
 #[test]
 fn a_good_credential_is_accepted_with_its_facts() {
-    let site = Site::new();
+    let Some(site) = Site::of_root() else { return };
     let (verdict, status) = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
     let expected = Verdict::Accepted {
         identity: "/O=Lab/CN=Jane Doe".into(),
@@ -86,7 +87,7 @@ fn a_good_credential_is_accepted_with_its_facts() {
 
 #[test]
 fn refusals_carry_code_sentence_and_class() {
-    let site = Site::new();
+    let Some(site) = Site::of_root() else { return };
     let elsewhere = tempfile::tempdir().unwrap();
     let missing = elsewhere.path().join("missing");
     let good = site.proxy(HOUR);
@@ -130,7 +131,7 @@ fn refusals_carry_code_sentence_and_class() {
 
 #[test]
 fn the_credential_may_come_through_a_pipe() {
-    let site = Site::new();
+    let Some(site) = Site::of_root() else { return };
     let verifier = Verifier::start(site.directory.path());
     let (reader, mut writer) = std::io::pipe().unwrap();
     verifier.hand_over(HAND_OVER, &[&reader.into()]);
@@ -144,7 +145,7 @@ fn the_credential_may_come_through_a_pipe() {
 
 #[test]
 fn trust_anchors_are_read_when_the_credential_arrives() {
-    let site = Site::new();
+    let Some(site) = Site::of_root() else { return };
     let verifier = Verifier::start(site.directory.path());
     wait_until_confined(&verifier.child);
     for entry in fs::read_dir(site.directory.path()).unwrap() {
@@ -153,6 +154,28 @@ fn trust_anchors_are_read_when_the_credential_arrives() {
     verifier.hand_over(HAND_OVER, &[&memory_file(site.proxy(HOUR).as_bytes())]);
     let (verdict, _) = verifier.finish();
     assert!(matches!(verdict, Some(Verdict::Rejected { code, .. }) if code == "chain.untrusted"));
+}
+
+/// Who may write a CA file decides who is trusted. By hand it does not matter.
+#[test]
+fn ca_files_that_others_may_change_are_refused() {
+    let site = Site::new();
+    let entry = fs::read_dir(site.directory.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    for mode in [0o664, 0o646] {
+        fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let (verdict, _) = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
+        let Some(Verdict::Rejected { code, class, .. }) = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(
+            (code.as_str(), class),
+            ("trust.writable", RefusalClass::SitePermanent)
+        );
+    }
 }
 
 #[test]
