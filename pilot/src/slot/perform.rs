@@ -5,6 +5,7 @@ use std::time::Duration;
 use cedar::net::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError};
+use tracing::Instrument;
 
 use super::errand;
 use super::event::{Action, Cause, ClaimNumber, Event, Force, Outcome, State, Ticket, Verdict};
@@ -142,7 +143,8 @@ impl Startd {
             };
             runner.run(activation, orders_rx, progress).await
         };
-        let task = self.jobs.spawn(work);
+        let span = tracing::info_span!("slot", number = seat.number);
+        let task = self.jobs.spawn(work.instrument(span));
         self.job_of_task.insert(task.id(), (slot, claim));
         seat.job = Some(RunningJob {
             ad,

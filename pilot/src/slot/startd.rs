@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cedar::Sinful;
 use cedar::net::{Client, SessionCache};
 use classad::ClassAd;
 use tokio::sync::mpsc;
@@ -359,10 +360,14 @@ impl Startd {
         };
         let wants_ad = ad.bool("_condor_SEND_CLAIMED_AD").unwrap_or(false);
         let user = ad.string("User").unwrap_or_default();
+        let address = Sinful::parse(&schedd).ok();
         let holder = Holder {
             request: ad,
-            schedd: cedar::Sinful::parse(&schedd).ok(),
-            client_machine: from.ip().to_string(),
+            client_machine: address
+                .as_ref()
+                .and_then(Sinful::alias_name)
+                .map_or_else(|| from.ip().to_string(), str::to_owned),
+            schedd: address,
         };
         let accepted = self.event(
             slot,
