@@ -95,6 +95,27 @@ impl Opener {
     ///
     /// [`FrameError`]; the connection is then unusable.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        let complete = self.complete_message()?;
+        Ok(complete.then(|| std::mem::take(&mut self.message)))
+    }
+
+    /// As [`next_message`](Self::next_message), into a buffer of the caller's, whose memory is used
+    /// again for the message after it. False if there is no complete message.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`]; the connection is then unusable.
+    pub fn next_message_into(&mut self, out: &mut Vec<u8>) -> Result<bool, FrameError> {
+        let complete = self.complete_message()?;
+        if complete {
+            std::mem::swap(&mut self.message, out);
+            self.message.clear();
+        }
+        Ok(complete)
+    }
+
+    /// Opens frames until `self.message` is complete.
+    fn complete_message(&mut self) -> Result<bool, FrameError> {
         while let Some(raw) = self.buffer.first_chunk::<HEADER_LEN>() {
             let raw = *raw;
             let header = Header::parse(&raw)?;
@@ -105,7 +126,7 @@ impl Opener {
                 return Err(FrameError::MessageTooLong { limit: self.limit });
             }
             let Some(body) = self.buffer.get(HEADER_LEN..HEADER_LEN + header.length) else {
-                return Ok(None);
+                return Ok(false);
             };
             match &mut self.state {
                 State::Clear(digest) => {
@@ -121,10 +142,10 @@ impl Opener {
                 return Err(FrameError::MessageTooLong { limit: self.limit });
             }
             if header.last {
-                return Ok(Some(std::mem::take(&mut self.message)));
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     pub(super) fn restart_digest(&mut self) {

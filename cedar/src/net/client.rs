@@ -173,12 +173,12 @@ impl Client {
     async fn full_handshake(&self, target: &Target<'_>) -> Result<Stream, Error> {
         let tokens = self.tokens().await;
         let policy = self.config.policy.tightened();
-        policy.map_err(|error| target.error(Step::SecurityOffer, HandshakeError::Policy(error)))?;
+        policy.map_err(|error| target.error(Step::Prepare, HandshakeError::Policy(error)))?;
         let dialled = self.dial(target).await?;
         let start = self
             .request(target, &dialled, tokens)
             .and_then(|request| ClientHandshake::new_session(request, &mut SystemEntropy));
-        let handshake = start.map_err(|error| target.error(Step::SecurityOffer, error))?;
+        let handshake = start.map_err(|error| target.error(Step::Prepare, error))?;
         let (dialled, mut done) = self
             .run(target, dialled, handshake, Step::Handshake)
             .await?;

@@ -14,6 +14,8 @@ pub enum Step {
     Resolve,
     /// The TCP connection.
     Connect,
+    /// Putting together what we can prove ourselves with.
+    Prepare,
     /// Waiting for the server's answer to our security offer.
     SecurityOffer,
     /// Resuming a session.
@@ -31,6 +33,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Resolve => "looking up the host name",
             Self::Connect => "connecting",
+            Self::Prepare => "preparing our security offer",
             Self::SecurityOffer => "waiting for the answer to our security offer",
             Self::Resumption => "resuming a session",
             Self::Handshake => "the security handshake",

@@ -109,6 +109,7 @@ impl Stream {
                 tcp: tcp_write,
                 sealer,
                 buffer: Vec::new(),
+                writing: false,
                 timeout: Some(timeout),
                 facts,
             },
@@ -128,8 +129,8 @@ impl Stream {
         self.write.message()
     }
 
-    /// Sends a message, and before it what was queued. Dropping the future before it is done leaves
-    /// the connection in an undefined state: close it then.
+    /// Sends a message, and before it what was queued. Dropping the future before it is done makes
+    /// every later one fail: close the connection then.
     ///
     /// # Errors
     ///
@@ -164,6 +165,16 @@ impl Stream {
     /// [`Error`] with step [`Step::Receive`]; [`Error::is_closed`] at the orderly end.
     pub async fn recv(&mut self) -> Result<Message, Error> {
         self.read.recv().await
+    }
+
+    /// Receives the body of the next message into `buffer`, whose memory is used again for the next
+    /// one: for blocks of files. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        self.read.recv_into(buffer).await
     }
 
     /// Limits each wait for a whole message; `None`: wait for ever.
@@ -247,20 +258,33 @@ impl ReadHalf {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
-        let work = receive(&mut self.tcp, &mut self.opener);
+        let mut body = Vec::new();
+        self.recv_into(&mut body).await?;
+        Ok(Message {
+            coding: self.opener.coding(),
+            body,
+        })
+    }
+
+    /// Receives the body of the next message into `buffer`, whose memory is used again for the next
+    /// one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        if let Some(mut first) = self.first.take() {
+            std::mem::swap(&mut first.body, buffer);
+            return Ok(());
+        }
+        let work = receive(&mut self.tcp, &mut self.opener, buffer);
         let result = match self.timeout {
             None => work.await,
             Some(limit) => tokio::time::timeout(limit, work)
                 .await
                 .unwrap_or(Err(ErrorKind::Timeout)),
         };
-        match result {
-            Ok(body) => Ok(Message {
-                coding: self.opener.coding(),
-                body,
-            }),
-            Err(kind) => Err(self.facts.error(Step::Receive, kind)),
-        }
+        result.map_err(|kind| self.facts.error(Step::Receive, kind))
     }
 
     /// Limits each wait for a whole message; `None`: wait for ever.
@@ -280,6 +304,8 @@ pub struct WriteHalf {
     tcp: OwnedWriteHalf,
     sealer: Sealer,
     buffer: Vec<u8>,
+    /// True while a write is under way; still true later, the write was given up half-way.
+    writing: bool,
     timeout: Option<Duration>,
     facts: Arc<Facts>,
 }
@@ -334,6 +360,12 @@ impl WriteHalf {
     ///
     /// [`Error`] with step [`Step::Send`].
     pub async fn flush(&mut self) -> Result<(), Error> {
+        if self.writing {
+            // Sending again would repeat bytes in the middle of a frame.
+            let error = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Err(self.facts.error(Step::Send, ErrorKind::Io(error)));
+        }
+        self.writing = true;
         let work = self.tcp.write_all(&self.buffer);
         let result = match self.timeout {
             None => work.await.map_err(ErrorKind::Io),
@@ -346,6 +378,7 @@ impl WriteHalf {
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = Vec::new();
         }
+        self.writing = result.is_err();
         result.map_err(|kind| self.facts.error(Step::Send, kind))
     }
 
@@ -367,10 +400,14 @@ impl WriteHalf {
 }
 
 /// Reads until `opener` has a whole message.
-async fn receive(tcp: &mut OwnedReadHalf, opener: &mut Opener) -> Result<Vec<u8>, ErrorKind> {
+async fn receive(
+    tcp: &mut OwnedReadHalf,
+    opener: &mut Opener,
+    out: &mut Vec<u8>,
+) -> Result<(), ErrorKind> {
     loop {
-        if let Some(body) = opener.next_message()? {
-            return Ok(body);
+        if opener.next_message_into(out)? {
+            return Ok(());
         }
         let space = opener.wanted().clamp(READ_MIN, READ_MAX);
         opener.buffer_mut().reserve(space);

@@ -7,8 +7,11 @@ use crate::secret::SessionKey;
 /// Where a session came from. Only negotiated ones can be replaced by a new handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionSource {
-    /// A handshake.
+    /// A handshake in which we were the client. The peer may not turn it round: it proved to us that
+    /// it is the server we wanted, not that it may command us.
     Negotiated,
+    /// A handshake in which we were the server.
+    Accepted,
     /// A claim id.
     Claim,
     /// A claim's file transfers, or a session the shadow handed out.
@@ -36,6 +39,13 @@ pub struct Session {
     pub lease: Option<i64>,
     /// Unix time of the last use.
     pub last_used: i64,
+}
+
+impl SessionSource {
+    /// True if the session was made by a handshake, in whichever role.
+    pub fn is_negotiated(self) -> bool {
+        matches!(self, Self::Negotiated | Self::Accepted)
+    }
 }
 
 impl Session {

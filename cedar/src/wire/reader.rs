@@ -4,7 +4,7 @@ use super::{Coding, NULL_STRING, WireError};
 use crate::ad_wire;
 
 /// Reads the values of one complete message in order.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MessageReader<'a> {
     coding: Coding,
     body: &'a [u8],
@@ -170,6 +170,18 @@ impl<'a> MessageReader<'a> {
             .ok_or(WireError::Truncated { what, at: self.at })?;
         self.at += count;
         Ok(bytes)
+    }
+}
+
+impl std::fmt::Debug for MessageReader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "MessageReader(at {} of {}, {:?})",
+            self.at,
+            self.body.len(),
+            self.coding
+        )
     }
 }
 

@@ -1,13 +1,13 @@
 use classad::ClassAd;
+use zeroize::Zeroize;
 
 use super::{Coding, WireError};
 use crate::ad_wire;
 
-/// Collects the values of one message to be sent.
+/// Collects the values of one message to be sent; wiped when dropped unsent.
 ///
 /// The methods do not fail one by one; a value that cannot be expressed makes
 /// [`finish`](Self::finish) fail, so that a half-built message never reaches the wire.
-#[derive(Debug)]
 pub struct MessageWriter {
     coding: Coding,
     body: Vec<u8>,
@@ -95,11 +95,29 @@ impl MessageWriter {
     /// # Errors
     ///
     /// [`WireError::NulInString`] or [`WireError::EmptyMessage`].
-    pub fn finish(self) -> Result<Vec<u8>, WireError> {
-        match self.fault {
+    pub fn finish(mut self) -> Result<Vec<u8>, WireError> {
+        match self.fault.take() {
             Some(fault) => Err(fault),
             None if self.body.is_empty() => Err(WireError::EmptyMessage),
-            None => Ok(self.body),
+            None => Ok(std::mem::take(&mut self.body)),
         }
+    }
+}
+
+impl Drop for MessageWriter {
+    fn drop(&mut self) {
+        // What was never sent may hold claim ids or tokens.
+        self.body.zeroize();
+    }
+}
+
+impl std::fmt::Debug for MessageWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "MessageWriter({} bytes, {:?})",
+            self.body.len(),
+            self.coding
+        )
     }
 }

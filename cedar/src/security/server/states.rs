@@ -284,7 +284,7 @@ impl ServerHandshake {
             ctx.sessions.insert(Session {
                 id: session_id.clone(),
                 key,
-                source: SessionSource::Negotiated,
+                source: SessionSource::Accepted,
                 peer: peer.clone(),
                 peer_version: progress.offer.version,
                 our_user: None,
