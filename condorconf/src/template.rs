@@ -110,7 +110,7 @@ static TEMPLATES: &[Template] = &[
          SEC_READ_ENCRYPTION = OPTIONAL\n\
          SEC_READ_INTEGRITY = OPTIONAL\n\
          ALLOW_ADMINISTRATOR = $(1:condor)@* condor_pool@* $(2:root@*) $(3+)\n\
-         ALLOW_DAEMON = $(1:condor)@* condor_pool@*\n\
+         ALLOW_DAEMON = $(1:condor)@*  condor_pool@*\n\
          ALLOW_NEGOTIATOR = $(1:condor)@* condor_pool@*\n\
          ALLOW_WRITE = *\n\
          ALLOW_READ = *\n",
@@ -133,6 +133,21 @@ static TEMPLATES: &[Template] = &[
         "SECURITY",
         "FIPS",
         "FIPS = True\nuse SECURITY : STRONG\nSEC_DEFAULT_CRYPTO_METHODS = AES,3DES\n",
+    ),
+    template(
+        "POLICY",
+        "ALWAYS_RUN_JOBS",
+        "WANT_SUSPEND = False\n\
+         WANT_VACATE = True\n\
+         SUSPEND = False\n\
+         CONTINUE = True\n\
+         PREEMPT = False\n\
+         START = True\n\
+         KILL = False\n\
+         PREEMPTION_REQUIREMENTS = False\n\
+         NEGOTIATOR_CONSIDER_PREEMPTION = False\n\
+         MaxJobRetirementTime = 2147483647\n\
+         CLAIM_WORKLIFE = 1200\n",
     ),
 ];
 
