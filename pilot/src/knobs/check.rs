@@ -18,25 +18,26 @@ const COLLECTOR_PORT: u16 = 9618;
 /// `MaxVacateTime`, for a `MachineMaxVacateTime` that needs a job to be evaluated.
 const VACATE: Duration = Duration::from_secs(600);
 
-/// Knobs of HTCondor's startd and starter that change what happens to jobs there, and have no effect here.
-const WITHOUT_EFFECT: [&str; 17] = [
-    "SUSPEND",
-    "WANT_SUSPEND",
-    "CONTINUE",
-    "PREEMPT",
-    "WANT_VACATE",
-    "KILL",
-    "NUM_SLOTS_TYPE_1",
-    "SLOT_TYPE_1",
-    "USER_JOB_WRAPPER",
-    "STARTD_CRON_JOBLIST",
-    "CCB_ADDRESS",
-    "TCP_FORWARDING_HOST",
-    "PRIVATE_NETWORK_NAME",
-    "OUT_LOWPORT",
-    "SLOT1_USER",
-    "GLEXEC_JOB",
-    "SINGULARITY_JOB",
+/// Knobs of HTCondor's startd and starter that change what happens to jobs there and have no effect here; and the
+/// value that asks for what the pilot does anyway, empty where there is none.
+const WITHOUT_EFFECT: [(&str, &str); 17] = [
+    ("SUSPEND", "False"),
+    ("WANT_SUSPEND", "False"),
+    ("CONTINUE", "True"),
+    ("PREEMPT", "False"),
+    ("WANT_VACATE", "True"),
+    ("KILL", "False"),
+    ("NUM_SLOTS_TYPE_1", ""),
+    ("SLOT_TYPE_1", ""),
+    ("USER_JOB_WRAPPER", ""),
+    ("STARTD_CRON_JOBLIST", ""),
+    ("CCB_ADDRESS", ""),
+    ("TCP_FORWARDING_HOST", ""),
+    ("PRIVATE_NETWORK_NAME", ""),
+    ("OUT_LOWPORT", ""),
+    ("SLOT1_USER", ""),
+    ("GLEXEC_JOB", ""),
+    ("SINGULARITY_JOB", "False"),
 ];
 
 pub(super) fn check(config: &Config, detected: &Detected) -> Result<Knobs, KnobErrors> {
@@ -198,15 +199,13 @@ fn unknown_knobs(reader: &mut Reader<'_>) {
     let unknown: Vec<String> = reader
         .config
         .iter()
+        .filter(|knob| is_configured(Some(knob.origin)))
         .map(|knob| knob.name)
         .filter(|name| {
             let bare = name.rsplit_once('.').map_or(*name, |(_, bare)| bare);
             bare.get(..PREFIX.len())
                 .is_some_and(|head| head.eq_ignore_ascii_case(PREFIX))
                 && table::find(bare).is_none()
-                && !table::FACTS
-                    .iter()
-                    .any(|fact| fact.eq_ignore_ascii_case(bare))
         })
         .map(str::to_owned)
         .collect();
@@ -258,10 +257,13 @@ fn distance(a: &str, b: &str) -> usize {
 fn warnings(config: &Config, own: Vec<String>) -> Vec<String> {
     let mut all: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
     all.extend(own);
-    for name in WITHOUT_EFFECT {
+    for (name, harmless) in WITHOUT_EFFECT {
+        let asks_for_more = config
+            .raw(name)
+            .is_some_and(|raw| !raw.trim().eq_ignore_ascii_case(harmless));
         if let Some(origin) = config
             .origin(name)
-            .filter(|origin| is_configured(Some(origin)))
+            .filter(|origin| asks_for_more && is_configured(Some(origin)))
         {
             all.push(format!("{origin}: {name}: has no effect on this pilot"));
         }

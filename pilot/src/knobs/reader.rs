@@ -39,6 +39,11 @@ impl<'a> Reader<'a> {
         (effective(self.config, knob), knob.kind)
     }
 
+    /// The name under which a knob of the table is set.
+    pub(super) fn name_of(&mut self, name: &str) -> &'static str {
+        self.look_up(name).0
+    }
+
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let (name, _) = self.look_up(name);
         self.value(name)
@@ -131,7 +136,7 @@ pub(super) fn effective(config: &Config, knob: &Knob) -> &'static str {
     knob.names
         .iter()
         .find(is_set)
-        .or(knob.names.last())
+        .or_else(|| knob.names.last())
         .copied()
         .unwrap_or("")
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use cedar::net::{Credentials, FsAuthentication};
 use cedar::security::AuthMethod;
-use cedar::security::policy::{SecurityPolicy, Wish};
+use cedar::security::policy::{Feature, PolicyError, SecurityPolicy, Wish};
 
 use super::detected::Detected;
 use super::error::Problem;
@@ -27,7 +27,12 @@ pub(super) fn client_policy(reader: &mut Reader<'_>) -> SecurityPolicy {
     };
     ciphers(reader);
     if let Err(error) = policy.tightened() {
-        reader.fail("SEC_CLIENT_*", Problem::Policy(error));
+        let knob = match error {
+            PolicyError::Contradiction { strong, .. } => knob_of(strong),
+            _ => "SEC_CLIENT_NEGOTIATION",
+        };
+        let name = reader.name_of(knob);
+        reader.fail(name, Problem::Policy(error));
     }
     policy
 }
@@ -55,6 +60,15 @@ pub(super) fn token_directories(reader: &mut Reader<'_>, detected: &Detected) ->
     let mut directories: Vec<PathBuf> = own.into_iter().collect();
     directories.extend(reader.path("SEC_TOKEN_SYSTEM_DIRECTORY"));
     directories
+}
+
+fn knob_of(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Negotiation => "SEC_CLIENT_NEGOTIATION",
+        Feature::Authentication => "SEC_CLIENT_AUTHENTICATION",
+        Feature::Encryption => "SEC_CLIENT_ENCRYPTION",
+        Feature::Integrity => "SEC_CLIENT_INTEGRITY",
+    }
 }
 
 fn wish(reader: &mut Reader<'_>, name: &str) -> Wish {

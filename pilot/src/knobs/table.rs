@@ -449,9 +449,6 @@ const BASE: [(&str, &str); 4] = [
     ("HOUR", "(60 * $(MINUTE))"),
 ];
 
-/// Facts of ours that a configuration may refer to but not set.
-pub(super) const FACTS: [&str; 1] = ["SAILPLANE_WORKING_DIRECTORY"];
-
 /// All defaults.
 pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
     let own = TABLE

@@ -151,6 +151,18 @@ fn all_mistakes_are_reported_with_knob_file_and_line() {
 }
 
 #[test]
+fn a_fact_cannot_be_set() {
+    let shown = mistakes("SAILPLANE_WORKING_DIRECTORY = /\nSTARTD.SAILPLANE_SWITCHES = /\n");
+    assert_eq!(
+        shown,
+        [
+            "/pilot.conf:2: SAILPLANE_WORKING_DIRECTORY: there is no such knob",
+            "/pilot.conf:3: STARTD.SAILPLANE_SWITCHES: there is no such knob; did you mean SAILPLANE_SWITCH?",
+        ]
+    );
+}
+
+#[test]
 fn syntax_errors_come_with_their_place_too() {
     let errors = load_with(
         "A = 1\nnonsense\nif maybe\nendif\n",
@@ -198,7 +210,11 @@ fn client_settings_count_before_default_ones() {
 #[test]
 fn a_policy_that_contradicts_itself_is_refused() {
     let shown = mistakes("SEC_CLIENT_AUTHENTICATION = NEVER\nSEC_DEFAULT_ENCRYPTION = REQUIRED\n");
-    assert!(shown[0].contains("contradicts itself"), "{shown:?}");
+    assert!(
+        shown[0]
+            .starts_with("/pilot.conf:3: SEC_DEFAULT_ENCRYPTION: the security policy contradicts"),
+        "{shown:?}"
+    );
     let shown = mistakes("SEC_DEFAULT_CRYPTO_METHODS = BLOWFISH\n");
     assert!(
         shown[0].ends_with("does not include AES, the only cipher the pilot has"),
@@ -263,7 +279,7 @@ fn published_attributes_are_expressions_and_slots_may_differ() {
 
 #[test]
 fn knobs_without_effect_are_warned_of() {
-    let knobs = load("PREEMPT = False\nLOW PORT = 5\nUID_DOMAIN : example.org\n");
+    let knobs = load("PREEMPT = Activity == 1\nLOW PORT = 5\nUID_DOMAIN : example.org\n");
     assert_eq!(
         knobs.warnings,
         [
@@ -273,6 +289,26 @@ fn knobs_without_effect_are_warned_of() {
         ]
     );
     assert_eq!(knobs.uid_domain.as_deref(), Some("example.org"));
+}
+
+#[test]
+fn asking_for_what_the_pilot_does_anyway_is_not_odd() {
+    let knobs = load("use POLICY : Always_Run_Jobs\n");
+    assert!(knobs.warnings.is_empty(), "{:?}", knobs.warnings);
+    assert_eq!(knobs.max_job_retirement_time.to_old(), "2147483647");
+}
+
+#[test]
+fn the_committed_page_of_the_manual_is_the_tables() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/knobs.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(page, manual()).unwrap();
+    }
+    let committed = std::fs::read_to_string(page).unwrap_or_default();
+    assert!(
+        committed == manual(),
+        "docs/knobs.md is not what the table says; run this test with UPDATE_DOCS=1"
+    );
 }
 
 #[test]
