@@ -102,5 +102,6 @@ pub(crate) fn is_line_name(name: &str) -> bool {
     is_plain_name(name)
         || (!name.is_empty()
             && !name.starts_with(['\'', '#'])
+            && !name.ends_with('\\')
             && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '='))
 }

@@ -271,22 +271,48 @@ impl<'a> Lexer<'a> {
     }
 
     fn mark(&mut self) -> Result<TokenKind<'a>, ParseError> {
-        let rest = self.rest();
-        for mark in MARKS {
-            if rest.starts_with(mark) {
-                self.at += mark.len();
-                return Ok(TokenKind::Mark(mark));
-            }
-        }
-        self.fail(ParseErrorKind::BadCharacter)
+        let mark = match (self.byte(0), self.byte(1), self.byte(2)) {
+            (b'>', b'>', b'>') => ">>>",
+            (b'=', b'?', b'=') => "=?=",
+            (b'=', b'!', b'=') => "=!=",
+            (b'<', b'<', _) => "<<",
+            (b'>', b'>', _) => ">>",
+            (b'<', b'=', _) => "<=",
+            (b'>', b'=', _) => ">=",
+            (b'=', b'=', _) => "==",
+            (b'!', b'=', _) => "!=",
+            (b'&', b'&', _) => "&&",
+            (b'|', b'|', _) => "||",
+            (b'<', ..) => "<",
+            (b'>', ..) => ">",
+            (b'=', ..) => "=",
+            (b'!', ..) => "!",
+            (b'&', ..) => "&",
+            (b'|', ..) => "|",
+            (b'^', ..) => "^",
+            (b'~', ..) => "~",
+            (b'+', ..) => "+",
+            (b'-', ..) => "-",
+            (b'*', ..) => "*",
+            (b'/', ..) => "/",
+            (b'%', ..) => "%",
+            (b'?', ..) => "?",
+            (b':', ..) => ":",
+            (b';', ..) => ";",
+            (b',', ..) => ",",
+            (b'.', ..) => ".",
+            (b'(', ..) => "(",
+            (b')', ..) => ")",
+            (b'[', ..) => "[",
+            (b']', ..) => "]",
+            (b'{', ..) => "{",
+            (b'}', ..) => "}",
+            _ => return self.fail(ParseErrorKind::BadCharacter),
+        };
+        self.at += mark.len();
+        Ok(TokenKind::Mark(mark))
     }
 }
-
-/// Longer marks before their prefixes.
-const MARKS: [&str; 35] = [
-    ">>>", "=?=", "=!=", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "<", ">", "=", "!", "&",
-    "|", "^", "~", "+", "-", "*", "/", "%", "?", ":", ";", ",", ".", "(", ")", "[", "]", "{", "}",
-];
 
 /// Appends the character an escape sequence stands for; returns the length of the sequence.
 fn escape(text: &[u8], buffer: &mut Vec<u8>) -> Result<usize, ParseErrorKind> {
