@@ -10,8 +10,9 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::FromDer;
 
-use crate::error::{CertificateProblem, ProxyProblem, Role, Which};
+use crate::error::{Role, Which};
 use crate::name::Name;
+use crate::problem::{CertificateProblem, ProxyProblem};
 use crate::proxy::{DRAFT_PROXY_CERT_INFO, PROXY_CERT_INFO, ProxyInfo};
 use crate::strength::{KeyKind, Signature};
 

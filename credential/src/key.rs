@@ -10,8 +10,9 @@ use openssl::ec::{EcPoint, PointConversionForm};
 use openssl::error::ErrorStack;
 
 use crate::der::{NotDer, Reader, dotted_oid, tag};
-use crate::error::{BundleProblem, VerifyError};
+use crate::error::VerifyError;
 use crate::pem::{KeyBlock, KeyForm};
+use crate::problem::BundleProblem;
 use crate::strength::{Curve, KeyKind};
 
 /// Largest key block worth looking at: RSA with 8192 bits has about 4700 bytes.

@@ -42,6 +42,7 @@ mod name;
 mod opinion;
 mod path;
 mod pem;
+mod problem;
 mod proxy;
 mod rules;
 mod secret;
@@ -52,12 +53,12 @@ mod verify;
 mod warm;
 
 pub use delegation::{DelegationError, DelegationRequest};
-pub use error::{
-    Blame, BundleProblem, CertificateProblem, ChainProblem, NameProblem, ProxyProblem, Role,
-    TrustError, VerifyError, Which,
-};
+pub use error::{Blame, Role, VerifyError, Which};
 pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
 pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
+pub use problem::{
+    BundleProblem, CertificateProblem, ChainProblem, NameProblem, ProxyProblem, TrustError,
+};
 pub use secret::SecretPem;
 pub use trust::TrustStore;
 pub use verify::{LimitedProxies, SecondOpinion, VerifyOptions, earliest_end, verify_proxy};

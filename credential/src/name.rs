@@ -3,7 +3,7 @@
 use openssl::hash::{MessageDigest, hash};
 
 use crate::der::{NotDer, Reader, dotted_oid, push_header, tag};
-use crate::error::NameProblem;
+use crate::problem::NameProblem;
 
 /// A name, kept as received, with its normalized form beside it.
 #[derive(Clone, Debug)]

@@ -9,8 +9,9 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
-use crate::error::{CertificateProblem, ChainProblem, VerifyError};
+use crate::error::VerifyError;
 use crate::path::{Link, Path};
+use crate::problem::{CertificateProblem, ChainProblem};
 
 /// Lets OpenSSL verify the path at a time, with the certificates of the CA directory as the only
 /// trusted ones and those of the bundle as the only others.

@@ -3,7 +3,8 @@
 //! several CAs of one name.
 
 use crate::cert::Certificate;
-use crate::error::{ChainProblem, Role, VerifyError};
+use crate::error::{Role, VerifyError};
+use crate::problem::ChainProblem;
 use crate::signature::signed_by;
 use crate::trust::TrustStore;
 
@@ -36,7 +37,7 @@ impl Path {
             }
         }
         if unused.is_empty() {
-            return Err(crate::error::BundleProblem::Empty.into());
+            return Err(crate::problem::BundleProblem::Empty.into());
         }
         let mut current = unused.remove(0);
         let mut done = Vec::with_capacity(4);

@@ -6,8 +6,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use crate::der::{Reader, push_header, tag};
-use crate::error::BundleProblem;
+use crate::der::{Reader, tag};
+use crate::problem::BundleProblem;
 
 /// Largest accepted bundle, bytes. A proxy with VOMS attributes has 5 to 20 thousand.
 pub const MAX_BUNDLE_BYTES: usize = 256 * 1024;
@@ -256,18 +256,17 @@ fn boundary<'a>(line: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     line.strip_prefix(prefix)?.strip_suffix(b"-----")
 }
 
-/// Wraps DER content in a SEQUENCE; used by tests and by the fuzzing helpers.
-#[allow(dead_code, reason = "a helper of the unit tests of several modules")]
-pub(crate) fn sequence(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    push_header(&mut out, tag::SEQUENCE, content.len());
-    out.extend_from_slice(content);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::der::push_header;
+
+    fn sequence(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_header(&mut out, tag::SEQUENCE, content.len());
+        out.extend_from_slice(content);
+        out
+    }
 
     fn certificate(fill: u8) -> String {
         let mut out = Vec::new();

@@ -1,7 +1,7 @@
 //! The proxyCertInfo extension (RFC 3820 3.8) and what its policy language means.
 
 use crate::der::{NotDer, Reader, dotted_oid, tag};
-use crate::error::ProxyProblem;
+use crate::problem::ProxyProblem;
 
 /// proxyCertInfo, 1.3.6.1.5.5.7.1.14 (RFC 3820 3.8).
 pub(crate) const PROXY_CERT_INFO: &str = "1.3.6.1.5.5.7.1.14";

@@ -2,8 +2,9 @@
 //! C15 to C17). OpenSSL checks some of them again.
 
 use crate::cert::Certificate;
-use crate::error::{CertificateProblem, ChainProblem, ProxyProblem, Role, VerifyError};
+use crate::error::{Role, VerifyError};
 use crate::path::{Link, Path};
+use crate::problem::{CertificateProblem, ChainProblem, ProxyProblem};
 use crate::proxy::{Policy, ProxyInfo};
 use crate::verify::{LimitedProxies, VerifyOptions};
 

@@ -10,8 +10,9 @@ use openssl::sha;
 
 use crate::cert::Certificate;
 use crate::der::{NotDer, Reader, tag};
-use crate::error::{ChainProblem, VerifyError};
+use crate::error::VerifyError;
 use crate::path::Path;
+use crate::problem::ChainProblem;
 use crate::strength::{Digest, KeyKind, MAX_RSA_BITS, Signature};
 
 /// Checks every signature of a path but the one that the trust anchor put on itself.

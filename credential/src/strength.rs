@@ -6,7 +6,7 @@ use openssl::nid::Nid;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::error::CertificateProblem;
+use crate::problem::CertificateProblem;
 
 /// Largest RSA key that is verified. Beyond it a verification costs milliseconds and nobody gains.
 pub(crate) const MAX_RSA_BITS: usize = 8192;

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cert::Certificate;
-use crate::error::TrustError;
 use crate::name::Name;
 use crate::pem::certificates_only;
+use crate::problem::TrustError;
 
 /// The CAs that are trusted.
 ///

@@ -1,10 +1,11 @@
 //! The whole verification, from bytes to verdict.
 
 use crate::cert::Certificate;
-use crate::error::{BundleProblem, Role, VerifyError, Which};
+use crate::error::{Role, VerifyError, Which};
 use crate::identity::{ChainLink, Expiry, Identity, VerifiedCredential};
 use crate::path::Path;
 use crate::pem::Bundle;
+use crate::problem::BundleProblem;
 use crate::trust::TrustStore;
 use crate::{key, opinion, rules, signature};
 

@@ -2,7 +2,7 @@
 //!
 //! The broker, which is root, never looks into a certificate. It starts this program as an
 //! unprivileged account and believes only a short typed [`Verdict`]. Before the first foreign byte
-//! is read the program takes from itself whatever a parser does not need ([`confine`]): no network,
+//! is read the program takes from itself whatever a parser does not need (the module `confine`): no network,
 //! no new program, no new process, no file opened for writing, little memory, little time.
 //!
 //! Two ways to use it, told apart by what descriptor 0 is:
