@@ -14,17 +14,17 @@ use nix::unistd::{Pid, getpid};
 
 use crate::account::{Caller, TargetAccount};
 use crate::audit::Audit;
-use crate::cgroup::{Group, Tracking};
+use crate::cgroup::Tracking;
 use crate::channel::{Channel, Incoming};
 use crate::config::Config;
 use crate::error::StartupError;
 use crate::lease::{Lease, LeaseDir, Record};
 use crate::mapping::{Known, Mapped, Policy};
+use crate::nest::{self, Kit, Nest, Nursery};
 use crate::opening::Opening;
 use crate::payload::{Outcome, Payload, Reaped};
 use crate::refuse::{caller, helper, trouble};
 use crate::sandbox::{Place, Sandbox};
-use crate::spawn::{self, AgentPlan};
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::verifiers::Verifiers;
@@ -59,6 +59,7 @@ pub(crate) struct Tools {
 pub(crate) struct Broker {
     tools: Tools,
     channel: Channel,
+    nursery: Nursery,
     openings: Vec<Opening>,
     payloads: BTreeMap<u32, Payload>,
     serial: u32,
@@ -72,6 +73,7 @@ impl Broker {
         Self {
             tools,
             channel: Channel::new(control),
+            nursery: Nursery::default(),
             openings: Vec::new(),
             payloads: BTreeMap::new(),
             serial: 0,
@@ -94,7 +96,7 @@ impl Broker {
                     .write("end", &[("left", &left.to_string())]);
                 return Ok(left == 0);
             }
-            self.tools.verifiers.warm_up(self.tools.null.as_fd());
+            self.warm_up();
             self.wait()?;
             while let Some(signal) = sys::next_signal(self.tools.signals.as_fd()) {
                 if i32::try_from(signal) == Ok(libc::SIGTERM) {
@@ -120,6 +122,16 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Has a verifier and a group ready for the next payload.
+    fn warm_up(&mut self) {
+        if self.leaving.is_some() {
+            self.nursery.close();
+            return;
+        }
+        self.tools.verifiers.warm_up(self.tools.null.as_fd());
+        self.nursery.warm_up(&self.tools.tracking, kit(&self.tools));
     }
 
     /// Sleeps until something happens or a deadline is reached.
@@ -171,7 +183,13 @@ impl Broker {
         self.tools
             .audit
             .write("leave", &[("why", why), ("payloads", &payloads)]);
-        self.openings.clear();
+        for Mapped { lease, .. } in self
+            .openings
+            .drain(..)
+            .filter_map(|opening| opening.reserved)
+        {
+            self.tools.leases.release(lease);
+        }
         for payload in self.payloads.values_mut() {
             payload.close(None, now);
         }
@@ -188,7 +206,7 @@ impl Broker {
                     self.channel.send(0, answer, None);
                     return;
                 }
-                Reaped::Remover => return,
+                Reaped::Other => return,
                 Reaped::Stranger => {}
             }
         }
@@ -200,7 +218,9 @@ impl Broker {
             return;
         }
         // Else an orphan of a payload, or a verifier that has done its work.
-        self.tools.verifiers.reaped(child);
+        if !self.tools.verifiers.reaped(child) {
+            self.nursery.reaped(child);
+        }
     }
 
     fn serve(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Result<(), StartupError> {
@@ -348,8 +368,18 @@ impl Broker {
                 )
             })?;
         self.serial += 1;
-        let opening = Opening::new(request, self.serial, label.to_owned(), place, verification);
-        self.openings.push(opening);
+        let mut opening = Opening::new(request, self.serial, label.to_owned(), place, verification);
+        let Self {
+            tools, openings, ..
+        } = self;
+        opening.reserved = tools.known.reserve(Policy {
+            config: &tools.config,
+            caller: &tools.caller,
+            leases: &tools.leases,
+            null: tools.null.as_fd(),
+            serial: opening.serial,
+        });
+        openings.push(opening);
         Ok(())
     }
 
@@ -362,20 +392,17 @@ impl Broker {
             .get_mut(&number)
             .filter(|payload| payload.is_idle())
             .ok_or_else(|| caller("agent.busy", "the payload still has processes"))?;
-        let started = spawn::agent(&AgentPlan {
-            program: &tools.agent,
-            account: &payload.account,
-            sandbox: payload.sandbox.path(),
-            group: &payload.group,
-            limits: &tools.limits,
-            null: tools.null.as_fd(),
-        })
-        .map_err(|errno| {
-            trouble(
-                "agent.start",
-                format!("starting the agent: {}", errno.desc()),
-            )
-        })?;
+        let started = payload
+            .hatchling(kit(tools))
+            .and_then(|child| {
+                nest::order(&child, &payload.account, payload.sandbox.path()).map(|()| child)
+            })
+            .map_err(|errno| {
+                trouble(
+                    "agent.start",
+                    format!("starting the agent: {}", errno.desc()),
+                )
+            })?;
         payload.set_leader(started.pid, Instant::now());
         let pid = started.pid.as_raw().cast_unsigned();
         Ok((
@@ -403,7 +430,13 @@ impl Broker {
             };
             match opening.advance(&mut tools.known, policy, now) {
                 None => index += 1,
-                Some(outcome) => ready.push((openings.swap_remove(index), outcome)),
+                Some(outcome) => {
+                    let mut opening = openings.swap_remove(index);
+                    if let Some(Mapped { lease, .. }) = opening.reserved.take() {
+                        tools.leases.release(lease);
+                    }
+                    ready.push((opening, outcome));
+                }
             }
         }
         for (opening, outcome) in ready {
@@ -484,7 +517,7 @@ impl Broker {
                 self.make(serial, &label, place, &account, &mut lease)
                     .map(|made| (accepted, made))
             });
-        let (accepted, (sandbox, group)) = match made {
+        let (accepted, (sandbox, nest)) = match made {
             Ok(made) => made,
             Err(refusal) => {
                 self.tools.leases.release(lease);
@@ -502,56 +535,71 @@ impl Broker {
             sandbox: sandbox.path().to_owned(),
         };
         self.payloads
-            .insert(serial, Payload::new(account, label, sandbox, group, lease));
+            .insert(serial, Payload::new(account, label, sandbox, nest, lease));
         Ok(opened)
     }
 
     fn make(
-        &self,
+        &mut self,
         serial: u32,
         label: &str,
         place: Place,
         account: &TargetAccount,
         lease: &mut Lease,
-    ) -> Result<(Sandbox, Group), Refusal> {
-        let Tools { tracking, .. } = &self.tools;
-        let shares_account = self
-            .payloads
+    ) -> Result<(Sandbox, Nest), Refusal> {
+        let Self {
+            tools,
+            nursery,
+            payloads,
+            ..
+        } = self;
+        let shares_account = payloads
             .values()
             .any(|other| other.account.uid() == account.uid());
-        if !tracking.has_groups() && shares_account {
+        if !tools.tracking.has_groups() && shares_account {
             let text = "without cgroup2 one account can run one payload at a time";
             return Err(trouble("lease.busy", text.to_owned()));
         }
-        let pid = getpid();
-        let (group_name, sandbox_name) = (
-            format!("sailplane-{pid}-{serial}"),
-            format!("dir_{pid}_{serial}"),
-        );
+        let failed = |code: &'static str, what: &'static str| {
+            move |errno: Errno| trouble(code, format!("{what}: {}", errno.desc()))
+        };
+        let mut nest = nursery
+            .take(&tools.tracking, kit(tools))
+            .map_err(failed("group.failed", "making the payload's group"))?;
+        let name = format!("dir_{}_{serial}", getpid());
         let record = Record {
             uid: account.uid(),
             gid: account.gid(),
             dynamic: account.is_dynamic(),
-            sandbox: place.path_of(&sandbox_name),
-            groups: tracking.directories(&group_name),
+            sandbox: place.path_of(&name),
+            groups: nest.directories.clone(),
             label: label.to_owned(),
         };
-        let failed = |code: &'static str, what: &'static str| {
-            move |errno: Errno| trouble(code, format!("{what}: {}", errno.desc()))
-        };
-        lease
+        let made = lease
             .record(&record)
-            .map_err(failed("lease.failed", "writing down the lease"))?;
-        let mut group = tracking
-            .create(&group_name, account.uid())
-            .map_err(failed("group.failed", "making the payload's group"))?;
-        match Sandbox::make(place, sandbox_name, account) {
-            Ok(sandbox) => Ok((sandbox, group)),
-            Err(errno) => {
-                let _ = group.remove();
-                Err(failed("sandbox.failed", "making the sandbox")(errno))
+            .map_err(failed("lease.failed", "writing down the lease"))
+            .and_then(|()| {
+                Sandbox::make(place, name, account)
+                    .map_err(failed("sandbox.failed", "making the sandbox"))
+            });
+        match made {
+            Ok(sandbox) => Ok((sandbox, nest)),
+            Err(refusal) => {
+                let _ = sys::kill(nest.waiting.pid.as_raw(), libc::SIGKILL);
+                let _ = sys::wait_for(nest.waiting.pid);
+                let _ = nest.group.remove();
+                Err(refusal)
             }
         }
+    }
+}
+
+/// What agents start with.
+fn kit(tools: &Tools) -> Kit<'_> {
+    Kit {
+        program: &tools.agent,
+        limits: &tools.limits,
+        null: tools.null.as_fd(),
     }
 }
 

@@ -127,10 +127,29 @@ impl Tracking {
             .collect()
     }
 
-    /// Makes a group for payloads of `uid`.
-    pub(crate) fn create(&self, name: &str, uid: u32) -> Result<Group, Errno> {
+    /// Removes empty groups of brokers that are gone: those that waited for a payload. The kernel
+    /// refuses where a process is left.
+    pub(crate) fn remove_orphans(&self) {
+        for parent in [&self.unified, &self.memory].into_iter().flatten() {
+            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let broker = name
+                    .to_str()
+                    .and_then(|name| name.strip_prefix("sailplane-"))
+                    .and_then(|rest| rest.split_once('-'))
+                    .and_then(|(pid, _)| pid.parse().ok());
+                let lives = |pid| Process::read(pid).is_some_and(|process| !process.is_zombie());
+                if broker.is_some_and(|pid| !lives(pid)) {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
+    }
+
+    /// Makes a group.
+    pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
         let mut group = Group {
-            uid,
+            uid: None,
             unified: None,
             memory: None,
             source: self.memory_source(),
@@ -215,7 +234,8 @@ pub(crate) struct Figures {
 /// One payload's group.
 #[derive(Debug)]
 pub(crate) struct Group {
-    uid: u32,
+    /// Whose processes are its members where there is no cgroup2.
+    uid: Option<u32>,
     unified: Option<Unified>,
     memory: Option<OldMemory>,
     source: MemorySource,
@@ -233,12 +253,17 @@ impl Group {
             .map(|group| group.dir.as_fd())
     }
 
+    /// From now on it is a payload's.
+    pub(crate) fn assign(&mut self, uid: u32) {
+        self.uid = Some(uid);
+    }
+
     /// In the child: enters what `clone3` has not put it into.
-    pub(crate) fn join(&self, enter_unified: bool) -> Result<(), Errno> {
+    pub(crate) fn join(&self, enter_unified: bool, with_memory: bool) -> Result<(), Errno> {
         if let (Some(group), true) = (&self.unified, enter_unified) {
             fs::write(group.path.join("cgroup.procs"), "0").map_err(errno)?;
         }
-        if let Some(group) = &self.memory {
+        if let (Some(group), true) = (&self.memory, with_memory) {
             (&group.entry).write_all(b"0").map_err(errno)?;
         }
         Ok(())
@@ -267,7 +292,8 @@ impl Group {
     }
 
     fn swept(&self) -> Vec<Process> {
-        proc::descendants(getpid(), self.uid)
+        self.uid
+            .map_or_else(Vec::new, |uid| proc::descendants(getpid(), uid))
     }
 
     fn members(&self) -> Vec<i32> {

@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, setsid, write};
 
 use crate::audit::Audit;
+use crate::cgroup::Tracking;
 use crate::config::Config;
 use crate::lease::LeaseDir;
 use crate::recover::recover;
@@ -31,7 +32,7 @@ pub(crate) struct Guardian {
 
 impl Guardian {
     /// Starts it.
-    pub(crate) fn start(config: &Config) -> Result<Self, Errno> {
+    pub(crate) fn start(config: &Config, tracking: &Tracking) -> Result<Self, Errno> {
         let (theirs, pipe) = pipe2(OFlag::O_CLOEXEC)?;
         sys::child(None, || {
             // Above all the pilot's socket must not stay open in here.
@@ -41,7 +42,7 @@ impl Guardian {
             sys::close_from(CONTROL_FD + 1);
             let _ = setsid();
             let _ = prctl::set_name(c"sailplane-guard");
-            watch(&sys::own(CONTROL_FD), config)
+            watch(&sys::own(CONTROL_FD), config, tracking)
         })?;
         Ok(Self { pipe })
     }
@@ -52,7 +53,7 @@ impl Guardian {
     }
 }
 
-fn watch(broker: &OwnedFd, config: &Config) -> u8 {
+fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking) -> u8 {
     loop {
         match read(broker, &mut [0]) {
             Ok(0) => break,
@@ -61,10 +62,10 @@ fn watch(broker: &OwnedFd, config: &Config) -> u8 {
             Err(_) => return 1,
         }
     }
-    clean_up(&config.rundir, config.log_file.as_deref())
+    clean_up(&config.rundir, config.log_file.as_deref(), tracking)
 }
 
-fn clean_up(rundir: &Path, log_file: Option<&Path>) -> u8 {
+fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking) -> u8 {
     let audit = Audit::open(log_file).unwrap_or_default();
     audit.write("guardian", &[("why", "the broker is gone")]);
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
@@ -76,6 +77,7 @@ fn clean_up(rundir: &Path, log_file: Option<&Path>) -> u8 {
     };
     for _ in 0..LOOKS {
         recover(&leases, null.as_fd(), &audit);
+        tracking.remove_orphans();
         let _ = poll(&mut [], PollTimeout::from(PAUSE));
     }
     0

@@ -25,6 +25,7 @@ mod lease;
 mod mapping;
 mod mounts;
 mod names;
+mod nest;
 mod opening;
 mod payload;
 mod proc;
@@ -147,6 +148,7 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
         sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]).map_err(system("signalfd"))?;
     let recovered = recover::recover(&leases, null.as_fd(), &audit).to_string();
     let tracking = Tracking::discover();
+    tracking.remove_orphans();
     let number = uid.to_string();
     audit.write(
         "start",
@@ -173,7 +175,8 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
         known,
         verifiers,
     };
-    let guardian = Guardian::start(&tools.config).map_err(system("starting the guardian"))?;
+    let guardian =
+        Guardian::start(&tools.config, &tools.tracking).map_err(system("starting the guardian"))?;
     if Broker::new(tools, control).run()? {
         guardian.dismiss();
     }

@@ -91,6 +91,18 @@ impl Known {
         }
     }
 
+    /// Takes an account ahead, while the credential is still being verified: where nothing but
+    /// dynamic accounts exist, it does not matter who it is for.
+    pub(crate) fn reserve(&mut self, policy: Policy<'_>) -> Option<Mapped> {
+        if policy.config.gridmap.is_some() {
+            return None;
+        }
+        match self.dynamic(policy) {
+            Ok(Step::Done(mapped)) => Some(mapped),
+            _ => None,
+        }
+    }
+
     /// The account for an identity. `asked`: the last question, if its answer has been learned.
     pub(crate) fn map(
         &mut self,

@@ -22,6 +22,8 @@ pub(crate) struct Opening {
     pub(crate) place: Place,
     /// Set once the credential has been accepted.
     pub(crate) accepted: Option<Accepted>,
+    /// An account taken ahead; to be released if it is still here at the end.
+    pub(crate) reserved: Option<Mapped>,
     stage: Stage,
 }
 
@@ -46,6 +48,7 @@ impl Opening {
             label,
             place,
             accepted: None,
+            reserved: None,
             stage: Stage::Verifying(verification),
         }
     }
@@ -106,6 +109,9 @@ impl Opening {
             Stage::Over => return None,
         };
         self.stage = Stage::Over;
+        if let Some(reserved) = self.reserved.take() {
+            return Some(Ok(reserved));
+        }
         let identity = self
             .accepted
             .as_ref()

@@ -4,15 +4,17 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Refusal, SignalScope, Usage};
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::lease::Lease;
+use crate::nest::{self, Kit, Nest};
 use crate::refuse::trouble;
 use crate::remover::{self, REMOVED};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Identity, as_account, is_in_use, kill_all_of};
+use crate::spawn::{Identity, Started, as_account, is_in_use, kill_all_of};
 use crate::sys;
 
 /// How long killed processes may take to vanish (they may hang in a file system call).
@@ -31,6 +33,8 @@ pub(crate) struct Payload {
     pub(crate) group: Group,
     /// Taken out when it is given back.
     pub(crate) lease: Option<Lease>,
+    /// Waits in the group to become the first agent.
+    waiting: Option<Started>,
     leader: Option<Pid>,
     /// `Exited` has been said, `Empty` not yet.
     owes_empty: bool,
@@ -68,7 +72,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaped {
     Leader,
-    Remover,
+    Other,
     Stranger,
 }
 
@@ -88,14 +92,19 @@ impl Payload {
         account: TargetAccount,
         label: String,
         sandbox: Sandbox,
-        group: Group,
+        nest: Nest,
         lease: Lease,
     ) -> Self {
+        let Nest {
+            mut group, waiting, ..
+        } = nest;
+        group.assign(account.uid());
         Self {
             account,
             label,
             sandbox,
             group,
+            waiting: Some(waiting),
             lease: Some(lease),
             leader: None,
             owes_empty: false,
@@ -107,7 +116,16 @@ impl Payload {
 
     /// May another agent be started?
     pub(crate) fn is_idle(&self) -> bool {
-        self.closing.is_none() && self.leader.is_none() && !self.group.is_populated()
+        let empty = || self.waiting.is_some() || !self.group.is_populated();
+        self.closing.is_none() && self.leader.is_none() && empty()
+    }
+
+    /// A child in the group to be sent on its way: the one that waited for the first agent, or a new one.
+    pub(crate) fn hatchling(&mut self, kit: Kit<'_>) -> Result<Started, Errno> {
+        match self.waiting.take() {
+            Some(waiting) => Ok(waiting),
+            None => nest::hatch(&self.group, false, kit),
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -129,12 +147,20 @@ impl Payload {
             self.owes_empty = true;
             return Reaped::Leader;
         }
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.pid == child)
+        {
+            self.waiting = None;
+            return Reaped::Other;
+        }
         if let Some(Closing { stage, .. }) = &mut self.closing
             && matches!(stage, Stage::Removing { child: remover, .. } if *remover == child)
         {
             let exit = u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX);
             *stage = Stage::Removed(if status & 0x7f == 0 { exit } else { u8::MAX });
-            return Reaped::Remover;
+            return Reaped::Other;
         }
         Reaped::Stranger
     }
@@ -157,7 +183,8 @@ impl Payload {
     /// Kills everything. Returns as soon as the order is given.
     pub(crate) fn kill(&mut self) {
         self.group.kill();
-        if let Some(leader) = self.leader {
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.pid);
+        for leader in self.leader.into_iter().chain(waiting) {
             // It may not have entered the group yet. Not reaped, so the number is its own.
             let _ = sys::kill(leader.as_raw(), libc::SIGKILL);
         }
@@ -196,7 +223,7 @@ impl Payload {
     pub(crate) fn advance(&mut self, null: BorrowedFd<'_>, now: Instant) -> Outcome {
         // Read even if the leader lives: that is what takes back the readiness of `events`.
         let populated = self.waits_for_empty() && self.group.is_populated();
-        let over = self.leader.is_none() && !populated;
+        let over = self.leader.is_none() && self.waiting.is_none() && !populated;
         if self.owes_empty && over {
             self.owes_empty = false;
             self.emptied = Some(now);
@@ -297,7 +324,9 @@ impl Payload {
             system_usec: figures.system_usec,
             memory_current_bytes: figures.memory_current,
             memory_peak_bytes: figures.memory_peak,
-            processes: figures.processes,
+            processes: figures
+                .processes
+                .saturating_sub(u32::from(self.waiting.is_some())),
             wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             memory_source: self.group.source().word().to_owned(),
         }

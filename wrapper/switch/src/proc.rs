@@ -42,6 +42,10 @@ impl Process {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.zombie
+    }
+
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.resident_pages.saturating_mul(PAGE)
     }

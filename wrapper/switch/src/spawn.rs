@@ -6,20 +6,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use launch_protocol::CONTROL_FD;
-use launch_protocol::agent::Reply;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{
     Gid, Pid, Uid, execve, getegid, getgroups, getpid, getppid, getresgid, getresuid, setgroups,
     setresgid, setresuid, setsid,
 };
 
 use crate::account::TargetAccount;
-use crate::cgroup::Group;
 use crate::config::NOBODY;
-use crate::startup::SavedLimits;
 use crate::sys;
 
 /// Numbers to switch to.
@@ -97,7 +94,7 @@ pub(crate) fn become_account(who: &Identity<'_>) -> Result<(), SwitchError> {
 }
 
 /// Ties the child's life to the broker's. After the switch, because that resets it.
-fn die_with(broker: Pid) -> Result<(), SwitchError> {
+pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("parent-death signal"))?;
     if getppid() != broker {
@@ -116,7 +113,7 @@ pub(crate) struct Started {
     pub(crate) socket: OwnedFd,
 }
 
-fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,
@@ -166,84 +163,12 @@ pub(crate) fn verifier(
     Ok(Started { pid, socket: ours })
 }
 
-/// What an agent needs to start.
-pub(crate) struct AgentPlan<'a> {
-    pub(crate) program: &'a Path,
-    pub(crate) account: &'a TargetAccount,
-    pub(crate) sandbox: &'a Path,
-    pub(crate) group: &'a Group,
-    pub(crate) limits: &'a SavedLimits,
-    pub(crate) null: BorrowedFd<'a>,
-}
-
-/// Starts an agent as the payload's account, in the payload's group, with its socket on 3.
-pub(crate) fn agent(plan: &AgentPlan<'_>) -> Result<Started, Errno> {
-    let (ours, theirs) = packet_sockets()?;
-    let argv = [cstring(Path::new("sailplane-job"))?, cstring(plan.sandbox)?];
-    let program = cstring(plan.program)?;
-    let broker = getpid();
-    let start = |enter: bool| {
-        // First of all, so that descriptor 3 no longer is the pilot's.
-        if arrange(plan.null, theirs.as_fd()).is_err() {
-            return CANNOT_START;
-        }
-        let Err(failure) = start_agent(plan, enter, broker, &program, &argv);
-        let trouble = Reply::Trouble {
-            errno: failure.errno as i32,
-            message: format!(
-                "the agent cannot start: {}: {}",
-                failure.step,
-                failure.errno.desc()
-            ),
-        };
-        if let Ok(packet) = trouble.encode() {
-            let _ = send(
-                CONTROL_FD,
-                &packet,
-                MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
-            );
-        }
-        CANNOT_START
-    };
-    let pid = match plan.group.entry() {
-        Some(group) => match sys::child(Some(group), || start(false)) {
-            // Old kernel, or a filter that does not know the call: the child enters by itself.
-            Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG | Errno::EPERM) => {
-                sys::child(None, || start(true))?
-            }
-            other => other?,
-        },
-        None => sys::child(None, || start(true))?,
-    };
-    Ok(Started { pid, socket: ours })
-}
-
 /// The null device on 0 to 2 and one descriptor on 3.
-fn arrange(null: BorrowedFd<'_>, third: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn arrange(null: BorrowedFd<'_>, third: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::place(null, 0)
         .and_then(|()| sys::place(null, 1))
         .and_then(|()| sys::place(null, 2))
         .and_then(|()| sys::place(third, CONTROL_FD))
-}
-
-fn start_agent(
-    plan: &AgentPlan<'_>,
-    enter: bool,
-    broker: Pid,
-    program: &CString,
-    argv: &[CString],
-) -> Result<std::convert::Infallible, SwitchError> {
-    let at = |step| move |errno| SwitchError { step, errno };
-    plan.group
-        .join(enter)
-        .map_err(at("joining the payload's group"))?;
-    sys::close_from(CONTROL_FD + 1);
-    setsid().map_err(at("setsid"))?;
-    plan.limits.restore().map_err(at("resource limits"))?;
-    become_account(&Identity::from(plan.account))?;
-    die_with(broker)?;
-    sys::block_signals(false);
-    execve::<_, CString>(program, argv, &[]).map_err(at("execve of sailplane-job"))
 }
 
 /// Runs `work` in a child as the payload's account, with no descriptor but the null device and
@@ -303,6 +228,6 @@ pub(crate) fn kill_all_of(account: &Identity<'_>, null: BorrowedFd<'_>) -> Resul
     sys::wait_for(child).map(drop)
 }
 
-fn cstring(path: &Path) -> Result<CString, Errno> {
+pub(crate) fn cstring(path: &Path) -> Result<CString, Errno> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
 }

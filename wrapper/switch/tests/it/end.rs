@@ -57,6 +57,7 @@ fn k5_kill_reaches_everything() {
         // The sandbox is there until it is closed; another agent can look into it.
         assert_eq!(pilot.run(opened.payload, "ls").0, "deep\n");
         pilot.close(opened.payload);
+        pilot.hang_up();
         assert_nothing_left(pilot.id(), opened.uid);
     });
 }
@@ -368,6 +369,7 @@ EOF
 echo made";
         assert_eq!(pilot.run(opened.payload, script).0, "made\n");
         pilot.close(opened.payload);
+        pilot.hang_up();
         assert_nothing_left(pilot.id(), opened.uid);
         assert_eq!(
             std::fs::read_to_string("/scratch/precious/file").expect("there"),

@@ -33,8 +33,8 @@ fn a_payload_runs_under_its_own_account_and_leaves_nothing() {
         pilot.close(opened.payload);
         assert!(names_in(EXECUTE).is_empty());
         assert!(names_in("/run/sailplane/leases").is_empty());
-        assert!(groups_of(pilot.id()).is_empty());
         assert_eq!(pilot.hang_up(), Some(0));
+        assert!(groups_of(pilot.id()).is_empty());
         let log = cell.log();
         for wanted in [
             "verdict=accepted caller=",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use launch_protocol::agent::Reply;
 use launch_protocol::exec::ExecRequest;
 
-use crate::cell::in_cell;
+use crate::cell::{CONF, in_cell, put};
 use crate::client::{Pilot, readable};
 
 const LAUNCHES: usize = 60;
@@ -26,6 +26,13 @@ fn middle(name: &str, mut times: Vec<Duration>) -> Duration {
 #[test]
 fn a_launch_is_quick() {
     in_cell(|cell| {
+        // Dynamic accounts only, so that one can be taken while the verifier works.
+        let text = std::fs::read_to_string(CONF).expect("there");
+        let text: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with("gridmap"))
+            .collect();
+        put(CONF, &text.join("\n"), 0o644);
         let mut pilot = Pilot::start(cell);
         let mut times: [Vec<Duration>; 6] = Default::default();
         for _ in 0..LAUNCHES {
