@@ -200,21 +200,11 @@ impl Pilot {
         .with_context(|| format!("pilot's log:\n{}", self.log()))
     }
 
-    /// Everything it wrote to standard output and error, and to files in its log folder.
+    /// Everything it wrote to standard output and error.
     #[must_use]
     pub fn log(&self) -> String {
-        let mut files = vec![self.folder.join("pilot.out")];
-        if let Ok(entries) = fs::read_dir(self.folder.join("log")) {
-            files.extend(
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .filter(|path| path.is_file()),
-            );
-        }
-        let texts = files.iter().filter_map(|path| fs::read(path).ok());
-        texts
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .collect()
+        let bytes = fs::read(self.folder.join("pilot.out")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Whether it still runs.

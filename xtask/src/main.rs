@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask COMMAND`.
 
+mod bench;
 mod console;
 mod fuzz;
 mod trees;
@@ -11,6 +12,8 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  bench [launch|start|rate|memory]... [--quick] [--write]
+                                    ours beside sudo and HTCondor's own execute side; needs root
   fuzz TARGET|--all [--seconds N]   run fuzz targets (default 60 s each); works on stable Rust
   fuzz --list                       name the targets
   helper-tree                       check that the setuid helper depends on what it may, and on nothing else
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result: Result<()> = match words.as_slice() {
+        ["bench", rest @ ..] => bench::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["helper-tree"] => trees::helper(),
         ["core-tree"] => trees::core(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sailplane_site_tests::{Event, JobState, Play, StageOptions, Submission, Submitted, wait};
+use sailplane_site_tests::{Event, Play, StageOptions, Submission, Submitted, wait};
 
 use crate::on_either_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};
@@ -94,14 +94,10 @@ fn condor_vacate_job_asks_first() {
         );
         // It stays in the queue and runs again.
         wait_marked(&word, 1)?;
-        let ad = stage
-            .pool()
-            .wait_for(job, JobState::Running, wait::PATIENCE)?;
-        ensure!(
-            ad.int("NumJobStarts") == Some(2),
-            "NumJobStarts {:?}",
-            ad.int("NumJobStarts")
-        );
+        wait::until("a second start in the job's ad", wait::PATIENCE, || {
+            let ad = stage.pool().job(job)?;
+            Ok((ad.int("NumJobStarts") == Some(2)).then_some(()))
+        })?;
         Ok(())
     });
 }

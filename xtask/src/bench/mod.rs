@@ -1,0 +1,118 @@
+//! `cargo xtask bench`: our execute side and its peers, side by side in one run.
+
+mod launch;
+mod memory;
+mod rate;
+mod report;
+mod start;
+mod stats;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sailplane_site_tests::{Pool, PoolOptions, helper, process};
+
+use crate::console;
+use report::Comparison;
+
+/// Rounds of each comparison.
+#[derive(Debug, Clone, Copy)]
+struct Rounds {
+    launches: usize,
+    starts: usize,
+    rates: usize,
+    jobs: u32,
+    memory: usize,
+}
+
+const FULL: Rounds = Rounds {
+    launches: 300,
+    starts: 7,
+    rates: 3,
+    jobs: 60,
+    memory: 3,
+};
+const QUICK: Rounds = Rounds {
+    launches: 30,
+    starts: 2,
+    rates: 1,
+    jobs: 15,
+    memory: 1,
+};
+
+/// Runs the comparisons named (all when none is) and prints a table; with `--write` it also goes to
+/// `docs/performance.md`.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    if let Some(reason) = process::obstacle() {
+        bail!("the benchmarks' first step {reason}");
+    }
+    if cfg!(debug_assertions) {
+        return in_release(arguments);
+    }
+    let mut rounds = FULL;
+    let mut write = false;
+    let mut chosen = Vec::new();
+    for word in arguments {
+        match *word {
+            "--quick" => rounds = QUICK,
+            "--write" => write = true,
+            "launch" | "start" | "rate" | "memory" => chosen.push(*word),
+            other => bail!("unknown comparison {other}; there are launch, start, rate, memory"),
+        }
+    }
+    let wanted = |name: &str| chosen.is_empty() || chosen.contains(&name);
+
+    console::line("building, installing the helper");
+    let site = helper::site()?;
+    let pool = Pool::raise(&PoolOptions {
+        name: "bench".to_owned(),
+        ..PoolOptions::default()
+    })?;
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    if wanted("launch") {
+        comparisons.extend(launch::compare(site, rounds.launches)?);
+    }
+    if wanted("start") {
+        comparisons.extend(start::compare(site, &pool, rounds.starts)?);
+    }
+    if wanted("rate") {
+        comparisons.extend(rate::compare(site, &pool, rounds.rates, rounds.jobs)?);
+    }
+    if wanted("memory") {
+        comparisons.extend(memory::compare(site, &pool, rounds.memory)?);
+    }
+    drop(pool);
+    let table = report::table(&comparisons);
+    console::line(&table);
+    if write {
+        let path = process::source_tree().join("docs/performance.md");
+        std::fs::write(&path, report::page(&table))
+            .with_context(|| format!("write {}", path.display()))?;
+        console::line(&format!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Debug builds say nothing about speed: the same command, built for release.
+fn in_release(arguments: &[&str]) -> Result<()> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.toml");
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "xtask",
+            "--manifest-path",
+        ])
+        .arg(manifest)
+        .args(["--", "bench"])
+        .args(arguments)
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("the benchmarks ended with {status}");
+    }
+    Ok(())
+}
