@@ -18,6 +18,8 @@ pub struct Expr {
 struct Inner {
     /// Levels of nodes, this one included; saturates.
     height: u16,
+    /// Nodes plus bytes of strings, a measure of how long the text is; saturates.
+    size: u32,
     node: Node,
 }
 
@@ -123,9 +125,9 @@ impl BinaryOp {
 
 impl Expr {
     pub(crate) fn new(node: Node) -> Self {
-        let height = node.height_of_children().saturating_add(1);
+        let (height, size) = node.measure();
         Self {
-            inner: Arc::new(Inner { height, node }),
+            inner: Arc::new(Inner { height, size, node }),
         }
     }
 
@@ -135,6 +137,10 @@ impl Expr {
 
     pub(crate) fn height(&self) -> u16 {
         self.inner.height
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.inner.size
     }
 
     /// The expression that evaluates to `value`.
@@ -188,28 +194,37 @@ impl Expr {
 }
 
 impl Node {
-    fn height_of_children(&self) -> u16 {
-        let highest = |items: &[Expr]| items.iter().map(Expr::height).max().unwrap_or(0);
+    /// Height and size of a tree with this node at its top.
+    fn measure(&self) -> (u16, u32) {
+        let mut height = 0;
+        let mut size = 1_u32;
+        let mut add = |expr: &Expr| {
+            height = expr.height().max(height);
+            size = size.saturating_add(expr.size());
+        };
         match self {
-            Self::Literal(_) => 0,
-            Self::Reference(reference) => reference.base.as_ref().map_or(0, Expr::height),
-            Self::Unary(_, a) | Self::Paren(a) => a.height(),
-            Self::Chain(first, rest) => rest
-                .iter()
-                .map(|(_, e)| e.height())
-                .max()
-                .unwrap_or(0)
-                .max(first.height()),
-            Self::Conditional(a, b, c) => b
-                .as_ref()
-                .map_or(0, Expr::height)
-                .max(a.height())
-                .max(c.height()),
-            Self::Subscript(a, b) => a.height().max(b.height()),
-            Self::Call(call) => highest(&call.args),
-            Self::List(items) => highest(items),
-            Self::Ad(ad) => ad.iter().map(|(_, e)| e.height()).max().unwrap_or(0),
+            Self::Literal(Literal::String(text)) => {
+                return (
+                    1,
+                    u32::try_from(text.len())
+                        .unwrap_or(u32::MAX)
+                        .saturating_add(1),
+                );
+            }
+            Self::Literal(_) => {}
+            Self::Reference(reference) => reference.base.iter().for_each(add),
+            Self::Unary(_, a) | Self::Paren(a) => add(a),
+            Self::Chain(first, rest) => {
+                add(first);
+                rest.iter().for_each(|(_, e)| add(e));
+            }
+            Self::Conditional(a, b, c) => [a, c].into_iter().chain(b).for_each(add),
+            Self::Subscript(a, b) => [a, b].into_iter().for_each(add),
+            Self::Call(call) => call.args.iter().for_each(add),
+            Self::List(items) => items.iter().for_each(add),
+            Self::Ad(ad) => ad.iter().for_each(|(_, e)| add(e)),
         }
+        (height.saturating_add(1), size)
     }
 }
 

@@ -297,7 +297,10 @@ impl Machine {
 
     /// A list result.
     pub(crate) fn made(&mut self, items: Vec<Val>) -> Evaluated<Val> {
-        self.charge(items.len().saturating_mul(size_of::<Val>()))?;
+        // elements share their strings, but whoever prints the list copies them
+        for item in &items {
+            self.charge(item.weight())?;
+        }
         Ok(Val::List(List::Made(items.into())))
     }
 
@@ -309,7 +312,10 @@ impl Machine {
             Val::Boolean(b) => Value::Boolean(*b),
             Val::Integer(i) => Value::Integer(*i),
             Val::Real(r) => Value::Real(*r),
-            Val::String(s) => Value::String((**s).to_owned()),
+            Val::String(s) => {
+                self.charge(s.len())?;
+                Value::String((**s).to_owned())
+            }
             Val::AbsoluteTime(t) => Value::AbsoluteTime(*t),
             Val::RelativeTime(t) => Value::RelativeTime(*t),
             Val::Ad(frame) => Value::ClassAd(Box::new(frame.ad.clone())),

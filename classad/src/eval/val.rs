@@ -112,6 +112,26 @@ impl Val {
         Expr::new(Node::Literal(literal))
     }
 
+    /// How much text the value stands for, at least in proportion.
+    pub(crate) fn weight(&self) -> usize {
+        let of = |expr: &Expr| usize::try_from(expr.size()).unwrap_or(usize::MAX);
+        match self {
+            Self::String(text) => text.len(),
+            Self::List(List::Made(items)) => items
+                .iter()
+                .map(Self::weight)
+                .fold(0, usize::saturating_add),
+            Self::List(List::Written(expr, _)) => of(expr),
+            Self::Ad(frame) => frame
+                .ad
+                .iter()
+                .map(|(_, expr)| of(expr))
+                .fold(0, usize::saturating_add),
+            _ => 0,
+        }
+        .saturating_add(size_of::<Self>())
+    }
+
     /// The value in new syntax, as functions that turn values into strings print it.
     pub(crate) fn unparse(&self) -> String {
         let mut printer = Printer::new(Syntax::New);

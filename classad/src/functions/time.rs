@@ -1,12 +1,14 @@
 //! Functions on times. "Local time" is the context's fixed offset from UTC.
 
+use std::rc::Rc;
+
 use super::arguments::{between, exactly};
 use super::convert::{Converted, to_int};
+use crate::ClassAd;
 use crate::eval::{Evaluated, Frame, Machine, Scope, Val};
 use crate::expr::Call;
 use crate::times::{Civil, civil, days_from_civil, strftime};
 use crate::value::{AbsoluteTime, int_to_real, real_to_int};
-use crate::{ClassAd, EvalContext, Expr};
 
 /// `time()`: seconds since the epoch. An error without a clock.
 pub(crate) fn time(m: &mut Machine, call: &Call, _: &Scope) -> Evaluated<Val> {
@@ -172,7 +174,7 @@ pub(crate) fn format_time(m: &mut Machine, call: &Call, scope: &Scope) -> Evalua
         None => m
             .now
             .and_then(|now| civil(now.wrapping_add(i64::from(m.utc_offset)))),
-        Some(Val::Ad(frame)) => Some(civil_of_ad(&frame.ad)),
+        Some(Val::Ad(frame)) => Some(civil_of_ad(m, frame)?),
         Some(val) => point(val, m.utc_offset)
             .and_then(|t| t.seconds.checked_add(i64::from(t.offset)))
             .and_then(civil),
@@ -183,29 +185,31 @@ pub(crate) fn format_time(m: &mut Machine, call: &Call, scope: &Scope) -> Evalua
     }
 }
 
-fn civil_of_ad(ad: &ClassAd) -> Civil {
-    let part = |name: &str| {
-        let expr = ad.get(name).cloned().unwrap_or_else(|| Expr::from(0));
-        let value = EvalContext::new().my(ad).eval(&expr);
-        i64::from(
-            value
-                .as_int()
-                .and_then(|i| i32::try_from(i).ok())
-                .unwrap_or(0),
-        )
+fn civil_of_ad(m: &mut Machine, frame: &Rc<Frame>) -> Evaluated<Civil> {
+    let inside = Scope(Some(Rc::clone(frame)));
+    let mut part = |name: &str| -> Evaluated<i64> {
+        let val = match frame.ad.get(name) {
+            Some(expr) => m.eval(expr, &inside)?,
+            None => Val::Undefined,
+        };
+        // clamped so that no date overflows
+        Ok(match val {
+            Val::Integer(i) => i64::from(i32::try_from(i).unwrap_or(0)),
+            _ => 0,
+        })
     };
-    let (year, month, day) = (part("Year"), part("Month"), part("Day"));
+    let (year, month, day) = (part("Year")?, part("Month")?, part("Day")?);
     let days = days_from_civil(year, month, day);
-    Civil {
+    Ok(Civil {
         year,
         month,
         day,
-        hour: part("Hours"),
-        minute: part("Minutes"),
-        second: part("Seconds"),
+        hour: part("Hours")?,
+        minute: part("Minutes")?,
+        second: part("Seconds")?,
         weekday: (days + 4).rem_euclid(7),
         yearday: days - days_from_civil(year, 1, 1),
-    }
+    })
 }
 
 /// `interval(seconds)`: "days+hh:mm:ss", leading parts that are zero left out.

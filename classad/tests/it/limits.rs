@@ -131,3 +131,45 @@ fn a_pattern_that_compiles_to_something_huge_is_an_error() {
     let expr = Expr::parse_new(r#"regexp("((a{100}){100}){100}","a")"#).unwrap();
     assert_eq!(EvalContext::new().eval(&expr), Value::Error);
 }
+
+#[test]
+fn functions_that_look_into_ads_do_not_escape_the_limits() {
+    for text in [
+        "A = formatTime([ Year = formatTime(MY) ])",
+        "A = formatTime(MY)\nYear = A",
+        "A = eval(\"A\")",
+    ] {
+        let ad = ClassAd::parse_old(text).unwrap();
+        let context = EvalContext::new().my(&ad);
+        assert_eq!(
+            context.try_eval(ad.get("A").unwrap()),
+            Err(LimitExceeded::Depth),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn lists_of_shared_strings_count_with_every_copy() {
+    let mut ad = ClassAd::new();
+    ad.insert("Big", "x".repeat(1 << 20));
+    ad.insert_expr(
+        "Ads",
+        &format!("{{ {} }}", vec!["[ b = Big ]"; 1000].join(",")),
+    )
+    .unwrap();
+    for text in [
+        "string(evalInEachContext(b,Ads))",
+        "evalInEachContext(b,Ads)",
+        "join(evalInEachContext(b,Ads))",
+        "Ads.b",
+    ] {
+        ad.insert_expr("All", text).unwrap();
+        let context = EvalContext::new().my(&ad);
+        assert_eq!(
+            context.try_eval(ad.get("All").unwrap()),
+            Err(LimitExceeded::Memory),
+            "{text}"
+        );
+    }
+}
