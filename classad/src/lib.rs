@@ -50,6 +50,7 @@
 //! * Text after a complete expression is an error (HTCondor ignores it on the wire and after `? :`), as is a line with an
 //!   empty name or a name with a blank. A quoted name cannot end with a backslash.
 //! * In old syntax a quote after a backslash does not end a string before a line feed; HTCondor cuts such strings short.
+//! * A string cannot contain NUL: texts with one do not parse, and printing leaves it out.
 //! * Printing adds what reading back needs: a blank in `- 5`, quotes around odd names after a dot, `substr("a\ ",0,-1)`
 //!   for a string that ends with a backslash inside an old expression. In JSON a relative time keeps its type.
 //! * `absTime(n)` and its like do not cut seconds to 32 bits.

@@ -181,6 +181,9 @@ impl<'a> Reader<'a> {
                 return self.fail(ParseErrorKind::UnterminatedString);
             };
             let piece = rest.get(..end).unwrap_or("");
+            if piece.contains('\0') {
+                return self.fail(ParseErrorKind::BadCharacter);
+            }
             self.at += end;
             if self.byte() == Some(b'"') {
                 let raw = self.text.get(begin..self.at).unwrap_or("");

@@ -99,6 +99,7 @@ impl Writer {
     fn escaped(&mut self, string: &str) {
         for c in string.chars() {
             match c {
+                '\0' => {}
                 '"' => self.text.push_str("\\\""),
                 '\\' => self.text.push_str("\\\\"),
                 '\u{8}' => self.text.push_str("\\b"),

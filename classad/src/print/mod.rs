@@ -211,7 +211,9 @@ impl Printer {
             if c == delimiter {
                 self.text.push('\\');
             }
-            self.text.push(c);
+            if c != '\0' {
+                self.text.push(c);
+            }
         }
         self.text.push(delimiter);
     }
@@ -220,6 +222,7 @@ impl Printer {
         self.text.push(delimiter);
         for c in string.chars() {
             match c {
+                '\0' => {}
                 '\u{7}' => self.text.push_str("\\a"),
                 '\u{8}' => self.text.push_str("\\b"),
                 '\u{c}' => self.text.push_str("\\f"),

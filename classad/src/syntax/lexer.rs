@@ -191,10 +191,16 @@ impl<'a> Lexer<'a> {
     fn quoted(&mut self, delimiter: char) -> Result<Cow<'a, str>, ParseError> {
         let start = self.at;
         self.at += 1;
+        let begin = self.at;
         let text = match self.syntax {
             Syntax::Old => self.quoted_old(delimiter),
             Syntax::New => self.quoted_new(delimiter),
         };
+        // to HTCondor the text ends at a NUL
+        let taken = self.text.as_bytes().get(begin..self.at).unwrap_or_default();
+        if taken.contains(&0) {
+            return Err(ParseError::new(ParseErrorKind::UnterminatedString, start));
+        }
         text.map_err(|kind| ParseError::new(kind, start))
     }
 

@@ -116,6 +116,20 @@ fn json_strings_that_look_like_expressions_stay_strings() {
 }
 
 #[test]
+fn nul_is_not_read_and_not_written() {
+    for text in ["\"a\0b\"", "'a\0b'", "\0", "\"\\0\""] {
+        assert!(Expr::parse_new(text).is_err(), "{text:?}");
+    }
+    assert!(Expr::parse_old("\"a\0b\"").is_err());
+    assert!(ClassAd::from_json("{\"a\": \"x\0\"}").is_err());
+    let mut ad = ClassAd::new();
+    ad.insert("A", "a\0b");
+    assert_eq!(ad.to_old(), "A = \"ab\"\n");
+    assert_eq!(ad.to_new(), "[ A = \"ab\" ]");
+    assert_eq!(ad.to_json(), "{\n  \"A\": \"ab\"\n}");
+}
+
+#[test]
 fn update_and_replacement_keep_the_order() {
     let mut ad = ClassAd::parse_old("A = 1\nB = 2").unwrap();
     ad.update(&ClassAd::parse_old("b = 3\nC = 4").unwrap());
