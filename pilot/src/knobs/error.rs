@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cedar::security::policy::PolicyError;
 use cedar::sinful::SinfulError;
@@ -189,9 +190,16 @@ pub enum Problem {
 pub struct KnobErrors(Vec<KnobError>);
 
 impl KnobErrors {
-    /// `None` when there are no mistakes.
+    /// `None` when there are no mistakes; else by file and line, those without a place first.
     #[must_use]
-    pub fn from_vec(errors: Vec<KnobError>) -> Option<Self> {
+    pub fn from_vec(mut errors: Vec<KnobError>) -> Option<Self> {
+        let place = |error: &KnobError| {
+            error
+                .origin()
+                .and_then(Origin::place)
+                .map(|place| (Arc::clone(&place.file), place.line))
+        };
+        errors.sort_by_key(place);
         (!errors.is_empty()).then_some(Self(errors))
     }
 

@@ -151,6 +151,18 @@ fn all_mistakes_are_reported_with_knob_file_and_line() {
 }
 
 #[test]
+fn expressions_come_out_as_htcondor_writes_them() {
+    // What condor_config_val 23.9.6 says of the same text.
+    let knobs = load(
+        "NETWORK_HOSTNAME = $EVAL(1+2) $EVAL(JOINED) $EVAL(undefined) $EVAL(1.5) $EVAL(true) $EVAL(LIST)\n\
+         JOINED = strcat(\"a\",\"b\")\nLIST = {1,2}\nNUM_CPUS = 3.9\n",
+    );
+    let expected = "3 ab undefined 1.500000000000000E+00 true { 1,2 }";
+    assert_eq!(knobs.network_hostname.as_deref(), Some(expected));
+    assert_eq!(knobs.num_cpus, Some(3));
+}
+
+#[test]
 fn a_fact_cannot_be_set() {
     let shown = mistakes("SAILPLANE_WORKING_DIRECTORY = /\nSTARTD.SAILPLANE_SWITCHES = /\n");
     assert_eq!(
