@@ -127,7 +127,6 @@ impl Broker {
     /// Has a verifier and a group ready for the next payload.
     fn warm_up(&mut self) {
         if self.leaving.is_some() {
-            self.nursery.close();
             return;
         }
         self.tools.verifiers.warm_up(self.tools.null.as_fd());
@@ -193,6 +192,7 @@ impl Broker {
         for payload in self.payloads.values_mut() {
             payload.close(None, now);
         }
+        self.nursery.close();
     }
 
     fn reaped(&mut self, child: Pid, status: i32) {
