@@ -10,6 +10,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::FromDer;
 
+use crate::der::{NotDer, Reader, tag};
 use crate::error::{Role, Which};
 use crate::name::Name;
 use crate::problem::{CertificateProblem, ProxyProblem};
@@ -86,7 +87,7 @@ impl Certificate {
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
             version: tbs.version.0.saturating_add(1),
-            algorithms_differ: tbs.signature != parsed.signature_algorithm,
+            algorithms_differ: !algorithms_agree(&der).unwrap_or(false),
             signature: Signature::of(&tbs.signature.algorithm.to_id_string()),
             key: KeyKind::of(&tbs.subject_pki),
             basic: BasicConstraints::default(),
@@ -214,3 +215,17 @@ impl Certificate {
         }
     }
 }
+
+/// Whether the algorithm outside the signed part is byte for byte the one inside (RFC 5280 4.1.1.2).
+fn algorithms_agree(der: &[u8]) -> Result<bool, NotDer> {
+    let mut body = Reader::new(der).enter(tag::SEQUENCE)?;
+    let mut signed = body.enter(tag::SEQUENCE)?;
+    if signed.peek_tag() == Some(VERSION) {
+        signed.element()?;
+    }
+    signed.expect(tag::INTEGER)?; // serial number
+    Ok(signed.element()?.whole == body.element()?.whole)
+}
+
+/// `[0]` around the version.
+const VERSION: u8 = 0xa0;

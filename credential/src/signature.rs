@@ -157,3 +157,53 @@ impl Digest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pem::split_der;
+    use crate::proxy::Policy;
+
+    #[test]
+    fn the_signatures_of_a_proxy_delegated_by_htcondor_are_right() {
+        let answer = include_bytes!("../tests/data/condor-23.9.6-delegated.der");
+        let chain: Vec<Certificate> = split_der(answer, 20)
+            .unwrap()
+            .into_iter()
+            .map(|der| Certificate::parse(der.to_vec(), Some(1)).unwrap())
+            .collect();
+        let [delegated, proxy, user] = chain.as_slice() else {
+            panic!()
+        };
+        assert!(signed_by(delegated, proxy) && signed_by(proxy, user));
+        assert!(!signed_by(delegated, user) && !signed_by(proxy, delegated));
+        assert!(delegated.subject.extends_by_cn(&proxy.subject));
+        let info = delegated.proxy.as_ref().unwrap().info.as_ref().unwrap();
+        assert_eq!(info.policy, Policy::Limited);
+    }
+
+    #[test]
+    fn any_changed_byte_of_what_is_signed_breaks_the_signature() {
+        let answer = include_bytes!("../tests/data/condor-23.9.6-delegated.der");
+        let [proxy, issuer, ..] = split_der(answer, 20).unwrap()[..] else {
+            panic!()
+        };
+        let issuer = Certificate::parse(issuer.to_vec(), None).unwrap();
+        let mut changed = 0;
+        for at in 0..proxy.len() {
+            let mut bytes = proxy.to_vec();
+            bytes[at] ^= 1;
+            let Ok(mut certificate) = Certificate::parse(bytes, None) else {
+                continue;
+            };
+            // The algorithm named outside is compared with the one inside by the rules.
+            if certificate.algorithms_differ {
+                continue;
+            }
+            certificate.signature = Signature::Rsa(Digest::Sha256);
+            assert!(!signed_by(&certificate, &issuer), "byte {at}");
+            changed += 1;
+        }
+        assert!(changed > 500, "{changed}");
+    }
+}

@@ -23,3 +23,19 @@ fn the_corpus_of_each_fuzz_target_passes() {
         }
     }
 }
+
+/// The target asserts that OpenSSL agrees with each acceptance.
+#[test]
+fn no_single_changed_byte_makes_the_two_opinions_differ() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    for name in ["der", "limited"] {
+        let chain = fs::read(corpus.join("credential_verify").join(name)).unwrap();
+        for at in 0..chain.len() {
+            for mask in [0x01, 0x20, 0x80] {
+                let mut changed = chain.clone();
+                changed[at] ^= mask;
+                fuzz_credential_verify(&changed);
+            }
+        }
+    }
+}

@@ -13,6 +13,7 @@
 mod common;
 
 mod accept;
+mod condor;
 mod corpus;
 mod delegation;
 mod globus;
