@@ -35,6 +35,8 @@ const MAX_OPENINGS: usize = 32;
 const MAX_PAYLOADS: usize = 4096;
 /// Requests read before other work gets its turn.
 const REQUESTS_AT_ONCE: usize = 32;
+/// After so long without an event there is time to prepare for the next payload.
+const IDLE: Duration = Duration::from_millis(5);
 /// How long the end may take after the pilot is gone; recovery does the rest.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -96,8 +98,9 @@ impl Broker {
                     .write("end", &[("left", &left.to_string())]);
                 return Ok(left == 0);
             }
-            self.warm_up();
-            self.wait()?;
+            if self.wait()? {
+                self.warm_up();
+            }
             while let Some(signal) = sys::next_signal(self.tools.signals.as_fd()) {
                 if i32::try_from(signal) == Ok(libc::SIGTERM) {
                     self.leave("signal");
@@ -124,17 +127,28 @@ impl Broker {
         }
     }
 
-    /// Has a verifier and a group ready for the next payload.
+    /// Is there anything to prepare for the next payload?
+    fn is_cold(&self) -> bool {
+        let Self { tools, nursery, .. } = self;
+        self.leaving.is_none() && (tools.verifiers.is_cold() || nursery.is_cold())
+    }
+
+    /// Prepares one of the two things the next payload will need. In an idle moment, because it takes
+    /// about a millisecond, in which the one that is just starting would have to wait.
     fn warm_up(&mut self) {
         if self.leaving.is_some() {
             return;
         }
-        self.tools.verifiers.warm_up(self.tools.null.as_fd());
-        self.nursery.warm_up(&self.tools.tracking, kit(&self.tools));
+        let Self { tools, nursery, .. } = self;
+        if tools.verifiers.is_cold() {
+            tools.verifiers.warm_up(tools.null.as_fd());
+        } else if nursery.is_cold() {
+            nursery.warm_up(&tools.tracking, kit(tools));
+        }
     }
 
-    /// Sleeps until something happens or a deadline is reached.
-    fn wait(&self) -> Result<(), StartupError> {
+    /// Sleeps until something happens or a deadline is reached; true if nothing has happened.
+    fn wait(&self) -> Result<bool, StartupError> {
         let now = Instant::now();
         let deadline = self
             .openings
@@ -146,6 +160,7 @@ impl Broker {
                     .filter_map(|payload| payload.deadline(now)),
             )
             .chain(self.leaving.map(|since| since + FAREWELL))
+            .chain(self.is_cold().then(|| now + IDLE))
             .min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
@@ -166,7 +181,8 @@ impl Broker {
         let events = self.payloads.values().filter_map(Payload::events);
         sources.extend(events.map(|source| PollFd::new(source, PollFlags::POLLPRI)));
         match poll(&mut sources, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(ready) => Ok(ready == 0),
+            Err(Errno::EINTR) => Ok(false),
             Err(errno) => Err(StartupError::System("poll", errno)),
         }
     }

@@ -52,9 +52,14 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// Keeps one ready.
+    /// Should one be made ahead of need?
+    pub(crate) fn is_cold(&self) -> bool {
+        self.ready.is_none() && !self.spoiled
+    }
+
+    /// Makes one ahead of need.
     pub(crate) fn warm_up(&mut self, tracking: &Tracking, kit: Kit<'_>) {
-        if self.ready.is_none() && !self.spoiled {
+        if self.is_cold() {
             match self.make(tracking, kit) {
                 Ok(nest) => self.ready = Some(nest),
                 // Whoever asks will be told why.

@@ -48,10 +48,17 @@ impl Verifiers {
         }
     }
 
-    /// Keeps one waiting.
+    /// Should one be started ahead of need?
+    pub(crate) fn is_cold(&self) -> bool {
+        self.warm.is_none() && !self.spoiled
+    }
+
+    /// Starts one ahead of need.
     pub(crate) fn warm_up(&mut self, null: BorrowedFd<'_>) {
-        if self.warm.is_none() && !self.spoiled {
+        if self.is_cold() {
             self.warm = spawn::verifier(&self.program, &self.certdir, null).ok();
+            // Whoever asks will be told why.
+            self.spoiled = self.warm.is_none();
         }
     }
 

@@ -36,8 +36,8 @@ fn a_launch_is_quick() {
         let mut pilot = Pilot::start(cell);
         let mut times: [Vec<Duration>; 6] = Default::default();
         for _ in 0..LAUNCHES {
-            // A job slot is not refilled at once; the next verifier has been started by then.
-            readable(&pilot.socket().0, Duration::from_millis(20));
+            // A job slot is not refilled at once; what the next launch needs is ready by then.
+            readable(&pilot.socket().0, Duration::from_millis(60));
             let start = Instant::now();
             let opened = pilot.open();
             let at_open = start.elapsed();
