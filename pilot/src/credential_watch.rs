@@ -134,12 +134,6 @@ impl CredentialWatch {
         }
     }
 
-    /// Whether this watch has ordered the job to stop.
-    #[must_use]
-    pub fn has_stopped_the_job(&self) -> bool {
-        self.stage != Stage::Running
-    }
-
     /// The hold reason for a job that this watch stopped.
     #[must_use]
     pub fn hold_reason(&self) -> String {
@@ -214,9 +208,7 @@ mod tests {
     #[test]
     fn soft_stop_comes_the_grace_before_the_end_and_the_kill_after_the_vacate_time() {
         let mut watch = watch(3600, 300, 60).unwrap();
-        assert!(!watch.has_stopped_the_job());
         assert_eq!(run(&mut watch, at), (3300, 3360));
-        assert!(watch.has_stopped_the_job());
     }
 
     #[test]

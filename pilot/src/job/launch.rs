@@ -8,6 +8,7 @@ use std::path::Path;
 
 use classad::ClassAd;
 use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, Limit, UNLIMITED};
+use nix::errno::Errno;
 
 use super::environment::{self, Ingredients, JOB_AD_FILE, MACHINE_AD_FILE};
 use super::hold::{Hold, HoldCode};
@@ -195,14 +196,19 @@ fn failed(failure: &ExecFailure) -> Trouble {
         ExecStep::Descriptors => "arrange the standard files of",
         ExecStep::Exec => "execute",
     };
-    let path = failure.path.display();
-    let message = if failure.message.is_empty() {
-        std::io::Error::from_raw_os_error(failure.errno).to_string()
-    } else {
+    let path = failure.path.display().to_string();
+    // The agent's sentence normally says all of it.
+    let what = if failure.message.contains(&path) {
         failure.message.clone()
+    } else {
+        let why = match failure.message.as_str() {
+            "" => Errno::from_raw(failure.errno).desc(),
+            message => message,
+        };
+        format!("cannot {step} {path}: {why}")
     };
     let reason = format!(
-        "Failed to {step} '{path}': {message} (errno {})",
+        "The job could not be started: {what} (errno {})",
         failure.errno
     );
     Hold::new(HoldCode::FailedToCreateProcess, failure.errno, reason).into()

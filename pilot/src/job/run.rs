@@ -208,6 +208,7 @@ impl Job {
         let Some(payload) = &self.payload else {
             return Err(Trouble::passing("The sandbox of the job is gone"));
         };
+        self.shadow.post(Call::ExecutionExit).await?;
         match payload.usage().await {
             Ok(usage) => figures.record(&usage),
             Err(error) => tracing::warn!(error = chain(&error), "no last figures of the job"),

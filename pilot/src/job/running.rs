@@ -72,6 +72,8 @@ struct Stopping {
     by: Option<Ended>,
     kill_at: Option<Instant>,
     was_killed: bool,
+    /// The credential's end came before any order: the reason for the hold.
+    credential: Option<String>,
 }
 
 impl Running<'_> {
@@ -101,15 +103,11 @@ impl Running<'_> {
             }
         };
         self.until_empty().await?;
-        let credential = self
-            .watch
-            .has_stopped_the_job()
-            .then(|| self.watch.hold_reason());
         Ok(Exit {
             wait_status,
             ended: stopping.by.unwrap_or(Ended::ItsOwnAccord),
             was_killed: stopping.was_killed,
-            credential,
+            credential: stopping.credential,
         })
     }
 
@@ -149,7 +147,13 @@ impl Running<'_> {
             match self.watch.poll(self.clock.now()) {
                 WatchAction::Wait(time) => return Ok(Instant::now() + time),
                 WatchAction::StopSoftly => {
-                    tracing::warn!(reason = self.watch.hold_reason(), "stopping the job softly");
+                    let reason = self.watch.hold_reason();
+                    tracing::warn!(reason, "stopping the job softly");
+                    if stopping.by.is_none() {
+                        let by = self.services.address.to_string();
+                        stopping.by = Some(Ended::Ordered { by, softly: true });
+                        stopping.credential = Some(reason);
+                    }
                     self.payload
                         .signal(self.stop.signal, SignalScope::Leader)
                         .await?;

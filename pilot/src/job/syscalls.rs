@@ -13,6 +13,10 @@ const REGISTER_STARTER_INFO: i64 = -77;
 const BEGIN_EXECUTION: i64 = -78;
 const REGISTER_JOB_INFO: i64 = -81;
 const ULOG: i64 = 284;
+const EVENT_NOTIFICATION: i64 = 304;
+
+/// `EventType` of the notice that the payload has ended.
+const EXECUTION_EXIT: &str = "ActivationExecutionExit";
 
 /// One request to the shadow.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +29,10 @@ pub enum Call<'a> {
     RegisterJobInfo(&'a ClassAd),
     /// The job's process runs.
     BeginExecution,
+    /// The payload has ended: what follows is taking leave. From it the shadow reckons how long that took; without it
+    /// the job's `ActivationTeardownDuration` is a random number. Known to shadows since 9.4.1, which is older than any
+    /// that speak AES.
+    ExecutionExit,
     /// Last call: the shadow decides about the job now.
     JobExit {
         /// Raw `wait` status: exit code in bits 8 to 15, or the signal in bits 0 to 6 and the core flag in bit 7.
@@ -91,6 +99,7 @@ impl Call<'_> {
             Self::RegisterStarterInfo(_) => "register_starter_info",
             Self::RegisterJobInfo(_) => "register_job_info",
             Self::BeginExecution => "begin_execution",
+            Self::ExecutionExit => "event_notification",
             Self::JobExit { .. } => "job_exit",
             Self::Ulog(_) => "ulog",
         }
@@ -111,6 +120,11 @@ impl Call<'_> {
             Self::RegisterStarterInfo(ad) => message.int(REGISTER_STARTER_INFO).ad(ad),
             Self::RegisterJobInfo(ad) => message.int(REGISTER_JOB_INFO).ad(ad),
             Self::BeginExecution => message.int(BEGIN_EXECUTION),
+            Self::ExecutionExit => {
+                let mut ad = ClassAd::new();
+                ad.insert("EventType", EXECUTION_EXIT);
+                message.int(EVENT_NOTIFICATION).ad(&ad)
+            }
             Self::JobExit {
                 wait_status,
                 reason,

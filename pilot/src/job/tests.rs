@@ -288,6 +288,7 @@ fn replay(name: &str) -> Vec<i64> {
                 Call::RegisterJobInfo(&ad)
             }
             -78 => Call::BeginExecution,
+            304 => Call::ExecutionExit,
             284 => {
                 ad = ad_behind(&request.body, 1);
                 Call::Ulog(&ad)

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::agent::{Entry, EntryKind};
+use nix::errno::Errno;
 
 use super::{Sandbox, SandboxPath, StoreError};
 use crate::job::environment::{JOB_AD_FILE, MACHINE_AD_FILE};
@@ -317,7 +318,8 @@ impl<S: Sandbox> Walk<'_, S> {
                 }
                 self.content(path.as_path().to_owned(), prefix).await?;
             }
-            Err(StoreError::File { errno, message }) => {
+            Err(StoreError::File { errno, .. }) => {
+                let message = Errno::from_raw(errno).desc().to_owned();
                 self.impossible(name, path.as_path().to_owned(), errno, message);
             }
             Err(error) => return Err(error),
@@ -332,7 +334,8 @@ impl<S: Sandbox> Walk<'_, S> {
         while let Some((path, prefix, depth)) = waiting.pop() {
             let mut entries = match self.sandbox.list(&path).await {
                 Ok(entries) => entries,
-                Err(StoreError::File { errno, message }) => {
+                Err(StoreError::File { errno, .. }) => {
+                    let message = Errno::from_raw(errno).desc().to_owned();
                     self.impossible(prefix, path, errno, message);
                     continue;
                 }

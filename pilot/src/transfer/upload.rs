@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use thiserror::Error;
 
 use super::files::FileReader;
@@ -171,8 +172,8 @@ impl<W: Wire, S: Sandbox> Upload<'_, W, S> {
     async fn file(&mut self, path: &std::path::Path) -> Result<(), UploadError> {
         let (file, size, mode) = match self.sandbox.open_read(path).await {
             Ok(opened) => opened,
-            Err(StoreError::File { errno, message }) => {
-                return self.unreadable(path, errno, &message);
+            Err(StoreError::File { errno, .. }) => {
+                return self.unreadable(path, errno, Errno::from_raw(errno).desc());
             }
             Err(StoreError::Agent(error)) => return Err(UploadError::Agent(error)),
         };
