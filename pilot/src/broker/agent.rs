@@ -243,9 +243,9 @@ impl Agent {
             stderr.as_fd(),
         ];
         self.send(&packet, &descriptors).await?;
-        let pipe = match Self::checked(&request.path, self.answer().await?)? {
-            (Reply::ExecStarting, Some(pipe)) => pipe,
-            _ => return Err(AgentError::Unexpected.into()),
+        let (Reply::ExecStarting, Some(pipe)) = Self::checked(&request.path, self.answer().await?)?
+        else {
+            return Err(AgentError::Unexpected.into());
         };
         // Our copies of the descriptors must not outlive the hand-over: a pipe's reader waits for every writer.
         drop((request_file, stdio));

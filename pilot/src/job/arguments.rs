@@ -123,7 +123,7 @@ pub fn environment_v2(text: &str) -> Result<Vec<(String, String)>, SyntaxError> 
 pub fn environment_v1(text: &str, delimiter: char) -> Result<Vec<(String, String)>, SyntaxError> {
     no_nul(text)?;
     entries(
-        text.split(|c| c == delimiter || c == '\n')
+        text.split([delimiter, '\n'])
             .map(|entry| entry.trim_start_matches(is_blank))
             .filter(|entry| !entry.is_empty()),
     )

@@ -349,7 +349,7 @@ async fn guarded(
             order = orders.next() => match order {
                 // The work is done, only the way home is left: a soft stop gives it the time a job would have.
                 StopOrder::Soft { .. } => {
-                    deadline.get_or_insert(Instant::now() + vacate);
+                    deadline.get_or_insert_with(|| Instant::now() + vacate);
                 }
                 StopOrder::Hard { .. } => return None,
             },

@@ -111,7 +111,7 @@ impl Running<'_> {
         })
     }
 
-    async fn obey(&mut self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {
+    async fn obey(&self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {
         match order {
             StopOrder::Soft { by, how } => {
                 if stopping.by.is_some() {

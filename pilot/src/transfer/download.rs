@@ -531,7 +531,7 @@ where
         // Innermost first: an outer directory may become unsearchable.
         for (path, mode) in self.late_modes.drain(..).rev() {
             if let Err(error) = opened.sandbox().set_mode(path.as_path(), mode).await {
-                failure.get_or_insert(refused(path, error));
+                failure.get_or_insert_with(|| refused(path, error));
             }
         }
         if let Some(failure) = failure {

@@ -1,4 +1,6 @@
 //! Keys for delegated proxies, made ahead of need: a 2048-bit RSA key takes a good part of a tenth of a second.
+//!
+//! Each proxy gets a key of its own (RFC 3820 section 3), so that a key one job gives away opens no other job's proxy.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use credential::{DelegationError, DelegationRequest};
 use thiserror::Error;
 
-/// How many keys wait. Each job uses one and a new one is begun at once.
-const READY: usize = 2;
+/// How many keys wait: a burst of short jobs on a few slots finds one each.
+const READY: usize = 4;
 
 /// Why there is no key.
 #[derive(Debug, Error)]
@@ -23,7 +25,14 @@ pub enum KeyError {
 /// A small store of certificate requests, each with a key of its own that is used for one job only. Clones share it.
 #[derive(Debug, Clone)]
 pub struct DelegationKeys {
-    ready: Arc<Mutex<VecDeque<DelegationRequest>>>,
+    store: Arc<Mutex<Store>>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    ready: VecDeque<DelegationRequest>,
+    /// A thread is making keys.
+    is_filling: bool,
 }
 
 impl DelegationKeys {
@@ -31,7 +40,7 @@ impl DelegationKeys {
     #[must_use]
     pub fn start() -> Self {
         let keys = Self {
-            ready: Arc::default(),
+            store: Arc::default(),
         };
         keys.refill();
         keys
@@ -42,38 +51,50 @@ impl DelegationKeys {
     /// # Errors
     /// [`KeyError`]
     pub async fn take(&self) -> Result<DelegationRequest, KeyError> {
-        let ready = self.lock().pop_front();
-        let request = match ready {
-            Some(request) => request,
+        let ready = self.lock().ready.pop_front();
+        self.refill();
+        match ready {
+            Some(request) => Ok(request),
             None => tokio::task::spawn_blocking(DelegationRequest::generate)
                 .await
                 .map_err(|_| KeyError::Ending)?
-                .map_err(KeyError::Generate)?,
-        };
-        self.refill();
-        Ok(request)
+                .map_err(KeyError::Generate),
+        }
     }
 
+    /// Sees to it that one thread makes keys while some are missing.
     fn refill(&self) {
+        {
+            let mut store = self.lock();
+            if store.is_filling || store.ready.len() >= READY {
+                return;
+            }
+            store.is_filling = true;
+        }
         let keys = self.clone();
         // Nobody waits for it; when it fails, the next `take` will say so.
         drop(tokio::task::spawn_blocking(move || {
-            while keys.lock().len() < READY {
-                match DelegationRequest::generate() {
-                    Ok(request) => keys.lock().push_back(request),
+            loop {
+                let made = DelegationRequest::generate();
+                let mut store = keys.lock();
+                match made {
+                    Ok(request) => store.ready.push_back(request),
                     Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot make a delegation key"
-                        );
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "cannot make a delegation key");
+                        store.is_filling = false;
                         return;
                     }
+                }
+                if store.ready.len() >= READY {
+                    store.is_filling = false;
+                    return;
                 }
             }
         }));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<DelegationRequest>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -254,12 +254,8 @@ impl<S: Sandbox> Walk<'_, S> {
             Ok(path) => path,
             Err(error) => {
                 let message = format!("not a file of the sandbox: {error}");
-                return Ok(self.impossible(
-                    base(listed),
-                    PathBuf::from(listed),
-                    libc::EPERM,
-                    message,
-                ));
+                self.impossible(base(listed), PathBuf::from(listed), libc::EPERM, message);
+                return Ok(());
             }
         };
         if choice.streams.contains(&&path) {
@@ -306,7 +302,8 @@ impl<S: Sandbox> Walk<'_, S> {
                 if now.iter().any(|entry| {
                     entry.name == path.as_path() && entry.kind == EntryKind::LinkToDirectory
                 }) {
-                    return Ok(self.linked_directory(name, path.as_path().to_owned()));
+                    self.linked_directory(name, path.as_path().to_owned());
+                    return Ok(());
                 }
                 let prefix = if content_only {
                     Vec::new()
@@ -346,7 +343,8 @@ impl<S: Sandbox> Walk<'_, S> {
             for entry in entries {
                 if self.selected.items.len() >= MAX_ITEMS {
                     let message = format!("more than {MAX_ITEMS} files and directories");
-                    return Ok(self.impossible(prefix, path, libc::E2BIG, message));
+                    self.impossible(prefix, path, libc::E2BIG, message);
+                    return Ok(());
                 }
                 let name = joined(&prefix, entry.name.as_os_str());
                 let inside = path.join(&entry.name);
