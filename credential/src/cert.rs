@@ -50,6 +50,8 @@ pub(crate) struct Certificate {
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
     pub(crate) version: u32,
+    /// Version 1, and so without extensions, as `openssl x509 -req` of OpenSSL 3.0 issues them.
+    pub(crate) plain_version_1: bool,
     pub(crate) algorithms_differ: bool,
     pub(crate) signature: Signature,
     pub(crate) key: KeyKind,
@@ -87,6 +89,7 @@ impl Certificate {
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
             version: tbs.version.0.saturating_add(1),
+            plain_version_1: tbs.version.0 == 0 && tbs.extensions().is_empty(),
             algorithms_differ: !algorithms_agree(&der).unwrap_or(false),
             signature: Signature::of(&tbs.signature.algorithm.to_id_string()),
             key: KeyKind::of(&tbs.subject_pki),

@@ -21,7 +21,7 @@ pub(crate) struct Findings {
 /// The first objection, looking from the trust anchor down.
 pub(crate) fn check(path: &Path, options: &VerifyOptions) -> Result<Findings, VerifyError> {
     for link in path.links.iter().rev() {
-        well_formed(&link.certificate).map_err(|problem| certificate_error(link, problem))?;
+        well_formed(link, options).map_err(|problem| certificate_error(link, problem))?;
     }
     check_places(path)?;
     let limited = check_proxies(path, options)?;
@@ -39,9 +39,12 @@ pub(crate) fn check(path: &Path, options: &VerifyOptions) -> Result<Findings, Ve
     Ok(Findings { limited, not_after })
 }
 
-/// Rule C6, whatever the place.
-fn well_formed(certificate: &Certificate) -> Result<(), CertificateProblem> {
-    if certificate.version != 3 {
+/// Rule C6.
+fn well_formed(link: &Link, options: &VerifyOptions) -> Result<(), CertificateProblem> {
+    let certificate = &link.certificate;
+    let plain_user =
+        options.accept_plain_users && link.role == Role::User && certificate.plain_version_1;
+    if certificate.version != 3 && !plain_user {
         return Err(CertificateProblem::Version(certificate.version));
     }
     if certificate.algorithms_differ {

@@ -49,6 +49,10 @@ pub struct VerifyOptions {
     pub minimum_proxy_rsa_bits: usize,
     /// Accept SHA-1 signatures; default: false. MD5 never is.
     pub allow_sha1: bool,
+    /// Accept a user certificate of version 1, which has no extensions; default: true. A CA that is
+    /// made by hand with OpenSSL issues these unless told otherwise, and OpenSSL and Globus accept
+    /// them. Proxies and CAs always need version 3, for it is their extensions that make them so.
+    pub accept_plain_users: bool,
     /// Seconds of validity that must be left; default 0.
     pub minimum_left: i64,
     /// OpenSSL's own verification of the path; default: when needed.
@@ -66,6 +70,7 @@ impl VerifyOptions {
             minimum_rsa_bits: 2048,
             minimum_proxy_rsa_bits: 1024,
             allow_sha1: false,
+            accept_plain_users: true,
             minimum_left: 0,
             second_opinion: SecondOpinion::default(),
         }

@@ -101,11 +101,18 @@ fn a_minimum_of_validity_can_be_asked_for() {
 }
 
 #[test]
-fn only_version_3_is_accepted() {
+fn only_a_user_certificate_may_be_of_version_1() {
     // OpenSSL's builder writes no extensions into older versions, as it should.
-    for place in [2, 3] {
-        assert_eq!(error_at(place, |s| s.version = 0).code(), "cert.version");
+    let (bundle, ca) = chain_with(2, |s| s.version = 0);
+    assert!(verify(&bundle, &ca).is_ok());
+    let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
+    let mut strict = VerifyOptions::at(NOW);
+    strict.accept_plain_users = false;
+    assert_eq!(code(verify_with(&bundle, &trust, &strict)), "cert.version");
+    for version in [0, 1] {
+        assert_eq!(error_at(3, |s| s.version = version).code(), "cert.version");
     }
+    assert_eq!(error_at(2, |s| s.version = 1).code(), "cert.version");
 }
 
 #[test]
