@@ -21,6 +21,9 @@ const ATTEMPTS: u32 = 5;
 /// Pause after the first broken attempt; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long the shadow's transfer process may take to end after the last acknowledgement.
+const PROCESS_END: Duration = Duration::from_millis(250);
+
 /// What is sent, of which job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output<'a> {
@@ -148,7 +151,11 @@ impl Output<'_> {
             from: &from,
             to: &transfer.address.to_string(),
         };
-        upload(&mut link, agent, request).await
+        let uploaded = upload(&mut link, agent, request).await?;
+        // The connection belongs to a process that the shadow made for this transfer. The shadow must have seen its end
+        // before it takes `job_exit`, or else it does nothing for a whole second.
+        link.until_closed(PROCESS_END).await;
+        Ok(uploaded)
     }
 
     /// Both sides have reported: what becomes of the job?

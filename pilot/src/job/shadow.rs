@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::syscalls::{Answer, Call, SyscallError};
 
-/// How long to wait for the shadow to close its end after the last word.
+/// How long the shadow may take to close its end by itself after the last word.
+const NUDGE: Duration = Duration::from_millis(30);
+/// How long to wait for the shadow to close its end after ours is closed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The dialogue with the shadow cannot go on.
@@ -135,15 +137,26 @@ impl Shadow {
     }
 
     /// Lets the last word reach the shadow before the connection goes.
+    ///
+    /// A shadow that is done closes it. One that took `job_exit` before it noticed the end of its own transfer process
+    /// would look again only a second later, but looks at once when our end closes
+    /// (`htcondor:src/condor_shadow.V6.1/remoteresource.cpp`, `attemptShutdown`).
     pub(super) async fn farewell(mut self) {
+        if self.is_closed_within(NUDGE).await {
+            return;
+        }
         if let Err(error) = self.write.shutdown().await {
             tracing::debug!(%error, "the connection to the shadow was gone already");
             return;
         }
-        let until_closed = async { while self.next().await.is_ok() {} };
-        if tokio::time::timeout(FAREWELL, until_closed).await.is_err() {
+        if !self.is_closed_within(FAREWELL).await {
             tracing::debug!("the shadow keeps its end of the connection open");
         }
+    }
+
+    async fn is_closed_within(&mut self, time: Duration) -> bool {
+        let until_closed = async { while self.next().await.is_ok() {} };
+        tokio::time::timeout(time, until_closed).await.is_ok()
     }
 
     async fn answer(&mut self, call: &'static str) -> Result<Message, ShadowError> {

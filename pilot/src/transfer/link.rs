@@ -67,6 +67,12 @@ impl Link {
             coding,
         }
     }
+
+    /// Waits until the other side has closed, for this time at most.
+    pub async fn until_closed(&mut self, patience: Duration) {
+        self.read.set_read_timeout(Some(patience));
+        while self.read.recv().await.is_ok() {}
+    }
 }
 
 /// A message as bytes.
