@@ -76,7 +76,7 @@ fn a_payload_that_cannot_start_is_held_and_says_why() {
         let interpreter = Submission::script("alice", "odd.sh", "#!/no/such/interpreter\n");
         held_with(stage, &interpreter, &["odd.sh", "/no/such/interpreter"])?;
         let format = Submission::script("bob", "noise", "\u{1}\u{2}\u{3} no program at all\n");
-        held_with(stage, &format, &["noise", "format"])?;
+        held_with(stage, &format, &["noise", "neither a program"])?;
         let forbidden = Submission::program("bob", "/etc/passwd", &[]);
         held_with(stage, &forbidden, &["/etc/passwd", "ermission denied"])?;
         // None of them cost the pilot a slot.
