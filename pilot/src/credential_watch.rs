@@ -24,7 +24,7 @@ pub struct WatchedCredential {
 pub struct WatchPolicy {
     /// The soft stop comes this long before the end (`SAILPLANE_CREDENTIAL_GRACE`).
     pub grace: Duration,
-    /// The kill follows the soft stop after this time, or at the end of the credential if that is earlier.
+    /// The kill follows the soft stop after this time, or just before the end of the credential if that is earlier.
     pub vacate: Duration,
 }
 
@@ -66,6 +66,9 @@ enum Stage {
     },
     Killed,
 }
+
+/// The kill comes at least this long before the end, so that nothing runs at the end.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Wall-clock jumps are noticed at the latest after this time.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -123,7 +126,9 @@ impl CredentialWatch {
                 WatchAction::Wait(before_stop.min(LONGEST_WAIT))
             }
             Stage::Stopping { kill_at } => {
-                let before_kill = kill_at.saturating_sub(now.monotonic).min(left);
+                let before_kill = kill_at
+                    .saturating_sub(now.monotonic)
+                    .min(left.saturating_sub(MARGIN));
                 if before_kill.is_zero() {
                     self.stage = Stage::Killed;
                     return WatchAction::Kill;
@@ -212,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kill_never_comes_after_the_end() {
+    fn the_kill_comes_before_the_end() {
         let mut watch = watch(100, 10, 600).unwrap();
-        assert_eq!(run(&mut watch, at), (90, 100));
+        assert_eq!(run(&mut watch, at), (90, 99));
     }
 
     #[test]
@@ -273,7 +278,7 @@ mod tests {
                 let (soft, kill) = run(&mut watch, at);
                 let end = u64::try_from(lifetime).unwrap();
                 prop_assert_eq!(soft, end - grace);
-                prop_assert_eq!(kill, (soft + vacate).min(end));
+                prop_assert_eq!(kill, (soft + vacate).min(end - 1).max(soft));
             }
         }
     }

@@ -165,6 +165,8 @@ impl Job {
             self.clock.now(),
         )
         .map_err(|error| Hold::new(HoldCode::CorruptedCredential, 0, error.to_string()))?;
+        // Nothing may be waited for between the start of the payload and the watch over it.
+        self.shadow.settle().await?;
         let launch = Launch {
             config: &self.services.config,
             slot: &self.slot,

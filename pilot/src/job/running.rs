@@ -172,6 +172,11 @@ impl Running<'_> {
         let now = self.clock.now();
         self.progress
             .send_modify(|progress| self.figures.show(now, progress));
+        // A shadow that is slow must not keep orders and the credential's end waiting: it gets the next report.
+        if !self.shadow.is_idle() {
+            tracing::debug!("the shadow has not answered to the last report yet");
+            return Ok(());
+        }
         let ad = self.figures.running(
             now,
             &self.services.address,

@@ -113,6 +113,11 @@ impl Shadow {
         Ok(())
     }
 
+    /// Whether the answer to what was posted is here, so that the next request will not have to wait.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.outstanding.is_none()
+    }
+
     /// Waits for the answer to what was posted.
     pub(super) async fn settle(&mut self) -> Result<(), ShadowError> {
         if let Some(call) = self.outstanding {

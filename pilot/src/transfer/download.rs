@@ -447,7 +447,7 @@ where
         staging.push_front(Staged::File {
             path,
             mode: 0o600,
-            content: Content::Memory(credential.to_vec()),
+            content: Content::Memory(credential.clone()),
         });
         self.phase = Phase::Opening(staging, tokio::spawn(open(credential)));
     }

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::SandboxPath;
 
 /// What waits, in the order in which it came.
@@ -24,7 +26,7 @@ pub(super) enum Staged {
 /// Where the bytes of a waiting file are.
 #[derive(Debug)]
 pub(super) enum Content {
-    Memory(Vec<u8>),
+    Memory(Zeroizing<Vec<u8>>),
     Spilled { offset: u64, length: u64 },
 }
 
@@ -87,7 +89,7 @@ impl Staging {
         let content = if self.has_memory_for(size) {
             self.memory_left -= size;
             // Grows with what really comes, not with what was announced.
-            Content::Memory(Vec::new())
+            Content::Memory(Zeroizing::default())
         } else if size <= self.disk_left {
             if self.spill.is_none() {
                 self.spill = Some(unnamed(&self.directory).map_err(StagingError::Io)?);
