@@ -152,6 +152,36 @@ impl Pool {
         &self.environment.pilot_token
     }
 
+    /// A token like [`Pool::pilot_token`] that ends after some seconds.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn short_token(&self, seconds: u32) -> Result<String> {
+        let identity = format!("pilot@{}", self.trust_domain());
+        let lifetime = seconds.to_string();
+        let arguments = [
+            "-key",
+            "POOL",
+            "-identity",
+            &identity,
+            "-lifetime",
+            &lifetime,
+        ];
+        let scopes = [
+            "-authz",
+            "ADVERTISE_STARTD",
+            "-authz",
+            "ADVERTISE_MASTER",
+            "-authz",
+            "READ",
+        ];
+        self.tool(
+            "daemons",
+            "condor_token_create",
+            arguments.iter().chain(&scopes),
+        )
+    }
+
     /// The instance's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {

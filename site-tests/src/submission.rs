@@ -104,11 +104,11 @@ impl Submission {
             process::give(&path, pool.owner())?;
         }
         let mut text = self.lines.join("\n");
-        text.push_str("\nshould_transfer_files = YES\nlog = job.log\n");
+        text.push_str("\nlog = job.log\n");
         let defaults = [
             ("output", "out.$(Process)"),
             ("error", "err.$(Process)"),
-            ("when_to_transfer_output", "ON_EXIT"),
+            ("should_transfer_files", "YES"),
             ("request_memory", "32"),
             ("request_disk", "1024"),
         ];
@@ -121,6 +121,10 @@ impl Submission {
             if !self.lines.iter().any(given) {
                 text.push_str(&format!("{key} = {value}\n"));
             }
+        }
+        if text.contains("should_transfer_files = YES") && !text.contains("when_to_transfer_output")
+        {
+            text.push_str("when_to_transfer_output = ON_EXIT\n");
         }
         if let Some(kind) = self.proxy {
             let path = folder.join("proxy.pem");

@@ -152,29 +152,3 @@ fn a_job_without_a_credential_is_held() {
         Ok(())
     });
 }
-
-#[test]
-fn a_renewed_proxy_gives_the_job_more_time() {
-    let options = StageOptions::named("renewed")
-        .slots(1)
-        .pilot_knob("SAILPLANE_CREDENTIAL_GRACE", 90);
-    on_stage(options, |stage| {
-        let word = marker(45);
-        let submission =
-            Submission::program("alice", "/bin/sleep", &[&word]).proxy(Some(ProxyKind::Minutes(2)));
-        let submitted = stage.submit(&submission)?;
-        wait_marked(&word, 1)?;
-        // The shadow looks at the file every five seconds and pushes a new one to the pilot.
-        let path = submitted.folder().join("proxy.pem");
-        let fresh = submitted.folder().join("fresh.pem");
-        stage
-            .site
-            .ca
-            .proxy("alice", ProxyKind::Minutes(120), &fresh)?;
-        process::give(&fresh, stage.pool.owner())?;
-        std::fs::rename(&fresh, &path)?;
-        // Without the new proxy the job would be stopped after half a minute.
-        submitted.wait_completed(&stage.pool, Duration::from_secs(75))?;
-        Ok(())
-    });
-}

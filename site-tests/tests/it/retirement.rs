@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use sailplane_site_tests::{JobState, Play, StageOptions, Submission, wait};
+use sailplane_site_tests::{
+    JobState, Pilot, PilotOptions, Play, Pool, PoolOptions, StageOptions, Submission, helper,
+    process, say, wait,
+};
 
 use crate::on_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};
@@ -84,4 +87,41 @@ fn start_false_takes_no_job() {
         );
         Ok(())
     });
+}
+
+#[test]
+fn a_pilot_retires_before_its_own_token_ends() {
+    if let Some(reason) = process::obstacle() {
+        say(&format!("not run: {reason}"));
+        return;
+    }
+    token_ends().expect("a pilot that retires in time");
+}
+
+fn token_ends() -> Result<()> {
+    let pool = Pool::raise(&PoolOptions {
+        name: "tokenend".to_owned(),
+        ..PoolOptions::default()
+    })?;
+    let folder = tempfile::tempdir()?;
+    let token = folder.path().join("token");
+    std::fs::write(&token, pool.short_token(30)?)?;
+    let options = PilotOptions {
+        token: Some(token),
+        ..PilotOptions::default()
+    };
+    let mut pilot = Pilot::start(helper::site()?, &pool, &options)?;
+    pilot.wait_joined(&pool, 2)?;
+    let status = pilot.wait_end(Duration::from_secs(45))?;
+    ensure!(
+        pilot.log().contains("token"),
+        "the log does not say why:\n{}",
+        pilot.log()
+    );
+    ensure!(!pilot.log().contains("panicked"), "{}", pilot.log());
+    ensure!(
+        pilot.slots(&pool)?.is_empty(),
+        "slots are still in the collector ({status})"
+    );
+    Ok(())
 }

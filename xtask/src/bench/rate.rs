@@ -48,9 +48,7 @@ pub(crate) fn compare(
             pool,
             &plain.clone().queue(jobs.min(15)).submit(pool, &site.ca)?,
         )?);
-        let local = plain
-            .line("should_transfer_files = NO")
-            .line("when_to_transfer_output =");
+        let local = plain.line("should_transfer_files = NO");
         without.push(rate(pool, &local.submit(pool, &site.ca)?)?);
     }
     let ours = Sample::new(ours);

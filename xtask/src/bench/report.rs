@@ -81,7 +81,9 @@ pub(crate) fn page(table: &str) -> String {
          \x20 peer's has none.\n\
          - **Jobs per second**: one slot, one claim, `/bin/true`; (jobs - 1) divided by the time from the first to the last event 005. Our jobs have proxies. The\n\
          \x20 peer runs the same submit file, and in a row of its own the one that suits it best (`should_transfer_files = NO`).\n\
-         - **Memory**: proportional set size of the whole execute side, without the payloads' own: with four idle slots, and what each of four running jobs adds.\n\n\
+         - **Memory**: of the whole execute side without the payloads' own, with four idle slots, and what each of four running jobs adds. With every page\n\
+         \x20 counted once: what it would be on a worker node of its own. PSS: as it is here, where the peer shares its libraries with the pool's own daemons\n\
+         \x20 (collector, negotiator, schedd, a shadow per job), which no worker node runs.\n\n\
          The peer is HTCondor 23.9.6 as Debian trixie ships it: `condor_master`, `condor_startd`, `condor_procd` and one `condor_starter` per job, run by\n\
          an ordinary account, so that it does not switch accounts at all.\n",
         machine()
