@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, SessionCache};
 use cedar::security::Level;
@@ -17,12 +18,14 @@ use crate::advertise::offer::{Identity, Offer, startd_name};
 use crate::broker::BrokerHello;
 use crate::job::JobConfig;
 use crate::knobs::Knobs;
+use crate::serve::UPDATE_GSI_CRED;
 use crate::slot::StartdConfig;
 use crate::slot::clock::Clock;
 use crate::slot::event::Policy;
 
 /// What the command port serves, each only to the holder of a claim.
-const COMMANDS: [i32; 10] = [
+const COMMANDS: [i32; 11] = [
+    UPDATE_GSI_CRED,
     command::REQUEST_CLAIM,
     command::ACTIVATE_CLAIM,
     command::DEACTIVATE_CLAIM,
@@ -34,6 +37,11 @@ const COMMANDS: [i32; 10] = [
     command::QUERY_STARTD_ADS,
     command::DC_NOP,
 ];
+
+/// Limits of handshakes: a resumption is two small messages, and a peer without a claim shall not keep a place for
+/// long, nor shall a crowd of them keep a schedd out.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKES: usize = 256;
 
 /// What we call ourselves within version banners.
 pub(super) const PROGRAM: &str = concat!("sailplane-", env!("CARGO_PKG_VERSION"));
@@ -96,6 +104,8 @@ pub(super) fn server(identity: &Identity, sessions: SessionCache) -> Result<Serv
         });
     let mut config = ServerConfig::for_sessions(sessions, Arc::new(table), PROGRAM);
     config.version.clone_from(&identity.condor_version);
+    config.deadline = HANDSHAKE;
+    config.max_handshakes = HANDSHAKES;
     Server::new(config)
 }
 

@@ -28,6 +28,14 @@ const NOT_OK: i64 = 0;
 const OK: i64 = 1;
 const SLOT_AD: i64 = 7;
 
+/// A renewed proxy as a file (03, section 9), and the answer that says that it is not taken. A renewed credential does
+/// not reach a running job: somebody would have to write into a sandbox while its payload runs.
+pub(crate) const UPDATE_GSI_CRED: i32 = 487;
+const DECLINED: i64 = 2;
+
+/// Largest proxy file that is read only to be declined.
+const PROXY_LIMIT: i64 = 1 << 20;
+
 /// Why a connection was given up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
@@ -127,6 +135,7 @@ impl Call<'_> {
             }
             command::CA_CMD => locate(reader, stream).await,
             command::QUERY_STARTD_ADS => self.query(reader, stream).await,
+            UPDATE_GSI_CRED => decline_proxy(reader, stream).await,
             command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => {
                 Ok(After::Keep(Box::new(stream)))
             }
@@ -280,6 +289,27 @@ async fn locate(mut reader: MessageReader<'_>, mut stream: Stream) -> Result<Aft
     answer.insert("ErrorString", why);
     let mut reply = stream.message();
     reply.ad(&answer);
+    stream.send(reply).await?;
+    Ok(After::Keep(Box::new(stream)))
+}
+
+/// Reads the file to its end, so that the answer is not lost to a connection closed over unread data.
+async fn decline_proxy(
+    mut reader: MessageReader<'_>,
+    mut stream: Stream,
+) -> Result<After, ServeError> {
+    let size = reader.int()?;
+    if !(0..=PROXY_LIMIT).contains(&size) {
+        return Ok(After::Close);
+    }
+    let size = usize::try_from(size).unwrap_or(0);
+    let mut read = 0;
+    while read < size {
+        read += stream.recv().await?.len();
+    }
+    tracing::info!("a renewed proxy was declined: it would not reach the running job");
+    let mut reply = stream.message();
+    reply.int(DECLINED);
     stream.send(reply).await?;
     Ok(After::Keep(Box::new(stream)))
 }

@@ -7,6 +7,8 @@
 pub mod address;
 mod commands;
 
+pub(crate) use commands::UPDATE_GSI_CRED;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

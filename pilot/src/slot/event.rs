@@ -16,7 +16,7 @@ pub struct Ticket(pub u64);
 /// `State` of the slot ad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Not offered: START is false, a back-off runs, or the pilot retires.
+    /// Not offered: a back-off runs, the helper is away, or the pilot retires.
     Owner,
     /// Offered.
     Unclaimed,
@@ -195,9 +195,9 @@ pub enum Event {
         /// What follows from it.
         outcome: Outcome,
     },
-    /// START was evaluated again.
+    /// START was evaluated again, or the pilot paused or went on.
     Start {
-        /// It is not false for every job.
+        /// New work is taken at all.
         willing: bool,
         /// It is true for the job that the idle claim was made for.
         fits_claim: bool,

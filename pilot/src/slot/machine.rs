@@ -74,20 +74,15 @@ pub struct Machine {
 impl Machine {
     /// A slot that offers `first`.
     #[must_use]
-    pub fn new(now: Time, policy: Policy, first: ClaimNumber, willing: bool) -> Self {
-        let state = if willing {
-            State::Unclaimed
-        } else {
-            State::Owner
-        };
+    pub fn new(now: Time, policy: Policy, first: ClaimNumber) -> Self {
         Self {
             policy,
             phase: Phase::Open,
             offered: first,
-            willing,
+            willing: true,
             retiring: false,
             back_off: None,
-            shown: (state, Activity::Idle),
+            shown: (State::Unclaimed, Activity::Idle),
             state_since: now,
             activity_since: now,
         }

@@ -25,7 +25,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         Self {
-            machine: Machine::new(Time::ZERO, Policy::default(), ClaimNumber(1), true),
+            machine: Machine::new(Time::ZERO, Policy::default(), ClaimNumber(1)),
             now: Time::ZERO,
             next: 2,
         }

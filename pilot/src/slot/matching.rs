@@ -21,15 +21,6 @@ pub fn wanted(slot: &ClassAd, job: &ClassAd, now: i64) -> bool {
     half_match(slot, job, now)
 }
 
-/// Whether some job might be wanted: START is false only when it is false without looking at any job.
-#[must_use]
-pub fn willing(slot: &ClassAd, now: i64) -> bool {
-    !matches!(
-        EvalContext::new().my(slot).now(now).eval_attr("Start"),
-        Value::Boolean(false) | Value::Integer(0)
-    )
-}
-
 /// What a job that starts now is promised: the machine's time to retire, or less if the job asks for less; and the
 /// machine's time to vacate, bounded by the job's own (02, section 2.9).
 #[must_use]
@@ -103,13 +94,6 @@ mod tests {
 
     fn ad(text: &str) -> ClassAd {
         ClassAd::parse_old(text).unwrap()
-    }
-
-    #[test]
-    fn a_start_that_needs_a_job_is_willing() {
-        assert!(willing(&ad("Start = TARGET.Owner == \"a\""), 0));
-        assert!(willing(&ad("Start = true"), 0));
-        assert!(!willing(&ad("Start = time() < 10"), 20));
     }
 
     #[test]

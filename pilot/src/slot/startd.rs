@@ -19,7 +19,7 @@ use super::command::{Accepted, Activate, Command, Grant, Order, Request, StartdH
 use super::errand::Errand;
 use super::event::{ClaimNumber, Event, Lease, Policy, Ticket, Time};
 use super::machine::Machine;
-use super::matching::{fits, plain_retirement, plain_vacate, pledge, wanted, willing};
+use super::matching::{fits, plain_retirement, plain_vacate, pledge, wanted};
 use super::runner::JobRunner;
 use super::seat::{Common, Pending, Seat};
 use crate::advertise::board::{Board, SlotUpdate};
@@ -130,8 +130,7 @@ impl Startd {
         for number in 1..=offer.slots {
             let base = base_ad(node, &identity, &offer, number);
             let first = claims.mint(seats.len())?;
-            let willing = willing(&base, clock.unix(now));
-            let machine = Machine::new(now, config.policy.clone(), first, willing);
+            let machine = Machine::new(now, config.policy.clone(), first);
             seats.push(Seat::new(number, base, machine));
         }
         let usage = NodeUse::probe(&config.execute);
@@ -501,14 +500,14 @@ impl Startd {
         }
     }
 
-    /// Evaluates START again for every slot.
+    /// Evaluates START again for every claim. By itself it never makes a slot anything but unclaimed, however false it
+    /// is: it may be about jobs only, and the negotiator evaluates it anyway (`IS_OWNER` is false by default).
     fn poll(&mut self) {
         let now = self.clock.unix(self.clock.now());
         for slot in 0..self.seats.len() {
             let Some(seat) = self.seats.get(slot) else {
                 continue;
             };
-            let mut willing = willing(&seat.base, now);
             let mut fits_claim = true;
             if let Some(holder) = seat
                 .machine
@@ -518,7 +517,7 @@ impl Startd {
             {
                 fits_claim = wanted(&ad, &holder.request, now);
             }
-            willing &= self.pause.is_none();
+            let willing = self.pause.is_none();
             self.event(
                 slot,
                 Event::Start {

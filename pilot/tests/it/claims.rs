@@ -98,6 +98,24 @@ async fn start_is_checked_at_the_claim_and_again_at_the_activation() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_false_without_a_job_is_published_as_written() {
+    let setup = Setup {
+        start: "TARGET.Wanted =?= true",
+        ..Setup::default()
+    };
+    let pilot = Pilot::start(setup).await;
+    let schedd = SubmitSide::matched(&pilot).await;
+    // Past the first evaluation by the clock.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(pilot.state().await, "Unclaimed/Idle");
+    let start = pilot.ad().await.get("Start").unwrap().to_old();
+    assert_eq!(start, "TARGET.Wanted =?= true");
+    assert_eq!(schedd.request(REQUEST).await.0, 0);
+    let wanted = format!("{REQUEST}\nWanted = true");
+    assert_eq!(schedd.request(&wanted).await.0, 1);
+}
+
+#[tokio::test]
 async fn another_claims_id_in_the_message_opens_nothing() {
     let pilot = Pilot::start(Setup::default()).await;
     let mut schedd = SubmitSide::matched(&pilot).await;
