@@ -57,6 +57,13 @@ impl Channel {
         })
     }
 
+    /// Ends both directions.
+    #[cfg(test)]
+    pub(super) fn hang_up(&self) {
+        use nix::sys::socket::{Shutdown, shutdown};
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+
     /// Sends one message. Nothing is sent when the future is dropped before it completes.
     pub(super) async fn send(
         &self,

@@ -18,6 +18,8 @@ mod payload;
 )]
 mod sys;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

@@ -15,6 +15,8 @@ pub mod environment;
 pub mod fuzzing;
 pub mod hold;
 mod input;
+#[cfg(test)]
+mod journeys;
 mod launch;
 mod output;
 pub mod plan;

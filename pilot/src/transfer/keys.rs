@@ -46,6 +46,14 @@ impl DelegationKeys {
         keys
     }
 
+    /// An empty store that makes nothing ahead of need.
+    #[cfg(test)]
+    pub(crate) fn lazy() -> Self {
+        Self {
+            store: Arc::default(),
+        }
+    }
+
     /// Takes a request out of the store, or makes one if it is empty.
     ///
     /// # Errors

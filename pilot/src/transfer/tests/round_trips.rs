@@ -41,7 +41,7 @@ pub(super) async fn transfer(
     Result<Downloaded<Place>, DownloadError<&'static str>>,
 ) {
     let staging = tempfile::tempdir().unwrap();
-    let keys = DelegationKeys::start();
+    let keys = DelegationKeys::lazy();
     let executable = SandboxPath::parse("job.sh").unwrap();
     let proxy = SandboxPath::parse("proxy.pem").unwrap();
     let (mut sender, mut receiver) = pipe();

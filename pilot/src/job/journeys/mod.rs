@@ -1,0 +1,4 @@
+//! Whole journeys: a played shadow on real connections, a played helper, real payloads under the test's own account.
+
+mod shadow;
+mod stories;
