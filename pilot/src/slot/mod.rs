@@ -5,6 +5,7 @@ pub mod clock;
 mod command;
 mod errand;
 pub mod event;
+mod hear;
 pub mod machine;
 pub mod matching;
 mod perform;

@@ -6,22 +6,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cedar::Sinful;
 use cedar::net::{Client, SessionCache};
 use classad::ClassAd;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep_until;
 
-use super::claims::{ClaimBook, ClaimError, Holder};
+use super::claims::{ClaimBook, ClaimError};
 use super::clock::Clock;
-use super::command::{Accepted, Activate, Command, Grant, Order, Request, StartdHandle};
+use super::command::{Command, StartdHandle};
 use super::errand::Errand;
-use super::event::{ClaimNumber, Event, Lease, Policy, Ticket, Time};
+use super::event::{ClaimNumber, Event, Policy, Time};
 use super::machine::Machine;
-use super::matching::{fits, plain_retirement, plain_vacate, pledge, wanted};
+use super::matching::{plain_retirement, plain_vacate, wanted};
 use super::runner::JobRunner;
-use super::seat::{Common, Pending, Seat};
+use super::seat::{Common, Seat};
 use crate::advertise::board::{Board, SlotUpdate};
 use crate::advertise::facts::{NodeFacts, NodeUse};
 use crate::advertise::live::EndOfLife;
@@ -29,9 +28,6 @@ use crate::advertise::offer::{Identity, Offer, base_ad};
 use crate::blame::Exit;
 use crate::job::JobEnd;
 use crate::life::Promises;
-
-/// Bounds of the keep-alive interval a schedd may ask for, seconds.
-const ALIVE_INTERVAL: (i64, i64) = (10, 86_400);
 
 /// What the slots' task is told at its start.
 #[derive(Debug, Clone)]
@@ -97,14 +93,14 @@ pub struct Startd {
     pub(super) jobs: JoinSet<JobEnd>,
     pub(super) job_of_task: HashMap<Id, (usize, ClaimNumber)>,
     pub(super) errands: JoinSet<Errand>,
-    commands: mpsc::Receiver<Command>,
-    tickets: u64,
-    usage: NodeUse,
-    end: Option<EndOfLife>,
-    ending: Option<Ending>,
-    pause: Option<String>,
-    last_claimed: Time,
-    next_poll: Time,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) tickets: u64,
+    pub(super) usage: NodeUse,
+    pub(super) end: Option<EndOfLife>,
+    pub(super) ending: Option<Ending>,
+    pub(super) pause: Option<String>,
+    pub(super) last_claimed: Time,
+    pub(super) next_poll: Time,
 }
 
 impl Startd {
@@ -206,241 +202,6 @@ impl Startd {
         }
     }
 
-    fn command(&mut self, command: Command) {
-        // An answer that nobody waits for any more is no loss.
-        match command {
-            Command::Request(request, reply) => {
-                let _ = reply.send(self.request(*request));
-            }
-            Command::Undelivered(claim) => self.claim_event(claim, Event::Undelivered(claim)),
-            Command::Activate(activate) => self.activate(*activate),
-            Command::Deactivate(proof, how, reply) => {
-                let now = self.clock.now();
-                let grant = self.claims.resolve(&proof).and_then(|(claim, record)| {
-                    let machine = &self.seats.get(record.slot)?.machine;
-                    let start = machine.reusable(now, claim);
-                    Some(Grant {
-                        claim,
-                        start,
-                        how,
-                        activation: machine.activations(),
-                        slot: record.slot,
-                    })
-                });
-                let _ = reply.send(grant);
-            }
-            Command::Deactivated(grant) => {
-                let Grant {
-                    claim,
-                    start,
-                    how,
-                    activation,
-                    slot,
-                } = grant;
-                self.event(
-                    slot,
-                    Event::Deactivate {
-                        claim,
-                        how,
-                        told_reusable: start,
-                        activation,
-                    },
-                );
-            }
-            Command::Release(proof, reply) => {
-                let claim = self.claims.resolve(&proof).map(|(claim, _)| claim);
-                let _ = reply.send(claim.is_some());
-                if let Some(claim) = claim {
-                    self.claim_event(claim, Event::Release(claim));
-                }
-            }
-            Command::Alive(proof) => {
-                if let Some((claim, _)) = self.claims.resolve(&proof) {
-                    self.claim_event(claim, Event::Alive(claim));
-                }
-            }
-            Command::Updates(slots, reply) => {
-                let _ = reply.send(self.updates(&slots));
-            }
-            Command::AdsOfSession(session, reply) => {
-                let slot = self
-                    .claims
-                    .of_session(&session)
-                    .map(|(_, record)| record.slot);
-                let ads = slot.and_then(|slot| self.ad(slot)).into_iter().collect();
-                let _ = reply.send(ads);
-            }
-            Command::Order(order) => self.order(order),
-        }
-    }
-
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Retire { exit, why } => self.retire(exit, why, self.config.shutdown_limit),
-            Order::RetireFast { why } => {
-                tracing::info!("stopping at once: {why}");
-                self.ending.get_or_insert(Ending {
-                    exit: Exit::Retired,
-                    why,
-                });
-                self.all(&Event::RetireFast);
-            }
-            Order::Pause { why } => {
-                self.pause = Some(why);
-                self.poll();
-            }
-            Order::Resume(runner) => {
-                self.runner = runner;
-                self.pause = None;
-                self.poll();
-            }
-            Order::End(end) => {
-                if self.end != end {
-                    self.end = end;
-                    for slot in 0..self.seats.len() {
-                        self.board.changed(slot, false);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes no more jobs; those that run may go on for what they were promised, but no longer than `limit`.
-    pub(super) fn retire(&mut self, exit: Exit, why: String, limit: Duration) {
-        match &mut self.ending {
-            // The graver reason is kept: a pilot that retires because of its node must not report success.
-            Some(ending) if ending.exit != Exit::Retired || exit == Exit::Retired => {}
-            ending => {
-                *ending = Some(Ending {
-                    exit,
-                    why: why.clone(),
-                })
-            }
-        }
-        tracing::info!("retiring: {why}");
-        self.pause.get_or_insert(why);
-        self.all(&Event::Retire { limit });
-        for slot in 0..self.seats.len() {
-            self.board.changed(slot, true);
-        }
-    }
-
-    fn request(&mut self, request: Request) -> Option<Accepted> {
-        let Request {
-            proof,
-            ad,
-            schedd,
-            alive_interval,
-            extra_claims,
-            from,
-        } = request;
-        let (claim, record) = self.claims.resolve(&proof)?;
-        let (slot, id) = (record.slot, record.id.clone());
-        let now = self.clock.unix(self.clock.now());
-        let slot_ad = self.ad(slot)?;
-        if let Some(seat) = self.seats.get_mut(slot) {
-            seat.counts.claims += 1;
-        }
-        let carve = ad.bool("_condor_CLAIM_PARTITIONABLE_SLOT").unwrap_or(false);
-        let fits = fits(&slot_ad, &ad, now) && extra_claims == 0 && !carve;
-        let interval = alive_interval.clamp(ALIVE_INTERVAL.0, ALIVE_INTERVAL.1);
-        let lease = Lease {
-            length: Duration::from_secs(u64::try_from(interval).unwrap_or(300))
-                * self.config.alives_missed.max(1),
-            we_send: ad.bool("StartdSendsAlives").unwrap_or(false),
-            silent_while_active: ad.bool("_condor_StartdHandlesAlives").unwrap_or(false),
-        };
-        let next = match self.claims.mint(slot) {
-            Ok(next) => next,
-            Err(error) => {
-                self.retire(Exit::Pilot, format!("{error}"), Duration::ZERO);
-                return None;
-            }
-        };
-        let wants_ad = ad.bool("_condor_SEND_CLAIMED_AD").unwrap_or(false);
-        let user = ad.string("User").unwrap_or_default();
-        let address = Sinful::parse(&schedd).ok();
-        let holder = Holder {
-            request: ad,
-            client_machine: address
-                .as_ref()
-                .and_then(Sinful::alias_name)
-                .map_or_else(|| from.ip().to_string(), str::to_owned),
-            schedd: address,
-        };
-        let accepted = self.event(
-            slot,
-            Event::Request {
-                claim,
-                fits,
-                lease,
-                next,
-            },
-        );
-        if !accepted {
-            self.claims.end(Time::ZERO, next);
-            tracing::info!(claim = id.public(), fits, "refused a claim");
-            return None;
-        }
-        self.claims.hold(claim, holder);
-        tracing::info!(claim = id.public(), user, schedd, "claimed");
-        let ad = if wants_ad { self.ad(slot) } else { None };
-        Some(Accepted { claim, id, ad })
-    }
-
-    fn activate(&mut self, activate: Activate) {
-        let Activate { proof, ad, stream } = activate;
-        let found = self
-            .claims
-            .resolve(&proof)
-            .map(|(claim, record)| (claim, record.slot, record.id.clone()));
-        let Some((claim, slot, id)) = found else {
-            self.refuse(stream);
-            return;
-        };
-        let now = self.clock.unix(self.clock.now());
-        let (fits, pledge) = match self.ad(slot) {
-            Some(slot_ad) => (wanted(&slot_ad, &ad, now), pledge(&slot_ad, &ad, now)),
-            None => return,
-        };
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        if let Some(seat) = self.seats.get_mut(slot) {
-            seat.counts.activations += 1;
-            seat.pending.insert(
-                ticket,
-                Pending {
-                    claim,
-                    id,
-                    ad,
-                    stream,
-                },
-            );
-        }
-        self.event(
-            slot,
-            Event::Activate {
-                claim,
-                ticket,
-                fits,
-                pledge,
-            },
-        );
-    }
-
-    /// Passes an event to the slot of a claim.
-    fn claim_event(&mut self, claim: ClaimNumber, event: Event) {
-        if let Some(slot) = self.claims.get(claim).map(|record| record.slot) {
-            self.event(slot, event);
-        }
-    }
-
-    fn all(&mut self, event: &Event) {
-        for slot in 0..self.seats.len() {
-            self.event(slot, event.clone());
-        }
-    }
-
     fn errand_done(&mut self, errand: Errand) {
         if let Errand::Alive { claim, known } = errand {
             let event = match known {
@@ -502,7 +263,7 @@ impl Startd {
 
     /// Evaluates START again for every claim. By itself it never makes a slot anything but unclaimed, however false it
     /// is: it may be about jobs only, and the negotiator evaluates it anyway (`IS_OWNER` is false by default).
-    fn poll(&mut self) {
+    pub(super) fn poll(&mut self) {
         let now = self.clock.unix(self.clock.now());
         for slot in 0..self.seats.len() {
             let Some(seat) = self.seats.get(slot) else {
@@ -562,7 +323,7 @@ impl Startd {
         Some(self.seats.get(slot)?.ad(common))
     }
 
-    fn updates(&self, slots: &[usize]) -> Vec<SlotUpdate> {
+    pub(super) fn updates(&self, slots: &[usize]) -> Vec<SlotUpdate> {
         let update = |&slot: &usize| {
             let seat = self.seats.get(slot)?;
             let offered = self
