@@ -70,7 +70,14 @@ impl Pilot {
         let tokens = folder.join("tokens");
         fs::create_dir_all(&tokens).with_context(|| format!("make {}", tokens.display()))?;
         let program = folder.join("sailplane");
-        fs::copy(&site.pilot, &program).context("copy the pilot")?;
+        // By another process: a child forked meanwhile by another thread would hold a file that this one writes open, and
+        // then it can't be executed.
+        process::output(
+            Command::new("install")
+                .args(["-m", "755"])
+                .arg(&site.pilot)
+                .arg(&program),
+        )?;
         let token = tokens.join("pool");
         fs::copy(
             options

@@ -98,3 +98,21 @@ fn with_a_bad_token() -> Result<String> {
     pilot.wait_end(Duration::from_secs(20))?;
     Ok(pilot.log())
 }
+
+#[test]
+fn the_example_passes_the_check() {
+    if process::obstacle().is_some() {
+        return;
+    }
+    let pilot = &helper::site().expect("an installed helper").pilot;
+    let example = process::source_tree().join("examples/pilot/pilot.conf");
+    let mut command = std::process::Command::new(pilot);
+    command.args(["config", "check", "--config"]).arg(&example);
+    process::output(&mut command).expect("a configuration without mistakes");
+    let mut wrong = std::process::Command::new(pilot);
+    wrong
+        .args(["config", "check", "--set", "NUM_SLOTS=none", "--config"])
+        .arg(&example);
+    let error = process::output(&mut wrong).expect_err("a mistake that is found");
+    assert!(error.to_string().contains("NUM_SLOTS"), "{error}");
+}

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sailplane_site_tests::{
-    Event, Play, ProxyKind, StageOptions, Submission, TestCa, process, wait,
-};
+use sailplane_site_tests::{Event, Play, ProxyKind, StageOptions, Submission, TestCa, wait};
 
 use crate::on_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};

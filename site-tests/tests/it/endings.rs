@@ -78,7 +78,7 @@ fn a_payload_that_cannot_start_is_held_and_says_why() {
         let format = Submission::script("bob", "noise", "\u{1}\u{2}\u{3} no program at all\n");
         held_with(stage, &format, &["noise", "neither a program"])?;
         let forbidden = Submission::program("bob", "/etc/passwd", &[]);
-        held_with(stage, &forbidden, &["/etc/passwd", "ermission denied"])?;
+        held_with(stage, &forbidden, &["/etc/passwd", "not executable"])?;
         // None of them cost the pilot a slot.
         let submitted = stage.submit(&Submission::shell("carol", "echo still here").queue(2))?;
         submitted.wait_completed(&stage.pool, wait::PATIENCE)?;

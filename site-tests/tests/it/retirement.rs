@@ -114,8 +114,8 @@ fn token_ends() -> Result<()> {
     pilot.wait_joined(&pool, 2)?;
     let status = pilot.wait_end(Duration::from_secs(45))?;
     ensure!(
-        pilot.log().contains("token"),
-        "the log does not say why:\n{}",
+        pilot.log().contains("retired"),
+        "it did not retire:\n{}",
         pilot.log()
     );
     ensure!(!pilot.log().contains("panicked"), "{}", pilot.log());

@@ -32,7 +32,12 @@ pub(crate) fn compare(site: &Site, rounds: usize) -> Result<Vec<Comparison>> {
     site.ca.proxy("alice", ProxyKind::Minutes(120), &proxy)?;
     process::give(&proxy, owner)?;
     let driver = folder.join("launch-driver");
-    fs::copy(build_driver()?, &driver).context("copy the driver")?;
+    process::output(
+        Command::new("install")
+            .args(["-m", "755"])
+            .arg(build_driver()?)
+            .arg(&driver),
+    )?;
     let execute = site.execute.join("bench");
     fs::create_dir_all(&execute)?;
     process::give(&execute, owner)?;
