@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::syscalls::{Answer, Call, SyscallError};
 
-/// How long the shadow may take to close its end by itself after the last word.
-const NUDGE: Duration = Duration::from_millis(30);
+/// How long the shadow may take to close its end by itself after the last word. It has to get round its event loop
+/// once in this time: see [`Shadow::farewell`].
+const NUDGE: Duration = Duration::from_millis(3);
 /// How long to wait for the shadow to close its end after ours is closed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -143,9 +144,11 @@ impl Shadow {
 
     /// Lets the last word reach the shadow before the connection goes.
     ///
-    /// A shadow that is done closes it. One that took `job_exit` before it noticed the end of its own transfer process
-    /// would look again only a second later, but looks at once when our end closes
-    /// (`htcondor:src/condor_shadow.V6.1/remoteresource.cpp`, `attemptShutdown`).
+    /// A shadow that is done closes it. One that takes `job_exit` before it has noticed the end of its own transfer
+    /// process looks again only a second later, or when our end closes
+    /// (`htcondor:src/condor_shadow.V6.1/remoteresource.cpp`, `attemptShutdown`). By then that process must have been
+    /// noticed, which happens at the start of each round of the shadow's event loop; so our end closes soon, but not
+    /// at once.
     pub(super) async fn farewell(mut self) {
         if self.is_closed_within(NUDGE).await {
             return;
