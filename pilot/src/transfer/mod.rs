@@ -11,6 +11,7 @@ pub mod download;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod intake;
 mod keys;
 mod link;
 mod name;
