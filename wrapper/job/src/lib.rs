@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use launch_protocol::agent::{Reply, Request};
 use launch_protocol::exec::FAILED_EXIT;
 use nix::errno::Errno;
+use nix::sys::prctl;
 
 use crate::channel::{Channel, Incoming};
 use crate::files::Sandbox;
@@ -57,6 +58,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         words::complain("sailplane-job is started by sailplane-switch, not by hand");
         return ExitCode::from(2);
     };
+    // Another payload of the same account must not trace this one; `execve` gives that back.
+    let _ = prctl::set_dumpable(false);
     let path = arguments
         .into_iter()
         .nth(1)

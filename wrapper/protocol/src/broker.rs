@@ -40,6 +40,7 @@ pub enum Command {
         payload: u32,
     },
     /// Send a signal. Answered by [`Answer::Done`], also when nothing is left to be signalled.
+    /// `SIGSTOP` and `SIGCONT` to all freeze and thaw the whole group where the kernel can.
     Signal {
         /// Which payload.
         payload: u32,

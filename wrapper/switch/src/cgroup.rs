@@ -317,6 +317,21 @@ impl Group {
         }
     }
 
+    /// Stops the whole group, or lets it run on (requirement K8): the kernel's freezer misses no
+    /// newborn process. Without cgroup2 there is only the signal.
+    pub(crate) fn suspend(&self, stop: bool) {
+        if let Some(group) = &self.unified
+            && fs::write(
+                group.path.join("cgroup.freeze"),
+                if stop { "1" } else { "0" },
+            )
+            .is_ok()
+        {
+            return;
+        }
+        self.signal_all(if stop { libc::SIGSTOP } else { libc::SIGCONT });
+    }
+
     /// Signals every process in it. A number is used only while its process is held by a handle and
     /// still listed, so that nothing outside can be hit.
     pub(crate) fn signal_all(&self, signal: i32) {
@@ -402,21 +417,21 @@ pub(crate) fn members(group: &Path) -> Vec<i32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// One write where the kernel has `cgroup.kill` (5.14); else freeze, kill each, thaw.
+/// One write where the kernel has `cgroup.kill` (5.14); else freeze, kill each. A group that was
+/// suspended is not any more.
 pub(crate) fn kill_group(group: &Path) {
-    let order = OpenOptions::new()
-        .write(true)
-        .open(group.join("cgroup.kill"));
-    if order.and_then(|mut file| file.write_all(b"1")).is_ok() {
-        return;
-    }
     let freeze = |state: &str| {
         let _ = fs::write(group.join("cgroup.freeze"), state);
     };
-    freeze("1");
-    for pid in members(group) {
-        // Frozen: a listed process cannot have gone away and its number been taken by another.
-        let _ = sys::kill(pid, libc::SIGKILL);
+    let order = OpenOptions::new()
+        .write(true)
+        .open(group.join("cgroup.kill"));
+    if order.and_then(|mut file| file.write_all(b"1")).is_err() {
+        freeze("1");
+        for pid in members(group) {
+            // Frozen: a listed process cannot have gone away and its number been taken by another.
+            let _ = sys::kill(pid, libc::SIGKILL);
+        }
     }
     freeze("0");
 }

@@ -36,6 +36,8 @@ pub(crate) struct Payload {
     /// Waits in the group to become the first agent.
     waiting: Option<Started>,
     leader: Option<Pid>,
+    /// Everything is to die. Without cgroup2 that takes repeated looks.
+    killing: bool,
     /// `Exited` has been said, `Empty` not yet.
     owes_empty: bool,
     started: Option<Instant>,
@@ -107,6 +109,7 @@ impl Payload {
             waiting: Some(waiting),
             lease: Some(lease),
             leader: None,
+            killing: false,
             owes_empty: false,
             started: None,
             emptied: None,
@@ -136,6 +139,7 @@ impl Payload {
     pub(crate) fn set_leader(&mut self, leader: Pid, now: Instant) {
         self.leader = Some(leader);
         self.owes_empty = false;
+        self.killing = false;
         self.started.get_or_insert(now);
         self.emptied = None;
     }
@@ -166,9 +170,18 @@ impl Payload {
     }
 
     /// Signals the leader's process group or everything.
-    pub(crate) fn signal(&self, signal: i32, scope: SignalScope) {
+    pub(crate) fn signal(&mut self, signal: i32, scope: SignalScope) {
         match (scope, self.leader) {
-            (SignalScope::All, _) => self.group.signal_all(signal),
+            (SignalScope::All, _) => match signal {
+                libc::SIGSTOP => self.group.suspend(true),
+                libc::SIGCONT => {
+                    self.group.suspend(false);
+                    self.group.signal_all(signal);
+                }
+                // One order, and a number that no fork can outrun.
+                libc::SIGKILL => self.kill(),
+                _ => self.group.signal_all(signal),
+            },
             // Not reaped, so the number is its own, and its session is in the payload's group.
             (SignalScope::Leader, Some(leader)) => {
                 if sys::kill(-leader.as_raw(), signal).is_err() {
@@ -182,6 +195,7 @@ impl Payload {
 
     /// Kills everything. Returns as soon as the order is given.
     pub(crate) fn kill(&mut self) {
+        self.killing = true;
         self.group.kill();
         let waiting = self.waiting.as_ref().map(|waiting| waiting.pid);
         for leader in self.leader.into_iter().chain(waiting) {
@@ -223,7 +237,12 @@ impl Payload {
     pub(crate) fn advance(&mut self, null: BorrowedFd<'_>, now: Instant) -> Outcome {
         // Read even if the leader lives: that is what takes back the readiness of `events`.
         let populated = self.waits_for_empty() && self.group.is_populated();
+        if populated && self.killing && self.group.events().is_none() {
+            // A process that was born while the others were being killed.
+            self.group.kill();
+        }
         let over = self.leader.is_none() && self.waiting.is_none() && !populated;
+        self.killing &= !over;
         if self.owes_empty && over {
             self.owes_empty = false;
             self.emptied = Some(now);
@@ -338,7 +357,9 @@ impl Payload {
     }
 
     fn waits_for_empty(&self) -> bool {
+        let sweeping = self.killing && self.group.events().is_none();
         self.owes_empty
+            || sweeping
             || matches!(
                 self.closing,
                 Some(Closing {

@@ -48,6 +48,12 @@ impl Socket {
         );
     }
 
+    /// Sends if that is possible without waiting.
+    pub(crate) fn send_now(&self, packet: &[u8]) {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let _ = nix::sys::socket::send(self.0.as_raw_fd(), packet, flags);
+    }
+
     /// A packet and its descriptors; `None` at the end of the channel.
     pub(crate) fn receive(&self) -> Option<(Vec<u8>, Vec<File>)> {
         assert!(readable(&self.0, PATIENCE), "nothing arrived in time");

@@ -231,10 +231,10 @@ fn signals_reach_whom_they_should() {
         let opened = pilot.open();
         let script = "exec python3 -c '
 import os, signal
-def say(word): signal.signal(signal.SIGUSR1, lambda *_: print(word, flush=True))
-say(\"leader\")
+def say(word): signal.signal(signal.SIGUSR1, lambda *_: os.write(1, word))
+say(b\"leader\\n\")
 if os.fork() == 0:
-    os.setsid(); say(\"other\"); print(\"up\", flush=True)
+    os.setsid(); say(b\"other\\n\"); os.write(1, b\"up\\n\")
 while True: signal.pause()
 '";
         let running = pilot.begin(opened.payload, script);

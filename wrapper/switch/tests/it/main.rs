@@ -20,5 +20,7 @@ mod end;
 mod happy_path;
 mod speed;
 mod start;
+mod sweep;
+mod system;
 mod trust;
 mod verdicts;
