@@ -200,3 +200,38 @@ fn too_big(request: &ExecRequest) -> String {
          this machine takes at most 131071 bytes each)"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interpreter_of_a_script_is_its_first_word() {
+        let name = |text: &[u8]| script_interpreter(text).map(|path| path.display().to_string());
+        assert_eq!(name(b"#!/bin/sh -x\necho"), Some("/bin/sh".into()));
+        assert_eq!(
+            name(b"#!  /usr/bin/env\tpython3\n"),
+            Some("/usr/bin/env".into())
+        );
+        assert_eq!(name(b"#!/bin/sh\r\n"), Some("/bin/sh\r".into()));
+        assert_eq!(name(b"#!"), Some(String::new()));
+        assert_eq!(name(b"echo\n"), None);
+    }
+
+    #[test]
+    fn the_loader_of_a_program_is_found_and_damage_is_survived() {
+        let program = std::fs::read("/proc/self/exe").expect("readable");
+        let head = &program[..4096];
+        if let Some(loader) = elf_interpreter(head) {
+            assert!(loader.is_absolute() && loader.exists(), "{loader:?}");
+        }
+        for place in 0..200 {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut damaged = head.to_vec();
+                damaged[place] = value;
+                elf_interpreter(&damaged);
+            }
+            elf_interpreter(&head[..place]);
+        }
+    }
+}
