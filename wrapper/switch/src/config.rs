@@ -405,6 +405,16 @@ execute_dirs = /scratch:/data/exec/
     }
 
     #[test]
+    fn the_shipped_example_is_understood() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../examples/site/switch.conf"
+        );
+        let text = std::fs::read(path).expect("the example is in the repository");
+        Config::parse(&text).expect("understood");
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused_with_its_line() {
         let cases = [
             ("[lcmaps]\n", "1: unknown section [lcmaps]"),
