@@ -1,9 +1,9 @@
 //! The set-uid root helper: a broker that verifies, maps, switches, watches, kills, accounts and
 //! cleans up for one pilot.
 //!
-//! Order of trust: [`startup`] makes the process independent of whoever started it, before anything
-//! is read; [`config`] and [`trusted`] read root's policy; the caller is checked; all uids become
-//! root's; only then does the loop in [`broker`] listen to the pilot. Certificates are never parsed
+//! Order of trust: `startup` makes the process independent of whoever started it, before anything
+//! is read; `config` and `trusted` read root's policy; the caller is checked; all uids become
+//! root's; only then does the loop in `broker` listen to the pilot. Certificates are never parsed
 //! here: a verifier running as nobody does that, and its fixed-size answer is checked again.
 //!
 //! Not its business: what a credential means (`sailplane-verify`), files of a sandbox
