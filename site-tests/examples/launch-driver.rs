@@ -1,13 +1,13 @@
 //! Times the launch of `true` under another account, by our helper and by sudo, one after the other in one loop. Run by
 //! `cargo xtask bench` under the pilot's account; prints one JSON object with times in microseconds.
 //!
-//! `launch-driver SWITCH EXECUTE PROXY ROUNDS SUDO-ACCOUNT`
+//! `launch-driver SWITCH EXECUTE PROXY ROUNDS PAUSE-MS SUDO-ACCOUNT`
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use launch_protocol::exec::ExecRequest;
@@ -18,12 +18,13 @@ const PROGRAM: &str = "/bin/true";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [switch, execute, proxy, rounds, account] = arguments.as_slice() else {
-        bail!("usage: launch-driver SWITCH EXECUTE PROXY ROUNDS SUDO-ACCOUNT");
+    let [switch, execute, proxy, rounds, pause, account] = arguments.as_slice() else {
+        bail!("usage: launch-driver SWITCH EXECUTE PROXY ROUNDS PAUSE-MS SUDO-ACCOUNT");
     };
     let (switch, execute) = (PathBuf::from(switch), PathBuf::from(execute));
     let proxy = std::fs::read(proxy).context("read the proxy")?;
     let rounds: usize = rounds.parse().context("number of rounds")?;
+    let pause = Duration::from_millis(pause.parse().context("length of the pause")?);
 
     let (broker, _) = Broker::start(&switch).await?;
     let (resident, mut resident_events) = open(&broker, &execute, &proxy).await?;
@@ -31,16 +32,19 @@ async fn main() -> Result<()> {
     // The first rounds fill caches and are not counted, on either side.
     let warm_up = 5;
     for round in 0..rounds + warm_up {
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
         let (payload, mut events) = open(&broker, &execute, &proxy).await?;
         launch(&payload, &mut events).await?;
         let whole_time = began.elapsed();
         payload.close().await?;
 
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
         launch(&resident, &mut resident_events).await?;
         let switched_time = began.elapsed();
 
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
         let status = Command::new("sudo")
             .args(["-n", "-u", account, PROGRAM])
