@@ -4,7 +4,7 @@
 # trixie tree (the "root tree"), in which HTCondor 23.9.6 is installed as Debian ships it, with the host's own folders
 # (/tmp, /home, the instance, ...) mounted in at the same paths. The mounts exist only in the namespace: they vanish
 # with the last process of the pool, and nothing has to be unmounted on the host.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 set -euo pipefail
 
@@ -47,11 +47,10 @@ ensure_account() {
         useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
 }
 
-# wait_until SECONDS WHAT COMMAND... - runs COMMAND ten times a second until it succeeds.
+# wait_until SECONDS COMMAND... - runs COMMAND ten times a second until it succeeds; fails after SECONDS.
 wait_until() {
-    local seconds=$1 what=$2 end
-    shift 2
-    end=$((SECONDS + seconds))
+    local end=$((SECONDS + $1))
+    shift
     until "$@"; do
         ((SECONDS < end)) || return 1
         sleep 0.1
