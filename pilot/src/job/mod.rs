@@ -1,6 +1,6 @@
 //! The starter's half of the pilot: one activated claim, from the job ad to `job_exit`.
 //!
-//! [`run`] is given the connection on which the shadow activated the claim and drives the whole journey of the
+//! [`run()`] is given the connection on which the shadow activated the claim and drives the whole journey of the
 //! payload: the dialogue with the shadow ([`syscalls`]), the plan made from the job ad ([`plan`], [`environment`]),
 //! the input and output sandbox ([`crate::transfer`]), the identity switch ([`crate::broker`]) and the credential
 //! watch ([`crate::credential_watch`]).
@@ -152,7 +152,7 @@ pub struct JobServices {
     pub address: Sinful,
     /// Keys made ahead of need for delegated proxies.
     pub delegation_keys: DelegationKeys,
-    /// Clean-ups that outlive [`run`]. The pilot waits for it to be empty before it ends.
+    /// Clean-ups that outlive [`run()`]. The pilot waits for it to be empty before it ends.
     pub cleanups: TaskTracker,
 }
 
