@@ -1,6 +1,6 @@
 //! Functions with regular expressions.
 //!
-//! HTCondor uses PCRE2 on bytes; we use the `regex` crate on bytes. [`super::patterns::translate`] lets through what
+//! HTCondor uses PCRE2 on bytes; we use the `regex` crate on bytes. [`super::patterns::translate()`] lets through what
 //! both understand alike; for the rest (look-around, back references, possessive quantifiers, ...) the functions give
 //! error rather than another answer.
 
