@@ -143,6 +143,7 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 script.signal(Signal::try_from(signal).unwrap());
                 Answer::Done
             }
+            Command::Prepare => Answer::Done,
             Command::Kill { .. } => {
                 script.signal(Signal::SIGKILL);
                 Answer::Done

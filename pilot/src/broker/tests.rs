@@ -146,7 +146,6 @@ async fn replies_may_overtake_each_other() {
     });
     one.unwrap();
     two.unwrap();
-    std::mem::forget(payload);
 }
 
 #[tokio::test]
@@ -271,7 +270,6 @@ async fn the_agents_socket_arrives_and_greets() {
             .unwrap();
     });
     assert_eq!(failed.unwrap_err().errno(), Some(28));
-    std::mem::forget(payload);
 }
 
 #[tokio::test]
@@ -298,4 +296,15 @@ async fn a_missing_program_is_the_sites_fault_for_good() {
         .unwrap_err();
     assert!(matches!(error, BrokerError::Spawn { .. }));
     assert_eq!(error.class(), RefusalClass::SitePermanent);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_preparations() {
+    let (broker, helper) = start().await;
+    broker.prepare();
+    let (request, _) = helper.request().await;
+    assert_eq!(request.command, Command::Prepare);
+    // Not answered yet, and other requests go on.
+    let (_payload, _events) = open(&broker, &helper, 3).await;
+    helper.reply(request.id, Answer::Done, &[]).await;
 }

@@ -37,6 +37,7 @@ pub async fn run(
         stream,
         slot,
     } = activation;
+    services.broker.prepare();
     let mut job = Job {
         shadow: Shadow::new(stream, services.config.transfer_timeout),
         session: claim.file_transfer_session_id(),

@@ -67,6 +67,9 @@ pub enum Command {
         /// Which payload.
         payload: u32,
     },
+    /// An [`Self::Open`] is to be expected: have ready what can be made before it is known for whom.
+    /// Only saves time; `Open` works without it. Answered by [`Answer::Done`].
+    Prepare,
 }
 
 /// Whom a signal reaches.
@@ -101,7 +104,7 @@ pub enum Answer {
         /// Process number of the agent, later of the payload; to be shown, not signalled.
         pid: u32,
     },
-    /// To [`Command::Signal`] and [`Command::Kill`].
+    /// To [`Command::Signal`], [`Command::Kill`] and [`Command::Prepare`].
     Done,
     /// To [`Command::Usage`].
     Usage(Usage),
@@ -237,6 +240,7 @@ impl Request {
             Command::Kill { .. } => 5,
             Command::Usage { .. } => 6,
             Command::Close { .. } => 7,
+            Command::Prepare => 8,
         });
         w.u32(self.id);
         match &self.command {
@@ -261,6 +265,7 @@ impl Request {
             | Command::Kill { payload }
             | Command::Usage { payload }
             | Command::Close { payload } => w.u32(*payload),
+            Command::Prepare => {}
         }
         w.finish(MAX_PACKET)
     }
@@ -292,6 +297,7 @@ impl Request {
             5 => Command::Kill { payload: r.u32()? },
             6 => Command::Usage { payload: r.u32()? },
             7 => Command::Close { payload: r.u32()? },
+            8 => Command::Prepare,
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         r.finish()?;

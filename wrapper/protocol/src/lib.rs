@@ -62,7 +62,7 @@ pub mod verdict;
 pub use codec::{DecodeError, EncodeError};
 
 /// Version of these messages; [`broker::Command::Hello`] carries it and both sides refuse another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest packet on any channel, in bytes.
 pub const MAX_PACKET: usize = 32 * 1024;

@@ -28,6 +28,7 @@ use crate::sandbox::{Place, Sandbox};
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::verifiers::Verifiers;
+use crate::warmth::Warmth;
 
 /// Credentials being verified at the same time.
 const MAX_OPENINGS: usize = 32;
@@ -66,12 +67,14 @@ pub(crate) struct Broker {
     payloads: BTreeMap<u32, Payload>,
     serial: u32,
     greeted: bool,
+    warmth: Warmth,
     /// Since when the end has begun.
     leaving: Option<Instant>,
 }
 
 impl Broker {
     pub(crate) fn new(tools: Tools, control: OwnedFd) -> Self {
+        let warmth = Warmth::new(tools.config.warm_time, Instant::now());
         Self {
             tools,
             channel: Channel::new(control),
@@ -80,6 +83,7 @@ impl Broker {
             payloads: BTreeMap::new(),
             serial: 0,
             greeted: false,
+            warmth,
             leaving: None,
         }
     }
@@ -99,7 +103,7 @@ impl Broker {
                 return Ok(left == 0);
             }
             if self.wait()? {
-                self.warm_up();
+                self.tend();
             }
             while let Some(signal) = sys::next_signal(self.tools.signals.as_fd()) {
                 if i32::try_from(signal) == Ok(libc::SIGTERM) {
@@ -130,21 +134,53 @@ impl Broker {
     /// Is there anything to prepare for the next payload?
     fn is_cold(&self) -> bool {
         let Self { tools, nursery, .. } = self;
-        self.leaving.is_none() && (tools.verifiers.is_cold() || nursery.is_cold())
+        tools.verifiers.is_cold() || nursery.is_cold()
+    }
+
+    /// When there will be something to do for the next payload, or to undo.
+    fn tending(&self, now: Instant) -> Option<Instant> {
+        let Self { tools, nursery, .. } = self;
+        if self.leaving.is_some() {
+            None
+        } else if self.warmth.lasts(now) && self.is_cold() {
+            Some(now + IDLE)
+        } else {
+            (tools.verifiers.is_warm() || nursery.is_warm()).then(|| self.warmth.until())
+        }
+    }
+
+    /// In an idle moment: prepares for the next payload, or gives up waiting for it.
+    fn tend(&mut self) {
+        if self.warmth.lasts(Instant::now()) {
+            self.warm_up();
+        } else {
+            self.tools.verifiers.cool_down();
+            self.nursery.close();
+        }
+    }
+
+    /// Somebody has said that a payload will come.
+    fn prepare(&mut self) {
+        self.warmth.renew(Instant::now());
+        self.tools.verifiers.expect_use();
+        self.nursery.expect_use();
+        while self.warm_up() {}
     }
 
     /// Prepares one of the two things the next payload will need. In an idle moment, because it takes
-    /// about a millisecond, in which the one that is just starting would have to wait.
-    fn warm_up(&mut self) {
-        if self.leaving.is_some() {
-            return;
+    /// about a millisecond, in which the one that is just starting would have to wait. False: nothing
+    /// to prepare.
+    fn warm_up(&mut self) -> bool {
+        if self.leaving.is_some() || !self.is_cold() {
+            return false;
         }
         let Self { tools, nursery, .. } = self;
         if tools.verifiers.is_cold() {
             tools.verifiers.warm_up(tools.null.as_fd());
-        } else if nursery.is_cold() {
+        } else {
             nursery.warm_up(&tools.tracking, kit(tools));
         }
+        true
     }
 
     /// Sleeps until something happens or a deadline is reached; true if nothing has happened.
@@ -160,7 +196,7 @@ impl Broker {
                     .filter_map(|payload| payload.deadline(now)),
             )
             .chain(self.leaving.map(|since| since + FAREWELL))
-            .chain(self.is_cold().then(|| now + IDLE))
+            .chain(self.tending(now))
             .min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
@@ -285,6 +321,10 @@ impl Broker {
                 payload.close(Some(id), Instant::now());
                 None
             }),
+            Command::Prepare => {
+                self.prepare();
+                Ok(Some((Answer::Done, None)))
+            }
         };
         match outcome {
             Ok(None) => {}
@@ -372,6 +412,7 @@ impl Broker {
                 "no credential came with the request",
             ));
         };
+        self.warmth.renew(Instant::now());
         let null = self.tools.null.as_fd();
         let verification = self
             .tools

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::trusted::is_plain_absolute;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub rundir: PathBuf,
     /// Audit lines also go here, if set.
     pub log_file: Option<PathBuf>,
+    /// How long what was made ahead of need is kept after the last job has been opened or announced.
+    pub warm_time: Duration,
 }
 
 /// One word of `user_white_list`.
@@ -113,7 +116,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "user_white_list",
     "certdir",
     "gridmap",
@@ -125,6 +128,7 @@ const KEYS: [&str; 11] = [
     "rundir",
     "log_file",
     "log_destination",
+    "warm_time",
 ];
 
 const WANT_PATH: &str = "an absolute path without . or ..";
@@ -132,6 +136,9 @@ const WANT_UID: &str = "a number from 1 to 4294967293";
 /// User and group number of "nobody", as which the verifier runs.
 pub const NOBODY: u32 = 65_534;
 const MAX_UID: u32 = u32::MAX - 2;
+/// Seconds: longer than the pool needs between two jobs of a slot, and short beside the hours a slot
+/// without jobs waits.
+const WARM_TIME: Duration = Duration::from_secs(30);
 
 struct Values<'a> {
     given: Vec<(&'static str, &'a str, usize)>,
@@ -211,6 +218,9 @@ impl Config {
                 .path("rundir")?
                 .unwrap_or_else(|| PathBuf::from("/run/sailplane")),
             log_file: values.path("log_file")?,
+            warm_time: values
+                .read("warm_time", "seconds, from 1 to 86400", seconds)?
+                .unwrap_or(WARM_TIME),
         };
         if config.gridmap.is_none() && config.dynamic_uids.is_none() {
             return Err(missing("gridmap or dynamic_uids"));
@@ -353,6 +363,15 @@ fn uid(value: &str) -> Option<u32> {
         .filter(|uid| digits && (1..=MAX_UID).contains(uid))
 }
 
+fn seconds(value: &str) -> Option<Duration> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    value
+        .parse()
+        .ok()
+        .filter(|seconds| digits && (1..=86_400).contains(seconds))
+        .map(Duration::from_secs)
+}
+
 fn uid_range(value: &str) -> Option<(u32, u32)> {
     let (first, last) = value.split_once('-')?;
     let (first, last) = (uid(first.trim())?, uid(last.trim())?);
@@ -397,6 +416,7 @@ execute_dirs = /scratch:/data/exec/
             [Path::new("/scratch"), Path::new("/data/exec")]
         );
         assert_eq!(config.target_uid_min, 1000);
+        assert_eq!(config.warm_time, Duration::from_secs(30));
         assert!(config.callers.iter().any(|c| c.matches("glide07")));
         assert!(!config.callers.iter().any(|c| c.matches("glide")));
         assert!(!config.callers.iter().any(|c| c.matches("glide07x")));
@@ -454,6 +474,16 @@ execute_dirs = /scratch:/data/exec/
         for (text, wanted) in cases {
             let got = error(text);
             assert!(got.starts_with(wanted), "{text:?}: {got}");
+        }
+    }
+
+    #[test]
+    fn the_warm_time_is_a_number_of_seconds() {
+        let config = Config::parse(format!("{GOOD}warm_time = 5\n").as_bytes()).expect("good");
+        assert_eq!(config.warm_time, Duration::from_secs(5));
+        for bad in ["", "0", "-1", "+5", "1.5", "5s", "86401"] {
+            let got = error(&format!("{GOOD}warm_time = {bad}\n"));
+            assert!(got.starts_with("9: warm_time must be"), "{bad}: {got}");
         }
     }
 

@@ -38,6 +38,7 @@ mod startup;
 mod sys;
 pub mod trusted;
 mod verifiers;
+mod warmth;
 
 use std::ffi::OsString;
 use std::io::Read as _;

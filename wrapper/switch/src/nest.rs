@@ -68,6 +68,16 @@ impl Nursery {
         }
     }
 
+    /// Somebody will ask soon.
+    pub(crate) fn expect_use(&mut self) {
+        self.spoiled = false;
+    }
+
+    /// Is one waiting?
+    pub(crate) fn is_warm(&self) -> bool {
+        self.ready.is_some()
+    }
+
     /// The ready one, or a new one.
     pub(crate) fn take(&mut self, tracking: &Tracking, kit: Kit<'_>) -> Result<Nest, Errno> {
         self.spoiled = false;

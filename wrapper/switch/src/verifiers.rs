@@ -62,6 +62,23 @@ impl Verifiers {
         }
     }
 
+    /// Somebody will ask soon.
+    pub(crate) fn expect_use(&mut self) {
+        self.spoiled = false;
+    }
+
+    /// Is one waiting?
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm.is_some()
+    }
+
+    /// Takes the waiting one down. Reaped later, like any other child.
+    pub(crate) fn cool_down(&mut self) {
+        if let Some(warm) = self.warm.take() {
+            let _ = sys::kill(warm.pid.as_raw(), libc::SIGKILL);
+        }
+    }
+
     /// Gives a credential to a verifier.
     pub(crate) fn verify(
         &mut self,

@@ -308,6 +308,11 @@ impl Pilot {
         assert_eq!(self.ask(Command::Kill { payload }, &[]).0, Answer::Done);
     }
 
+    /// Announces a payload.
+    pub(crate) fn prepare(&mut self) {
+        assert_eq!(self.ask(Command::Prepare, &[]).0, Answer::Done);
+    }
+
     pub(crate) fn usage(&mut self, payload: u32) -> Usage {
         match self.ask(Command::Usage { payload }, &[]) {
             (Answer::Usage(usage), _) => usage,

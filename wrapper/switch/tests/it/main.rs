@@ -24,3 +24,4 @@ mod sweep;
 mod system;
 mod trust;
 mod verdicts;
+mod warm;

@@ -1,0 +1,59 @@
+//! What is kept ready for the next payload, and for how long.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::cell::{groups_of, in_cell};
+use crate::client::{Pilot, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Names of the broker's children, but its guardian.
+fn waiting(pilot: &Pilot) -> Vec<String> {
+    let children = format!("/proc/{0}/task/{0}/children", pilot.id());
+    let children = fs::read_to_string(children).expect("the broker lives");
+    let mut names: Vec<_> = children
+        .split_whitespace()
+        .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| name != "sailplane-guard" && !name.is_empty())
+        .collect();
+    names.sort();
+    names
+}
+
+fn is_warm(pilot: &Pilot) -> bool {
+    let names = waiting(pilot);
+    ["sailplane-switc", "sailplane-verif"]
+        .iter()
+        .all(|wanted| names.iter().any(|name| name == wanted))
+}
+
+fn is_cold(pilot: &Pilot) -> bool {
+    waiting(pilot).is_empty() && groups_of(pilot.id()).is_empty()
+}
+
+fn launch(pilot: &mut Pilot) {
+    let opened = pilot.open();
+    assert_eq!(pilot.run(opened.payload, "echo up").0, "up\n");
+    pilot.close(opened.payload);
+}
+
+#[test]
+fn a_pilot_without_jobs_keeps_no_verifier_and_no_group() {
+    in_cell(|cell| {
+        cell.configure("warm_time = 1\n");
+        let mut pilot = Pilot::start(cell);
+        eventually("a verifier at the start", SOON, || is_warm(&pilot));
+        eventually("nothing waits any more", SOON, || is_cold(&pilot));
+        launch(&mut pilot);
+        eventually("ready for the next", SOON, || is_warm(&pilot));
+        launch(&mut pilot);
+        eventually("nothing waits any more", SOON, || is_cold(&pilot));
+        pilot.prepare();
+        eventually("ready for the announced one", SOON, || is_warm(&pilot));
+        launch(&mut pilot);
+        assert_eq!(pilot.hang_up(), Some(0));
+        assert!(groups_of(pilot.id()).is_empty());
+    });
+}
