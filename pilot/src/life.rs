@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cedar::security::token::read_directory;
 
-use crate::advertise::live::EndOfLife;
+use crate::advertise::live::{EndOfLife, LifeLimit};
 
 /// Left between the last possible end of a job and the end of everything, for output, farewells and clean-up.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -23,8 +23,15 @@ pub struct Promises {
 /// The end, if there is one. Jobs are taken until what is promised to them just fits before it; of a lifetime that is
 /// shorter than the promises half is used for taking jobs.
 #[must_use]
-pub fn end_of_life(started: i64, limits: &[Option<i64>], promises: Promises) -> Option<EndOfLife> {
-    let die = limits.iter().copied().flatten().min()?;
+pub fn end_of_life(
+    started: i64,
+    limits: &[(LifeLimit, Option<i64>)],
+    promises: Promises,
+) -> Option<EndOfLife> {
+    let (die, limit) = limits
+        .iter()
+        .filter_map(|&(limit, end)| Some((end?, limit)))
+        .min()?;
     let whole = die.saturating_sub(started).max(0);
     let wish = promises
         .retirement
@@ -34,6 +41,7 @@ pub fn end_of_life(started: i64, limits: &[Option<i64>], promises: Promises) -> 
     Some(EndOfLife {
         retire: die.saturating_sub(wish.min(whole / 2)),
         die,
+        limit,
     })
 }
 
@@ -63,29 +71,49 @@ mod tests {
 
     #[test]
     fn no_limit_is_no_end() {
-        assert_eq!(end_of_life(0, &[None, None], PROMISES), None);
+        assert_eq!(
+            end_of_life(
+                0,
+                &[(LifeLimit::Lifetime, None), (LifeLimit::Token, None)],
+                PROMISES
+            ),
+            None
+        );
     }
 
     #[test]
     fn the_earliest_limit_counts_and_promises_fit_before_it() {
-        let end = end_of_life(0, &[Some(50_000), None, Some(10_000)], PROMISES);
+        let end = end_of_life(
+            0,
+            &[
+                (LifeLimit::Lifetime, Some(50_000)),
+                (LifeLimit::Token, Some(10_000)),
+            ],
+            PROMISES,
+        );
         assert_eq!(
             end,
             Some(EndOfLife {
                 retire: 8800,
-                die: 10_000
+                die: 10_000,
+                limit: LifeLimit::Token,
             })
         );
     }
 
     #[test]
     fn a_short_life_still_takes_jobs_for_half_of_it() {
-        let end = end_of_life(100, &[Some(700)], PROMISES);
+        let end = end_of_life(
+            100,
+            &[(LifeLimit::Lifetime, Some(700)), (LifeLimit::Token, None)],
+            PROMISES,
+        );
         assert_eq!(
             end,
             Some(EndOfLife {
                 retire: 400,
-                die: 700
+                die: 700,
+                limit: LifeLimit::Lifetime,
             })
         );
     }

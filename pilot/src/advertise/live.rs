@@ -42,6 +42,28 @@ pub struct EndOfLife {
     pub retire: i64,
     /// Everything is over by then.
     pub die: i64,
+    /// What limits it.
+    pub limit: LifeLimit,
+}
+
+/// What limits a pilot's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LifeLimit {
+    /// `SAILPLANE_MAX_LIFETIME`.
+    Lifetime,
+    /// The end of the pilot's own token.
+    Token,
+}
+
+impl std::fmt::Display for LifeLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lifetime => "the pilot's time is over (SAILPLANE_MAX_LIFETIME)",
+            Self::Token => {
+                "the pilot's own token ends; put a new one into SEC_TOKEN_DIRECTORY before it does to stay longer"
+            }
+        })
+    }
 }
 
 /// What the request ad says about the holder of the claim.

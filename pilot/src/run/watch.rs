@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::advertise::live::LifeLimit;
 use crate::blame::{Exit, chain};
 use crate::broker::Broker;
 use crate::job::JobServices;
@@ -136,7 +137,7 @@ async fn watch_end(knobs: Knobs, startd: StartdHandle, started: i64, promises: P
         startd
             .order(Order::End(end_of_life(
                 started,
-                &[lifetime, token],
+                &[(LifeLimit::Lifetime, lifetime), (LifeLimit::Token, token)],
                 promises,
             )))
             .await;

@@ -252,12 +252,12 @@ impl Startd {
             let why = format!("no slot was claimed for {seconds} s (STARTD_NOCLAIM_SHUTDOWN)");
             self.retire(Exit::Retired, why, self.config.shutdown_limit);
         }
-        if self.end_due().is_some_and(|due| due <= now) {
-            let left = self
-                .end
-                .map_or(0, |end| end.die.saturating_sub(self.clock.unix(now)));
+        if let Some(end) = self.end
+            && self.end_due().is_some_and(|due| due <= now)
+        {
+            let left = end.die.saturating_sub(self.clock.unix(now));
             let limit = Duration::from_secs(u64::try_from(left).unwrap_or(0));
-            self.retire(Exit::Retired, "the pilot's time is over".to_owned(), limit);
+            self.retire(Exit::Retired, end.limit.to_string(), limit);
         }
     }
 
