@@ -174,6 +174,8 @@ async fn a_helper_that_refuses_to_start_says_why() {
     };
     let (result, ()) = tokio::join!(Broker::over(Channel::new(ours).unwrap()), async {
         helper.reply(0, refused(RefusalClass::Caller), &[]).await;
+        // As the real one does: what is unread when the socket closes would take the last word along.
+        helper.request().await;
         drop(helper);
     });
     match result.map(drop).unwrap_err() {
