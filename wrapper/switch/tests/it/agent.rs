@@ -309,7 +309,9 @@ fn s12_s11_a_payload_starts_clean() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
-        let script = "ls /proc/$$/fd; cat /proc/$$/status; ps -o pid=,sid=,pgid= -p $$; cat /proc/$$/oom_score_adj";
+        // Read by the shell itself: while it starts another program it may block signals.
+        let script = r#"ls /proc/$$/fd; while IFS= read -r line; do printf '%s\n' "$line"; done </proc/$$/status
+            ps -o pid=,sid=,pgid= -p $$; cat /proc/$$/oom_score_adj"#;
         let (output, _) = pilot.run(opened.payload, script);
         assert!(output.starts_with("0\n1\n2\nName:"), "{output}");
         let uid = opened.uid;
