@@ -134,7 +134,7 @@ impl Broker {
     /// Is there anything to prepare for the next payload?
     fn is_cold(&self) -> bool {
         let Self { tools, nursery, .. } = self;
-        tools.verifiers.is_cold() || nursery.is_cold()
+        tools.verifiers.is_cold() || nursery.is_cold() || tools.known.is_cold(&tools.config)
     }
 
     /// When there will be something to do for the next payload, or to undo.
@@ -145,7 +145,8 @@ impl Broker {
         } else if self.warmth.lasts(now) && self.is_cold() {
             Some(now + IDLE)
         } else {
-            (tools.verifiers.is_warm() || nursery.is_warm()).then(|| self.warmth.until())
+            let warm = tools.verifiers.is_warm() || tools.known.is_warm() || nursery.is_warm();
+            warm.then(|| self.warmth.until())
         }
     }
 
@@ -155,6 +156,7 @@ impl Broker {
             self.warm_up();
         } else {
             self.tools.verifiers.cool_down();
+            self.tools.known.cool_down();
             self.nursery.close();
         }
     }
@@ -163,11 +165,19 @@ impl Broker {
     fn prepare(&mut self) {
         self.warmth.renew(Instant::now());
         self.tools.verifiers.expect_use();
+        self.tools.known.expect_use();
         self.nursery.expect_use();
         while self.warm_up() {}
     }
 
-    /// Prepares one of the two things the next payload will need. In an idle moment, because it takes
+    /// The processes of a payload are dying: time to prepare for the one that may follow at once.
+    fn catch_up(&mut self) {
+        if self.warmth.lasts(Instant::now()) && self.openings.is_empty() {
+            while self.warm_up() {}
+        }
+    }
+
+    /// Prepares one of the three things the next payload will need. In an idle moment, because it takes
     /// about a millisecond, in which the one that is just starting would have to wait. False: nothing
     /// to prepare.
     fn warm_up(&mut self) -> bool {
@@ -177,8 +187,17 @@ impl Broker {
         let Self { tools, nursery, .. } = self;
         if tools.verifiers.is_cold() {
             tools.verifiers.warm_up(tools.null.as_fd());
-        } else {
+        } else if nursery.is_cold() {
             nursery.warm_up(&tools.tracking, kit(tools));
+        } else {
+            let policy = Policy {
+                config: &tools.config,
+                caller: &tools.caller,
+                leases: &tools.leases,
+                null: tools.null.as_fd(),
+                serial: self.serial,
+            };
+            tools.known.vet(policy);
         }
         true
     }
@@ -317,10 +336,12 @@ impl Broker {
             Command::Usage { payload } => self
                 .find(payload)
                 .map(|payload| Some((Answer::Usage(payload.usage(Instant::now())), None))),
-            Command::Close { payload } => self.find(payload).map(|payload| {
-                payload.close(Some(id), Instant::now());
-                None
-            }),
+            Command::Close { payload } => {
+                let found = self.find(payload);
+                let closing = found.map(|payload| payload.close(Some(id), Instant::now()));
+                self.catch_up();
+                closing.map(|()| None)
+            }
             Command::Prepare => {
                 self.prepare();
                 Ok(Some((Answer::Done, None)))

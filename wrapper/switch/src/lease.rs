@@ -157,6 +157,11 @@ impl LeaseDir {
         }
     }
 
+    /// Is there a file of this name? Then a broker has the lease, or something is left of a dead one.
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) != Err(Errno::ENOENT)
+    }
+
     /// Gives a lease back: its file is gone, the next may take it.
     pub(crate) fn release(&self, lease: Lease) {
         // Before the lock ends, so that nobody can lock a file that is about to vanish.

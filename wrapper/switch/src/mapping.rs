@@ -31,7 +31,16 @@ pub(crate) struct Known {
     taken: HashMap<u32, bool>,
     /// Where the search for a free dynamic account begins; moves on so that a uid rests.
     next: u32,
+    /// A dynamic uid as which nothing ran when we looked, ahead of need. What has run as it since was
+    /// started by a broker that had its lease, and gave that back only after it had seen the last
+    /// process of it gone. So it need not be looked at again.
+    vetted: Option<u32>,
+    /// None was found; do not look again before somebody asks.
+    barren: bool,
 }
+
+/// How many uids are looked at ahead of need, in one idle moment.
+const VETTED_AT_ONCE: u32 = 4;
 
 /// The account and the lease that keeps it.
 #[derive(Debug)]
@@ -88,6 +97,59 @@ impl Known {
     pub(crate) fn learn_all(&mut self, queries: &[Query], answers: Answers, now: Instant) {
         for (query, answer) in queries.iter().zip(answers) {
             self.learn(query, answer, now);
+        }
+    }
+
+    /// Should a dynamic account be looked at ahead of need?
+    pub(crate) fn is_cold(&self, config: &Config) -> bool {
+        config.dynamic_uids.is_some() && self.vetted.is_none() && !self.barren
+    }
+
+    /// Somebody will ask soon.
+    pub(crate) fn expect_use(&mut self) {
+        self.barren = false;
+    }
+
+    /// Has one been looked at?
+    pub(crate) fn is_warm(&self) -> bool {
+        self.vetted.is_some()
+    }
+
+    /// What was seen is too old to rely on.
+    pub(crate) fn cool_down(&mut self) {
+        self.vetted = None;
+    }
+
+    /// Looks for a dynamic account that is free, ahead of need. Takes no lease: that would keep the
+    /// account from brokers that need it now.
+    pub(crate) fn vet(&mut self, policy: Policy<'_>) {
+        self.barren = true;
+        let Some((first, last)) = policy.config.dynamic_uids else {
+            return;
+        };
+        let count = last - first + 1;
+        let mut looks = 0;
+        for step in 0..count {
+            let place = self.next.wrapping_add(step) % count;
+            let uid = first + place;
+            let account = TargetAccount::dynamic(uid, policy.config, policy.caller);
+            match (self.taken.get(&uid), account) {
+                // To be asked for when it is needed.
+                (None, _) => return,
+                (Some(false), Ok(account)) if !policy.leases.exists(&uid.to_string()) => {
+                    if is_in_use(&Identity::from(&account), policy.null) == Ok(false) {
+                        self.vetted = Some(uid);
+                        self.barren = false;
+                        self.next = place;
+                        return;
+                    }
+                    looks += 1;
+                }
+                _ => {}
+            }
+            if looks == VETTED_AT_ONCE {
+                return;
+            }
         }
     }
 
@@ -161,6 +223,8 @@ impl Known {
             return Err(none_free());
         };
         let count = last - first + 1;
+        let vetted = self.vetted.take();
+        self.barren = false;
         for step in 0..count {
             let uid = first + self.next.wrapping_add(step) % count;
             match self.taken.get(&uid) {
@@ -174,7 +238,8 @@ impl Known {
             let Ok(Taken::Fresh(lease)) = policy.leases.take(&uid.to_string()) else {
                 continue;
             };
-            if is_in_use(&Identity::from(&account), policy.null) != Ok(false) {
+            if vetted != Some(uid) && is_in_use(&Identity::from(&account), policy.null) != Ok(false)
+            {
                 // Something runs as this uid that no broker answers for.
                 policy.leases.release(lease);
                 continue;

@@ -2,8 +2,9 @@
 //!
 //! Making groups takes time, and entering a cgroup2 group by hand can take the kernel ten
 //! milliseconds, because it waits for all processors to notice; so does an old memory group before
-//! Linux 5.5. So a group is made ahead of need, and a child of the broker sits in it, still root, waiting for its orders on the socket that will be the agent's.
-//! The order names account and sandbox; the child then switches and becomes the agent.
+//! Linux 5.5. So a group is made ahead of need, and a child of the broker sits in it, still root,
+//! waiting for its orders on the socket that will be the agent's. The order names account and
+//! sandbox; the child then switches and becomes the agent.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};

@@ -12,9 +12,9 @@ use crate::cgroup::Group;
 use crate::lease::Lease;
 use crate::nest::{self, Kit, Nest};
 use crate::refuse::trouble;
-use crate::remover::{self, REMOVED};
+use crate::remover::{self, IN_USE, REMOVED};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Identity, Started, as_account, is_in_use, kill_all_of};
+use crate::spawn::{Identity, Started, as_account, is_alone, kill_all_of};
 use crate::sys;
 
 /// How long killed processes may take to vanish (they may hang in a file system call).
@@ -59,15 +59,21 @@ enum Stage {
     Killing {
         deadline: Instant,
     },
-    /// Until nothing runs as the (dynamic) account any more, in the group or not.
+    /// Until nothing runs as the (dynamic) account any more, in the group or not; the remover looks
+    /// before it begins.
     Sweeping {
         deadline: Instant,
     },
     Removing {
         child: Pid,
         deadline: Instant,
+        /// Until when `IN_USE` means to try again.
+        sweeping: Instant,
     },
-    Removed(u8),
+    Removed {
+        status: u8,
+        sweeping: Instant,
+    },
 }
 
 /// Whose child has been reaped.
@@ -160,10 +166,16 @@ impl Payload {
             return Reaped::Other;
         }
         if let Some(Closing { stage, .. }) = &mut self.closing
-            && matches!(stage, Stage::Removing { child: remover, .. } if *remover == child)
+            && let Stage::Removing {
+                child: remover,
+                sweeping,
+                ..
+            } = *stage
+            && remover == child
         {
             let exit = u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX);
-            *stage = Stage::Removed(if status & 0x7f == 0 { exit } else { u8::MAX });
+            let status = if status & 0x7f == 0 { exit } else { u8::MAX };
+            *stage = Stage::Removed { status, sweeping };
             return Reaped::Other;
         }
         Reaped::Stranger
@@ -228,7 +240,7 @@ impl Payload {
             .and_then(|closing| match closing.stage {
                 Stage::Killing { deadline } | Stage::Removing { deadline, .. } => Some(deadline),
                 Stage::Sweeping { .. } => Some(now + LOOK_AGAIN),
-                Stage::Removed(_) => None,
+                Stage::Removed { .. } => None,
             });
         [soon, stage].into_iter().flatten().min()
     }
@@ -261,21 +273,20 @@ impl Payload {
             Stage::Sweeping { deadline } => {
                 let who = Identity::from(&self.account);
                 let everywhere = self.account.is_dynamic();
-                if everywhere && is_in_use(&who, null) != Ok(false) {
-                    if now >= deadline {
-                        let text = "processes of the payload's account could not be killed";
-                        return self.gone(Some(trouble("close.processes", text.to_owned())));
-                    }
-                    // Zombies of it are reaped by the loop before the next look.
-                    let _ = kill_all_of(&who, null);
-                    return Outcome::Quiet;
-                }
                 let dir = self.sandbox.dir();
-                match as_account(&who, null, Some(dir), |dir| remover::run(dir, everywhere)) {
+                let remover = as_account(&who, null, Some(dir), |dir| {
+                    if everywhere && is_alone() != Some(true) {
+                        IN_USE
+                    } else {
+                        remover::run(dir, everywhere)
+                    }
+                });
+                match remover {
                     Ok(child) => {
                         closing.stage = Stage::Removing {
                             child,
                             deadline: now + REMOVING,
+                            sweeping: deadline,
                         }
                     }
                     Err(errno) => {
@@ -289,7 +300,9 @@ impl Payload {
                 let text = "killed processes of the payload do not end (they hang in the kernel)";
                 self.gone(Some(trouble("close.processes", text.to_owned())))
             }
-            Stage::Removing { child, deadline } if now >= deadline => {
+            Stage::Removing {
+                child, deadline, ..
+            } if now >= deadline => {
                 let _ = sys::kill(child.as_raw(), libc::SIGKILL);
                 let text = format!(
                     "removing the sandbox took longer than {} s",
@@ -297,7 +310,20 @@ impl Payload {
                 );
                 self.gone(Some(trouble("close.sandbox", text)))
             }
-            Stage::Removed(status) => {
+            Stage::Removed {
+                status: IN_USE,
+                sweeping,
+            } => {
+                if now >= sweeping {
+                    let text = "processes of the payload's account could not be killed";
+                    return self.gone(Some(trouble("close.processes", text.to_owned())));
+                }
+                let _ = kill_all_of(&Identity::from(&self.account), null);
+                // Zombies of it are reaped by the loop before the next look.
+                closing.stage = Stage::Sweeping { deadline: sweeping };
+                Outcome::Quiet
+            }
+            Stage::Removed { status, .. } => {
                 let left = self.finish(status);
                 self.gone(left)
             }

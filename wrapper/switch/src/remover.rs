@@ -21,6 +21,9 @@ pub(crate) const REMOVED: u8 = 0;
 /// Something could not be removed.
 pub(crate) const LEFT_OVER: u8 = 1;
 
+/// Nothing was removed, because other processes of the account live.
+pub(crate) const IN_USE: u8 = 2;
+
 /// World-writable places in which a dynamic account may have left files for its next user.
 const SHARED_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
 

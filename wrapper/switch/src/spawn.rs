@@ -193,25 +193,30 @@ pub(crate) fn as_account(
     })
 }
 
-/// Does any process run as this uid? Asked of the kernel's own count, which has no gaps as a scan of
-/// process numbers has: a child that has become the account allows itself two processes and tries to
-/// fork. Zombies count until they are reaped.
+/// In a child that has become an account: is it the only process of it? Asked of the kernel's own
+/// count, which has no gaps as a scan of process numbers has: the child allows itself two processes
+/// and tries to fork. Zombies count until they are reaped. `None`: it cannot be found out.
+pub(crate) fn is_alone() -> Option<bool> {
+    let two = libc::rlimit {
+        rlim_cur: 2,
+        rlim_max: 2,
+    };
+    sys::set_limit(libc::RLIMIT_NPROC, two).ok()?;
+    match sys::child(None, || 0) {
+        Ok(second) => {
+            let _ = sys::wait_for(second);
+            Some(true)
+        }
+        Err(_) => Some(false),
+    }
+}
+
+/// Does any process run as this uid? See [`is_alone`].
 pub(crate) fn is_in_use(account: &Identity<'_>, null: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let child = as_account(account, null, None, |_| {
-        let two = libc::rlimit {
-            rlim_cur: 2,
-            rlim_max: 2,
-        };
-        if sys::set_limit(libc::RLIMIT_NPROC, two).is_err() {
-            return CANNOT_START;
-        }
-        match sys::child(None, || 0) {
-            Ok(second) => {
-                let _ = sys::wait_for(second);
-                0
-            }
-            Err(_) => 1,
-        }
+    let child = as_account(account, null, None, |_| match is_alone() {
+        Some(true) => 0,
+        Some(false) => 1,
+        None => CANNOT_START,
     })?;
     match sys::wait_for(child)? {
         0 => Ok(false),
