@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cell::{groups_of, in_cell};
 use crate::client::{Pilot, eventually};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 /// Names of the broker's children, but its guardian.
 fn waiting(pilot: &Pilot) -> Vec<String> {
@@ -42,7 +42,7 @@ fn launch(pilot: &mut Pilot) {
 #[test]
 fn a_pilot_without_jobs_keeps_no_verifier_and_no_group() {
     in_cell(|cell| {
-        cell.configure("warm_time = 1\n");
+        cell.configure("warm_time = 2\n");
         let mut pilot = Pilot::start(cell);
         eventually("a verifier at the start", SOON, || is_warm(&pilot));
         eventually("nothing waits any more", SOON, || is_cold(&pilot));
