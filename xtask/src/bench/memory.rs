@@ -91,9 +91,12 @@ pub(crate) fn compare(site: &Site, pool: &Pool, rounds: usize) -> Result<Vec<Com
     ])
 }
 
+/// By then start-up's helpers are over (the startd asks the starter what it can do), and what our helper keeps ready
+/// for the next job is put away (`warm_time`, 30 s).
+const SETTLED: Duration = Duration::from_secs(33);
+
 fn figures(pool: &Pool, site: &Site, root: i32, with_proxy: bool) -> Result<Figures> {
-    // Start-up's helpers (the startd asks the starter what it can do) are over after this.
-    wait::pause(Duration::from_secs(3));
+    wait::pause(SETTLED);
     let idle = measure(root)?;
     let mut jobs = Submission::program("alice", "/bin/sleep", &[PAYLOAD]).queue(SLOTS);
     if !with_proxy {
@@ -105,7 +108,7 @@ fn figures(pool: &Pool, site: &Site, root: i32, with_proxy: bool) -> Result<Figu
             process::find(|process| process.uid != 0 && process.command.ends_with(PAYLOAD)).len();
         Ok((running == usize::try_from(SLOTS)?).then_some(()))
     })?;
-    wait::pause(Duration::from_secs(3));
+    wait::pause(SETTLED);
     let busy = measure(root)?;
     let job = submitted.job()?;
     pool.tool("alice", "condor_rm", [job.cluster.to_string()])?;
