@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cedar::net::Stream;
+use cedar::{ClaimId, Sinful};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError};
 use tracing::Instrument;
@@ -191,41 +192,27 @@ impl Startd {
         }
     }
 
+    /// Whom a claim belongs to, and its id; `None` when nobody holds it.
+    fn schedd_of(&self, claim: ClaimNumber) -> Option<(Sinful, ClaimId)> {
+        let record = self.claims.get(claim)?;
+        let schedd = record.holder.as_ref()?.schedd.clone()?;
+        Some((schedd, record.id.clone()))
+    }
+
     fn send_alive(&mut self, claim: ClaimNumber) {
-        let Some(record) = self.claims.get(claim) else {
+        let Some((schedd, id)) = self.schedd_of(claim) else {
             return;
         };
-        let Some(schedd) = record
-            .holder
-            .as_ref()
-            .and_then(|holder| holder.schedd.clone())
-        else {
-            return;
-        };
-        self.errands.spawn(errand::alive(
-            self.client.clone(),
-            schedd,
-            claim,
-            record.id.clone(),
-        ));
+        self.errands
+            .spawn(errand::alive(self.client.clone(), schedd, claim, id));
     }
 
     fn send_release(&mut self, claim: ClaimNumber) {
-        let Some(record) = self.claims.get(claim) else {
+        let Some((schedd, id)) = self.schedd_of(claim) else {
             return;
         };
-        let Some(schedd) = record
-            .holder
-            .as_ref()
-            .and_then(|holder| holder.schedd.clone())
-        else {
-            return;
-        };
-        self.errands.spawn(errand::release(
-            self.client.clone(),
-            schedd,
-            record.id.clone(),
-        ));
+        self.errands
+            .spawn(errand::release(self.client.clone(), schedd, id));
     }
 
     fn forget(&mut self, claim: ClaimNumber) {
