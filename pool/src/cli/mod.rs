@@ -1,0 +1,11 @@
+//! `sailplane pool ...`: one file for each command.
+
+pub mod act;
+pub mod connect;
+pub mod history;
+pub mod q;
+pub mod serve;
+pub mod status;
+pub mod submit;
+pub mod table;
+pub mod token;
