@@ -51,7 +51,16 @@ mod tests {
     fn numbers_are_read_as_they_are_printed() {
         let id = JobId::new(12, 3);
         assert_eq!(id.to_string().parse(), Ok(id));
-        for wrong in ["", "12", "12.", ".3", "-1.0", "1.-1", "1.2.3", "99999999999.0"] {
+        for wrong in [
+            "",
+            "12",
+            "12.",
+            ".3",
+            "-1.0",
+            "1.-1",
+            "1.2.3",
+            "99999999999.0",
+        ] {
             assert!(wrong.parse::<JobId>().is_err(), "{wrong}");
         }
     }
