@@ -77,6 +77,7 @@ mod json;
 mod matching;
 mod name;
 mod print;
+mod references;
 mod syntax;
 mod times;
 mod value;
@@ -88,6 +89,7 @@ pub use expr::Expr;
 pub use matching::{half_match, symmetric_match};
 pub use name::AttrName;
 pub use print::assignment_old;
+pub use references::References;
 pub use syntax::parse_assignment_old;
 pub use value::{AbsoluteTime, Value};
 

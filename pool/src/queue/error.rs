@@ -79,7 +79,9 @@ pub enum SubmitError {
     #[error("{0}")]
     BadJob(String),
     /// The disk of the queue is full or broken.
-    #[error("the pool cannot store new jobs: {0}; nothing was submitted, submit again when the administrator has mended it")]
+    #[error(
+        "the pool cannot store new jobs: {0}; nothing was submitted, submit again when the administrator has mended it"
+    )]
     Disk(String),
 }
 
