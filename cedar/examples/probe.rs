@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use cedar::net::{Client, ClientConfig, Incoming, Server, ServerConfig, SessionCache, Stream};
+use cedar::net::{
+    Client, ClientConfig, Incoming, Policies, Server, ServerConfig, SessionCache, Stream,
+};
 use cedar::security::server::{Authenticators, CommandTable};
 use cedar::security::token::SigningKeys;
 use cedar::security::{Level, SecurityPolicy};
@@ -182,7 +184,7 @@ async fn serve(port: &str, key: &str, domain: &str) -> anyhow::Result<()> {
         .permit(Level::AdvertiseStartd, "*");
     let mut config =
         ServerConfig::for_sessions(SessionCache::new(), Arc::new(table), "sailplane-probe");
-    config.policy = Some(SecurityPolicy::default());
+    config.policies = Policies::All(SecurityPolicy::default());
     config.authenticators = Authenticators {
         signing_keys: keys,
         ..Authenticators::default()

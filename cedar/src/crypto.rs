@@ -1,4 +1,4 @@
-//! Everything cryptographic, and the only file of this crate that touches OpenSSL.
+//! Everything cryptographic; only TLS, in `security::ssl`, touches OpenSSL elsewhere in this crate.
 //!
 //! Protocol 01 section 4: ECDH on P-256, HKDF-SHA256, AES-256-GCM with a 16-byte nonce. Section 5.2:
 //! HMAC-SHA1 and HMAC-SHA2 for tokens.
@@ -40,6 +40,9 @@ const SALT: &[u8] = b"htcondor";
 /// HKDF info of session keys.
 const SESSION_INFO: &[u8] = b"keygen";
 
+/// Bytes that key files are scrambled with (`htcondor:src/condor_utils/store_cred.cpp`).
+const SCRAMBLE: [u8; 4] = [0xDE, 0xAD, 0xBE, 0xEF];
+
 /// A cryptographic operation did not work.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +69,16 @@ impl From<ErrorStack> for CryptoError {
 
 pub(crate) fn random(out: &mut [u8]) -> Result<(), EntropyError> {
     openssl::rand::rand_priv_bytes(out).map_err(|_| EntropyError)
+}
+
+/// The content of a key or password file in the clear; scrambling again gives the file back.
+pub fn unscramble(content: &[u8]) -> Vec<u8> {
+    let masks = SCRAMBLE.iter().cycle();
+    content
+        .iter()
+        .zip(masks)
+        .map(|(byte, mask)| byte ^ mask)
+        .collect()
 }
 
 /// Compares without a timing difference that depends on the content; lengths are not secret.

@@ -3,6 +3,7 @@
 use crate::command::Named;
 use crate::crypto::CryptoError;
 use crate::frame::FrameError;
+use crate::security::Level;
 use crate::security::auth::Attempt;
 use crate::security::policy::PolicyError;
 use crate::security::token::TokenSearch;
@@ -101,12 +102,24 @@ pub enum HandshakeError {
     #[error("unknown command {0}")]
     UnknownCommand(Named),
     /// As a server: the client may not run the command.
-    #[error("{user} may not run command {command}")]
+    #[error("{user} may not run command {command}{}: {why}", level_text(*.level))]
     Unauthorized {
         /// Who the client is.
         user: String,
         /// What it wanted.
         command: Named,
+        /// The level of the command; `None` if it is unknown.
+        level: Option<Level>,
+        /// Which list decided, and why.
+        why: String,
+    },
+    /// As a server: there is no policy for the level of the command.
+    #[error("no security policy for level {level}, which command {command} needs")]
+    NoPolicy {
+        /// What the client wanted.
+        command: Named,
+        /// The level of the command.
+        level: Level,
     },
     /// As a server that takes part in claim sessions only: the client wanted a new session.
     #[error("a new session was asked for command {0}, only sessions of claims are accepted here")]
@@ -135,6 +148,7 @@ impl HandshakeError {
             | Self::RawCommand(_)
             | Self::UnknownCommand(_)
             | Self::Unauthorized { .. }
+            | Self::NoPolicy { .. }
             | Self::NewSessionRefused(_)
             | Self::UnknownSession { .. }
             | Self::Unexpected(_) => Blame::Peer,
@@ -172,5 +186,11 @@ fn attempts_text(attempts: &[Attempt]) -> String {
 
 fn user_text(user: Option<&str>) -> String {
     user.map(|user| format!(" (the server knows us as {user})"))
+        .unwrap_or_default()
+}
+
+fn level_text(level: Option<Level>) -> String {
+    level
+        .map(|level| format!(" (level {level})"))
         .unwrap_or_default()
 }

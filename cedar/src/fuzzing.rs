@@ -168,14 +168,14 @@ pub fn fuzz_cedar_handshake_server(data: &[u8]) {
         ..SecurityPolicy::default()
     };
     let rules = Arc::new(ServerRules {
-        policy: policy.tightened().ok(),
+        policies: policy.tightened().map(Into::into).unwrap_or_default(),
         authenticators: Authenticators {
             signing_keys: keys,
             fs_directory: Some("/tmp".into()),
-            user_lookup: None,
             uid_domain: "test.pool".to_owned(),
             claim_to_be: true,
             anonymous: true,
+            ..Authenticators::default()
         },
         authorizer: Arc::new(CommandTable::new().permit(Level::Daemon, "*")),
         version: COMPATIBLE.banner("fuzz"),
@@ -195,7 +195,7 @@ pub fn fuzz_cedar_handshake_server(data: &[u8]) {
         lease: None,
         last_used: 0,
     });
-    let mut server = ServerHandshake::new(rules);
+    let mut server = ServerHandshake::new(rules, None);
     let mut ctx = ServerContext {
         sessions: &mut sessions,
         entropy: &mut Fixed,

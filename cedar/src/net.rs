@@ -9,6 +9,7 @@ mod server;
 mod session_cache;
 mod stream;
 
+pub use crate::security::server::Policies;
 pub use client::Client;
 pub use config::{ClientConfig, Credentials, FsAuthentication, ServerConfig};
 pub use error::{Error, ErrorKind, Step};

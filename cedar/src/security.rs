@@ -6,14 +6,20 @@ pub mod client;
 mod identity;
 mod level;
 mod method;
+mod password;
 pub mod policy;
 pub mod server;
 mod session;
+mod ssl;
 pub mod token;
 
 pub use cache::SessionStore;
-pub use identity::{EXECUTE_SIDE, PeerIdentity, SUBMIT_SIDE, TokenFacts, UNAUTHENTICATED};
+pub use identity::{
+    EXECUTE_SIDE, IdentityMap, PeerIdentity, SUBMIT_SIDE, TokenFacts, UNAUTHENTICATED,
+};
 pub use level::Level;
 pub use method::AuthMethod;
+pub use password::{PasswordError, PoolPassword};
 pub use policy::{SecurityPolicy, Wish};
 pub use session::{Session, SessionSource, public_session_id};
+pub use ssl::{Authorities, SslClient, SslClientFiles, SslError, SslServer, SslServerFiles};

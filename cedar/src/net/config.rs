@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::SessionCache;
 use crate::Sinful;
-use crate::security::SecurityPolicy;
-use crate::security::server::{Authenticators, Authorizer};
+use crate::security::server::{Authenticators, Authorizer, Policies};
 use crate::security::token::Token;
+use crate::security::{PoolPassword, SecurityPolicy, SslClientFiles};
 use crate::version::COMPATIBLE;
 
 /// Default limit of one wait for the peer, in seconds (protocol 01 section 1.7).
@@ -24,6 +24,11 @@ pub struct Credentials {
     pub claim_to_be: Option<String>,
     /// Whether FS may be tried.
     pub fs: FsAuthentication,
+    /// The pool password, for PASSWORD; `None`: the method is not offered.
+    pub password: Option<PoolPassword>,
+    /// Authorities and, if there is one, our certificate, for SSL; `None`: the method is not offered.
+    /// The files are read at every handshake that offers SSL.
+    pub ssl: Option<SslClientFiles>,
 }
 
 /// Whether a client tries FS authentication, which creates a directory where the server says.
@@ -78,8 +83,8 @@ impl ClientConfig {
 /// How a [`Server`](super::Server) behaves.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// Policy for new sessions; `None`: only sessions already known (of claims) are accepted.
-    pub policy: Option<SecurityPolicy>,
+    /// Policies for new sessions.
+    pub policies: Policies,
     /// Sessions that may be resumed, and where new ones go.
     pub sessions: SessionCache,
     /// Commands served here, and who may run them.
@@ -106,7 +111,7 @@ impl ServerConfig {
         program: &str,
     ) -> Self {
         Self {
-            policy: None,
+            policies: Policies::SessionsOnly,
             sessions,
             authorizer,
             authenticators: Authenticators::default(),
@@ -122,7 +127,7 @@ impl ServerConfig {
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerConfig")
-            .field("policy", &self.policy)
+            .field("policies", &self.policies)
             .field("authenticators", &self.authenticators)
             .field("version", &self.version)
             .field("trust_domain", &self.trust_domain)

@@ -20,10 +20,9 @@ use crate::command;
 use crate::entropy::SystemEntropy;
 use crate::error::HandshakeError;
 use crate::security::auth::{DirectoryFacts, DirectoryReport, DirectoryTask};
-use crate::security::policy::PolicyError;
 use crate::security::server::{
-    ServerContext, ServerEstablished, ServerEvent, ServerHandshake, ServerRules, UserLookup,
-    is_builtin,
+    LevelPolicyError, ServerContext, ServerEstablished, ServerEvent, ServerHandshake, ServerRules,
+    UserLookup, is_builtin,
 };
 use crate::security::{AuthMethod, PeerIdentity};
 
@@ -62,12 +61,12 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`PolicyError`] if the policy contradicts itself.
-    pub fn new(config: ServerConfig) -> Result<Self, PolicyError> {
-        let policy = config.policy.map(|policy| policy.tightened()).transpose()?;
+    /// [`LevelPolicyError`] if a policy contradicts itself.
+    pub fn new(config: ServerConfig) -> Result<Self, LevelPolicyError> {
+        let policies = config.policies.tightened()?;
         Ok(Self {
             rules: Arc::new(ServerRules {
-                policy,
+                policies,
                 authenticators: config.authenticators,
                 authorizer: config.authorizer,
                 version: config.version,
@@ -100,7 +99,7 @@ impl Server {
     async fn handshake(&self, mut tcp: TcpStream, peer: SocketAddr) -> Result<Incoming, ErrorKind> {
         tcp.set_nodelay(true).map_err(ErrorKind::Io)?;
         let local_addr = tcp.local_addr().map_err(ErrorKind::Io)?;
-        let mut handshake = ServerHandshake::new(Arc::clone(&self.rules));
+        let mut handshake = ServerHandshake::new(Arc::clone(&self.rules), Some(peer.ip()));
         loop {
             let event = self.with_context(|ctx| handshake.advance(ctx));
             let output = handshake.take_output();

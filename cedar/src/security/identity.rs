@@ -24,6 +24,16 @@ pub struct TokenFacts {
     pub scopes: Option<String>,
 }
 
+/// Turns the name that a method proved into an identity, as the unified map file does.
+///
+/// Asked for the methods that prove a name of their own (SSL, FS, CLAIMTOBE, ANONYMOUS); TOKEN and
+/// PASSWORD prove an identity directly (protocol 01 section 5.9).
+pub trait IdentityMap: Send + Sync {
+    /// `user@domain` for the `name` that `method` proved; `None`: no line fits, and what the method
+    /// says by itself stands.
+    fn map(&self, method: AuthMethod, name: &str) -> Option<String>;
+}
+
 /// The peer of a connection or session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
@@ -31,6 +41,9 @@ pub struct PeerIdentity {
     pub user: String,
     /// How it was proven; `None` for claim sessions and without authentication.
     pub method: Option<AuthMethod>,
+    /// The name the method itself proved, before it was mapped to `user`, such as the subject of a
+    /// certificate; `None` for methods without one (TOKEN, PASSWORD).
+    pub authenticated_name: Option<String>,
     /// The levels the peer limited itself to (`LimitAuthorization`); `None`: no limit.
     pub limit: Option<Vec<Level>>,
     /// Facts from an id token.
@@ -43,6 +56,7 @@ impl PeerIdentity {
         Self {
             user: user.to_owned(),
             method: None,
+            authenticated_name: None,
             limit: None,
             token: None,
         }
@@ -58,6 +72,7 @@ impl PeerIdentity {
         Self {
             user,
             method: Some(method),
+            authenticated_name: None,
             limit: None,
             token: None,
         }

@@ -3,13 +3,16 @@
 mod answer;
 mod authorize;
 mod offer;
+mod policies;
 mod rules;
 mod states;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use self::authorize::{Authorizer, CommandRule, CommandTable};
+pub use self::authorize::{Authorizer, CommandRule, CommandTable, Decision};
 use self::offer::ClientOffer;
+pub use self::policies::{ConsistentPolicies, LevelPolicyError, Policies};
 pub use self::rules::{
     Authenticators, ServerContext, ServerEstablished, ServerEvent, ServerRules, UserLookup,
 };
@@ -25,6 +28,7 @@ use crate::secret::SessionKey;
 #[derive(Debug)]
 pub struct ServerHandshake {
     rules: Arc<ServerRules>,
+    from: Option<IpAddr>,
     channel: Channel,
     output: Vec<u8>,
     state: State,
@@ -66,10 +70,11 @@ struct Finished {
 }
 
 impl ServerHandshake {
-    /// A handshake on a fresh connection.
-    pub fn new(rules: Arc<ServerRules>) -> Self {
+    /// A handshake on a fresh connection from the address `from`, if that is known.
+    pub fn new(rules: Arc<ServerRules>, from: Option<IpAddr>) -> Self {
         Self {
             rules,
+            from,
             channel: Channel::new(HANDSHAKE_LIMIT, true),
             output: Vec::new(),
             state: State::ExpectCommand,

@@ -128,6 +128,16 @@ impl TokenClaims {
     }
 }
 
+/// What a server checks about a token beyond its signature, dates and issuer: revocation, age.
+pub trait TokenRule: Send + Sync {
+    /// Judges a token whose signature has been found to be one of ours.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why the token is not accepted, for the server's log.
+    fn check(&self, claims: &TokenClaims, now: i64) -> Result<(), String>;
+}
+
 /// A token we own. `Debug` shows its claims, never its text.
 #[derive(Clone)]
 pub struct Token {

@@ -14,7 +14,7 @@ use cedar::wire::{Coding, MessageReader, MessageWriter, WireError};
 
 fn serve(bytes: &[u8]) -> Result<(), HandshakeError> {
     let rules = ServerRules {
-        policy: Some(SecurityPolicy::default().tightened().unwrap()),
+        policies: SecurityPolicy::default().tightened().unwrap().into(),
         authenticators: Authenticators::default(),
         authorizer: Arc::new(CommandTable::new()),
         version: "$CondorVersion: 23.9.6 x $".to_owned(),
@@ -22,7 +22,7 @@ fn serve(bytes: &[u8]) -> Result<(), HandshakeError> {
         raw_commands: Vec::new(),
         session_prefix: "test".to_owned(),
     };
-    let mut server = ServerHandshake::new(Arc::new(rules));
+    let mut server = ServerHandshake::new(Arc::new(rules), None);
     server.push(bytes);
     let mut sessions = SessionStore::new();
     let mut ctx = ServerContext {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cedar::net::{
     Client, ClientConfig, ErrorKind, Incoming, Server, ServerConfig, SessionCache, Step, Stream,
 };
-use cedar::security::server::{Authenticators, CommandTable};
+use cedar::security::server::{Authenticators, CommandTable, Policies};
 use cedar::security::token::{SigningKeys, Token};
 use cedar::security::{AuthMethod, EXECUTE_SIDE, Level, SUBMIT_SIDE, SecurityPolicy};
 use cedar::{Blame, ClaimId, HandshakeError, Sinful, command};
@@ -37,7 +37,7 @@ fn table() -> Arc<CommandTable> {
 
 fn server_config() -> ServerConfig {
     let mut config = ServerConfig::for_sessions(SessionCache::new(), table(), "test-1");
-    config.policy = Some(SecurityPolicy::default());
+    config.policies = Policies::All(SecurityPolicy::default());
     config.authenticators = Authenticators {
         signing_keys: keys(),
         ..Authenticators::default()
@@ -319,7 +319,7 @@ async fn fs_runs_over_a_real_directory() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, address) = listen().await;
     let mut config = server_config();
-    config.policy = Some(SecurityPolicy {
+    config.policies = Policies::All(SecurityPolicy {
         methods: vec![AuthMethod::Fs],
         ..SecurityPolicy::default()
     });

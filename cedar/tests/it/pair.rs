@@ -9,8 +9,8 @@ use cedar::security::auth::{DirectoryFacts, DirectoryReport, DirectoryTask};
 use cedar::security::client::{ClientEstablished, ClientEvent, ClientHandshake, ClientRequest};
 use cedar::security::policy::PolicyError;
 use cedar::security::server::{
-    Authenticators, CommandTable, ServerContext, ServerEstablished, ServerEvent, ServerHandshake,
-    ServerRules,
+    Authenticators, CommandTable, ConsistentPolicies, ServerContext, ServerEstablished,
+    ServerEvent, ServerHandshake, ServerRules,
 };
 use cedar::security::token::{SigningKeys, Token, TokenSet};
 use cedar::security::{
@@ -74,14 +74,14 @@ impl World {
                 now: NOW,
             },
             server: ServerRules {
-                policy: Some(tight),
+                policies: tight.into(),
                 authenticators: Authenticators {
                     signing_keys: signing_keys(),
                     fs_directory: Some(PathBuf::from("/tmp")),
-                    user_lookup: None,
                     uid_domain: "test.pool".to_owned(),
                     claim_to_be: true,
                     anonymous: true,
+                    ..Authenticators::default()
                 },
                 authorizer: Arc::new(
                     CommandTable::new()
@@ -125,7 +125,7 @@ impl World {
                 return outcome;
             }
         };
-        let mut server = Some(ServerHandshake::new(Arc::new(self.server.clone())));
+        let mut server = Some(ServerHandshake::new(Arc::new(self.server.clone()), None));
         for _ in 0..100 {
             if let Some(mut end) = client.take() {
                 let event = end.advance(&mut SystemEntropy);
@@ -449,7 +449,7 @@ fn nobody_required_anything_and_the_connection_is_plain() {
     .unwrap();
     let mut world = World::new(&[AuthMethod::Token]);
     world.client.policy = easy.clone();
-    world.server.policy = Some(easy);
+    world.server.policies = easy.into();
     let (mut client, mut server) = world.run().established();
     assert_eq!(client.channel.coding(), cedar::Coding::Plain);
     assert_eq!(server.peer, PeerIdentity::unauthenticated());
@@ -466,7 +466,7 @@ fn a_client_that_needs_encryption_does_not_accept_a_no() {
         integrity: Wish::Never,
         ..SecurityPolicy::default()
     };
-    world.server.policy = Some(never.tightened().unwrap());
+    world.server.policies = never.tightened().unwrap().into();
     // A server that ignores the client's REQUIRED: preferred in words, decided against.
     world.client.policy = SecurityPolicy {
         authentication: Wish::Preferred,
@@ -499,7 +499,7 @@ fn a_claim_session_needs_no_handshake_and_serves_any_number_of_connections() {
     let address = cedar::Sinful::parse("<192.0.2.1:9618?noUDP>").unwrap();
     let claim = ClaimId::mint(&address, NOW, 1).unwrap();
     let mut world = World::new(&[AuthMethod::Token]);
-    world.server.policy = None;
+    world.server.policies = ConsistentPolicies::default();
     world.client.command = command::REQUEST_CLAIM;
     world.sessions.insert(claim_session(&claim));
     for _ in 0..3 {
@@ -543,7 +543,7 @@ fn an_unknown_session_is_answered_as_such() {
 #[test]
 fn a_server_for_claims_only_refuses_new_sessions() {
     let mut world = World::new(&[AuthMethod::Token]);
-    world.server.policy = None;
+    world.server.policies = ConsistentPolicies::default();
     let error = world.run().server_error();
     assert!(
         matches!(error, HandshakeError::NewSessionRefused(_)),

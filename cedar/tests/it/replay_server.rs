@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cedar::claim::ClaimId;
 use cedar::security::server::{
-    Authenticators, CommandTable, ServerContext, ServerEstablished, ServerEvent, ServerHandshake,
-    ServerRules,
+    Authenticators, CommandTable, ConsistentPolicies, ServerContext, ServerEstablished,
+    ServerEvent, ServerHandshake, ServerRules,
 };
 use cedar::security::token::SigningKeys;
 use cedar::security::{
@@ -35,7 +35,7 @@ fn rules(vector: &Value) -> ServerRules {
     };
     let version = vector["decoded"]["server_reply_ad"]["RemoteVersion"].as_str();
     ServerRules {
-        policy: Some(policy.tightened().unwrap()),
+        policies: policy.tightened().unwrap().into(),
         authenticators: Authenticators {
             signing_keys: keys,
             ..Authenticators::default()
@@ -67,7 +67,7 @@ fn replay(
     exact: bool,
 ) -> (Box<ServerEstablished>, Vec<Frame>, Vec<u8>) {
     let mut entropy = Recorded::of(vector);
-    let mut server = ServerHandshake::new(Arc::new(rules));
+    let mut server = ServerHandshake::new(Arc::new(rules), None);
     let mut rest = frames(vector).into_iter();
     let mut sent = Vec::new();
     loop {
@@ -158,7 +158,7 @@ fn a_real_schedd_resumes_the_session_of_a_claim_we_advertised() {
         last_used: 0,
     });
     let mut rules = rules(&vector);
-    rules.policy = None;
+    rules.policies = ConsistentPolicies::default();
     // The recorded answer has another random nonce and version; take over both to get its digest.
     let all = frames(&vector);
     let answer = MessageReader::new(Coding::Plain, &all[1].raw[5..])
@@ -167,7 +167,7 @@ fn a_real_schedd_resumes_the_session_of_a_claim_we_advertised() {
     rules.version = answer.string("RemoteVersion").unwrap();
     let nonce = crate::support::base64(&answer.string("Nonce").unwrap());
     let mut entropy = Recorded::of(&vector).with(cedar::entropy::Purpose::ResumeNonce, nonce);
-    let mut server = ServerHandshake::new(Arc::new(rules));
+    let mut server = ServerHandshake::new(Arc::new(rules), None);
     server.push(&all[0].raw);
     let mut ctx = ServerContext {
         sessions: &mut sessions,
@@ -213,7 +213,7 @@ fn the_security_ads_of_real_tools_are_read_as_recorded() {
 fn an_invalidated_key_is_a_raw_command_we_take() {
     let vector = vector("27_invalidate_key");
     let all = frames(&vector);
-    let mut server = ServerHandshake::new(Arc::new(rules(&vector)));
+    let mut server = ServerHandshake::new(Arc::new(rules(&vector)), None);
     server.push(&all[0].raw);
     let mut sessions = SessionStore::new();
     let mut ctx = ServerContext {

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, SessionCache};
 use cedar::security::Level;
-use cedar::security::policy::PolicyError;
-use cedar::security::server::CommandTable;
+use cedar::security::server::{CommandTable, LevelPolicyError};
 use cedar::{Sinful, command};
 use tokio::net::lookup_host;
 
@@ -96,7 +95,10 @@ pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache)
 }
 
 /// The command port's end of the handshakes: claims' sessions only, and only the commands a claim is good for.
-pub(super) fn server(identity: &Identity, sessions: SessionCache) -> Result<Server, PolicyError> {
+pub(super) fn server(
+    identity: &Identity,
+    sessions: SessionCache,
+) -> Result<Server, LevelPolicyError> {
     let table = COMMANDS
         .into_iter()
         .fold(CommandTable::new(), |table, number| {

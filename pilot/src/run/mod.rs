@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::net::{Client, SessionCache};
-use cedar::security::policy::PolicyError;
+use cedar::security::server::LevelPolicyError;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -67,7 +67,7 @@ pub enum StartError {
     Port(#[source] std::io::Error),
     /// The rules of the command port contradict each other.
     #[error("no rules for the command port")]
-    Policy(#[from] PolicyError),
+    Policy(#[from] LevelPolicyError),
     /// The signals cannot be caught.
     #[error("cannot catch signals")]
     Signals(#[source] std::io::Error),

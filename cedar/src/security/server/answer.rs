@@ -12,7 +12,7 @@ use crate::wire::MessageWriter;
 
 /// What was decided.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decision {
+pub(super) struct Agreement {
     pub(super) authentication: bool,
     pub(super) encryption: bool,
     pub(super) integrity: bool,
@@ -23,7 +23,7 @@ pub(super) struct Decision {
 pub(super) fn decide(
     policy: &SecurityPolicy,
     offer: &ClientOffer,
-) -> Result<Decision, HandshakeError> {
+) -> Result<Agreement, HandshakeError> {
     let authentication = reconcile(
         Feature::Authentication,
         offer.authentication,
@@ -34,7 +34,7 @@ pub(super) fn decide(
     let aes = offer.offers_aes && offer.public_point.is_some();
     // AES protects both ways at once, so with a key there is no half measure.
     let forced = aes && authentication;
-    Ok(Decision {
+    Ok(Agreement {
         authentication,
         encryption: encryption || forced,
         integrity: integrity || forced,
@@ -54,7 +54,7 @@ pub(super) fn common_lease(ours: i64, theirs: Option<i64>) -> Option<i64> {
 
 pub(super) fn policy(
     rules: &ServerRules,
-    decision: &Decision,
+    decision: &Agreement,
     methods: &[AuthMethod],
     public_key: Option<&str>,
     duration: i64,

@@ -1,38 +1,109 @@
 //! Which commands are served, and who may run them.
 
+use std::net::IpAddr;
+
 use crate::command;
 use crate::security::{Level, PeerIdentity, SUBMIT_SIDE};
 
 /// The level a command needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandRule {
-    /// The level that is looked up for the peer.
+    /// The level that is looked up for the peer, and whose policy the handshake follows.
     pub level: Level,
     /// Further levels of which each alone is enough.
     pub alternates: Vec<Level>,
 }
 
-/// The decision about commands. Implemented by [`CommandTable`] for most needs.
+impl CommandRule {
+    /// A command that needs `level`.
+    pub fn new(level: Level) -> Self {
+        Self {
+            level,
+            alternates: Vec::new(),
+        }
+    }
+
+    /// The same rule, met by `level` too.
+    #[must_use]
+    pub fn or(mut self, level: Level) -> Self {
+        self.alternates.push(level);
+        self
+    }
+
+    fn levels(&self) -> impl Iterator<Item = Level> {
+        std::iter::once(self.level).chain(self.alternates.iter().copied())
+    }
+}
+
+/// What an [`Authorizer`] says about a peer and a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The peer has the level.
+    Allowed,
+    /// It does not: one sentence says which list of which level decided, and why. It is for the
+    /// server's log, the peer never sees it.
+    Denied(String),
+}
+
+/// The decision about commands. Implemented by [`CommandTable`] for simple needs.
 pub trait Authorizer: Send + Sync {
     /// What a command needs; `None`: it is not served here.
     fn rule(&self, command: i32) -> Option<CommandRule>;
 
-    /// True if `peer` has `level`, apart from a limit of its own, which is checked elsewhere.
-    fn permits(&self, peer: &PeerIdentity, level: Level) -> bool;
+    /// Whether `peer`, connected from the address `from` if it is known, has `level`. A limit of the
+    /// peer's own ([`PeerIdentity::limit`]) is checked elsewhere.
+    fn decide(&self, peer: &PeerIdentity, from: Option<IpAddr>, level: Level) -> Decision;
 
     /// Every command served, for the client's session cache.
     fn commands(&self) -> Vec<i32>;
 }
 
-/// True if the command is served and the peer may run it.
-pub(super) fn permitted(authorizer: &dyn Authorizer, command: i32, peer: &PeerIdentity) -> bool {
+/// Why a peer may not run a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The level of the command; `None`: the command is unknown.
+    pub(super) level: Option<Level>,
+    /// Why, in a sentence.
+    pub(super) why: String,
+}
+
+/// Decides whether a peer may run a command: by its own limit, then by level and alternates.
+pub(super) fn permit(
+    authorizer: &dyn Authorizer,
+    command: i32,
+    peer: &PeerIdentity,
+    from: Option<IpAddr>,
+) -> Result<(), Refusal> {
     let Some(rule) = authorizer.rule(command) else {
-        return false;
+        return Err(Refusal {
+            level: None,
+            why: "the command is not served here".to_owned(),
+        });
     };
-    peer.limit_allows(rule.level, &rule.alternates)
-        && std::iter::once(&rule.level)
-            .chain(&rule.alternates)
-            .any(|level| authorizer.permits(peer, *level))
+    let refuse = |why| {
+        Err(Refusal {
+            level: Some(rule.level),
+            why,
+        })
+    };
+    if !peer.limit_allows(rule.level, &rule.alternates) {
+        return refuse(limit_text(peer));
+    }
+    let mut sentences = Vec::new();
+    for level in rule.levels() {
+        match authorizer.decide(peer, from, level) {
+            Decision::Allowed => return Ok(()),
+            Decision::Denied(why) => sentences.push(why),
+        }
+    }
+    sentences.dedup();
+    refuse(sentences.join("; "))
+}
+
+fn limit_text(peer: &PeerIdentity) -> String {
+    let limit = peer.limit.as_deref().unwrap_or_default();
+    let names: Vec<_> = limit.iter().map(|level| level.name()).collect();
+    format!("its session is limited to: {}", names.join(", "))
 }
 
 /// A fixed table of commands and of users per level.
@@ -100,12 +171,14 @@ impl Authorizer for CommandTable {
         })
     }
 
-    fn permits(&self, peer: &PeerIdentity, level: Level) -> bool {
-        level == Level::Allow
-            || self
-                .grants
-                .iter()
-                .any(|(have, pattern)| have.implies(level) && matches(pattern, &peer.user))
+    fn decide(&self, peer: &PeerIdentity, _from: Option<IpAddr>, level: Level) -> Decision {
+        let mut grants = self.grants.iter();
+        let granted =
+            grants.any(|(have, pattern)| have.implies(level) && matches(pattern, &peer.user));
+        if granted || level == Level::Allow {
+            return Decision::Allowed;
+        }
+        Decision::Denied(format!("nothing grants it {level}"))
     }
 
     fn commands(&self) -> Vec<i32> {
@@ -152,17 +225,21 @@ mod tests {
     use super::*;
     use crate::security::EXECUTE_SIDE;
 
+    fn may(table: &CommandTable, command: i32, peer: &PeerIdentity) -> bool {
+        permit(table, command, peer, None).is_ok()
+    }
+
     #[test]
     fn the_submit_side_of_a_claim_may_do_what_a_schedd_must() {
         let table = CommandTable::new()
             .serve(command::REQUEST_CLAIM, Level::Daemon)
             .serve(command::VACATE_CLAIM, Level::Administrator);
         let schedd = PeerIdentity::named(SUBMIT_SIDE);
-        assert!(permitted(&table, command::REQUEST_CLAIM, &schedd));
-        assert!(permitted(&table, command::DC_NOP_WRITE, &schedd));
-        assert!(!permitted(&table, command::VACATE_CLAIM, &schedd));
-        assert!(!permitted(&table, command::CONFIG_VAL, &schedd));
-        assert!(!permitted(
+        assert!(may(&table, command::REQUEST_CLAIM, &schedd));
+        assert!(may(&table, command::DC_NOP_WRITE, &schedd));
+        assert!(!may(&table, command::VACATE_CLAIM, &schedd));
+        assert!(!may(&table, command::CONFIG_VAL, &schedd));
+        assert!(!may(
             &table,
             command::REQUEST_CLAIM,
             &PeerIdentity::named(EXECUTE_SIDE)
@@ -179,10 +256,10 @@ mod tests {
             .permit(Level::AdvertiseStartd, "*@test.pool");
         let mut pilot = PeerIdentity::named("Pilot@test.pool");
         pilot.limit = Some(vec![Level::AdvertiseStartd]);
-        assert!(permitted(&table, command::UPDATE_STARTD_AD, &pilot));
-        assert!(permitted(&table, command::QUERY_STARTD_ADS, &pilot));
-        assert!(!permitted(&table, command::DC_NOP_DAEMON, &pilot));
-        assert!(!permitted(
+        assert!(may(&table, command::UPDATE_STARTD_AD, &pilot));
+        assert!(may(&table, command::QUERY_STARTD_ADS, &pilot));
+        assert!(!may(&table, command::DC_NOP_DAEMON, &pilot));
+        assert!(!may(
             &table,
             command::UPDATE_STARTD_AD,
             &PeerIdentity::named("x@other")

@@ -4,14 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Authorizer;
+use super::{Authorizer, ConsistentPolicies};
 use crate::Version;
 use crate::entropy::Entropy;
 use crate::frame::Channel;
 use crate::security::auth::DirectoryTask;
-use crate::security::policy::ConsistentPolicy;
-use crate::security::token::SigningKeys;
-use crate::security::{AuthMethod, PeerIdentity, SessionStore};
+use crate::security::token::{SigningKeys, TokenRule};
+use crate::security::{
+    AuthMethod, IdentityMap, PeerIdentity, PoolPassword, SessionStore, SslServer,
+};
 
 /// Finds the login name of a uid.
 pub type UserLookup = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
@@ -21,6 +22,14 @@ pub type UserLookup = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
 pub struct Authenticators {
     /// Keys of tokens, for TOKEN.
     pub signing_keys: SigningKeys,
+    /// Further checks of tokens; `None`: none.
+    pub token_rule: Option<Arc<dyn TokenRule>>,
+    /// The pool password, for PASSWORD; `None`: the method is off.
+    pub password: Option<PoolPassword>,
+    /// Certificate and authorities, for SSL; `None`: the method is off.
+    pub ssl: Option<Arc<SslServer>>,
+    /// Turns the names that methods prove into identities; `None`: they stay as they are.
+    pub identity_map: Option<Arc<dyn IdentityMap>>,
     /// Directory in which FS clients show themselves; `None`: no FS.
     pub fs_directory: Option<PathBuf>,
     /// Finds login names for FS; without it no owner is known.
@@ -49,6 +58,8 @@ impl fmt::Debug for Authenticators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticators")
             .field("signing_keys", &self.signing_keys)
+            .field("password", &self.password)
+            .field("ssl", &self.ssl)
             .field("fs_directory", &self.fs_directory)
             .field("claim_to_be", &self.claim_to_be)
             .field("anonymous", &self.anonymous)
@@ -59,8 +70,8 @@ impl fmt::Debug for Authenticators {
 /// How a server answers.
 #[derive(Clone)]
 pub struct ServerRules {
-    /// Policy for new sessions; `None`: only known sessions are accepted.
-    pub policy: Option<ConsistentPolicy>,
+    /// Policies for new sessions.
+    pub policies: ConsistentPolicies,
     /// What checks the clients' proofs.
     pub authenticators: Authenticators,
     /// What may be done by whom.
@@ -78,7 +89,7 @@ pub struct ServerRules {
 impl fmt::Debug for ServerRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerRules")
-            .field("policy", &self.policy)
+            .field("policies", &self.policies)
             .field("authenticators", &self.authenticators)
             .field("version", &self.version)
             .field("trust_domain", &self.trust_domain)

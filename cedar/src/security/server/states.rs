@@ -95,13 +95,19 @@ impl ServerHandshake {
         ctx: &mut ServerContext<'_>,
     ) -> Result<Next, HandshakeError> {
         let rules = Arc::clone(&self.rules);
-        let Some(policy) = &rules.policy else {
+        if rules.policies.sessions_only() {
             return Err(HandshakeError::NewSessionRefused(Named(offer.command)));
-        };
-        let wanted = offer.auth_command.unwrap_or(offer.command);
-        if rules.authorizer.rule(wanted).is_none() {
-            return Err(HandshakeError::UnknownCommand(Named(wanted)));
         }
+        let wanted = offer.auth_command.unwrap_or(offer.command);
+        let Some(rule) = rules.authorizer.rule(wanted) else {
+            return Err(HandshakeError::UnknownCommand(Named(wanted)));
+        };
+        let Some(policy) = rules.policies.of(rule.level) else {
+            return Err(HandshakeError::NoPolicy {
+                command: Named(wanted),
+                level: rule.level,
+            });
+        };
         let able: Vec<_> = policy
             .methods
             .iter()
@@ -307,12 +313,12 @@ impl ServerHandshake {
     /// Checks the right to a command; for `DC_SEC_QUERY` that of the command asked about.
     fn authorize(&self, offer: &ClientOffer, peer: &PeerIdentity) -> Result<(), HandshakeError> {
         let wanted = offer.auth_command.unwrap_or(offer.command);
-        if authorize::permitted(&*self.rules.authorizer, wanted, peer) {
-            return Ok(());
-        }
-        Err(HandshakeError::Unauthorized {
+        let permit = authorize::permit(&*self.rules.authorizer, wanted, peer, self.from);
+        permit.map_err(|refusal| HandshakeError::Unauthorized {
             user: peer.user.clone(),
             command: Named(wanted),
+            level: refusal.level,
+            why: refusal.why,
         })
     }
 
@@ -321,7 +327,7 @@ impl ServerHandshake {
         let mut valid: Vec<_> = authorizer
             .commands()
             .into_iter()
-            .filter(|command| authorize::permitted(authorizer, *command, peer))
+            .filter(|command| authorize::permit(authorizer, *command, peer, self.from).is_ok())
             .map(|command| command.to_string())
             .collect();
         if valid.is_empty() {

@@ -9,9 +9,6 @@ use super::{POOL_KEY, TokenClaims};
 use crate::crypto::{self, CryptoError, Hash};
 use crate::secret::SecretBytes;
 
-/// Bytes that key files are scrambled with (`htcondor:src/condor_utils/store_cred.cpp`).
-const SCRAMBLE: [u8; 4] = [0xDE, 0xAD, 0xBE, 0xEF];
-
 /// A key file cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -45,11 +42,7 @@ impl SigningKeys {
         if content.is_empty() {
             return Err(SigningKeyError::Empty);
         }
-        let mut key: Vec<u8> = content
-            .iter()
-            .zip(SCRAMBLE.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask)
-            .collect();
+        let mut key = crypto::unscramble(content);
         if key_id == POOL_KEY {
             key.extend_from_within(..);
         }

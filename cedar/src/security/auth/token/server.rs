@@ -203,6 +203,7 @@ fn identity(claims: &TokenClaims) -> PeerIdentity {
     PeerIdentity {
         user: claims.subject.clone(),
         method: Some(AuthMethod::Token),
+        authenticated_name: None,
         limit: claims.scopes.as_deref().and_then(limit_from_scopes),
         token: Some(claims.facts()),
     }

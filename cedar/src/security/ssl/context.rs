@@ -1,0 +1,159 @@
+//! TLS settings and the files that go into them.
+
+use std::fmt;
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{
+    SslContext, SslContextBuilder, SslFiletype, SslMethod, SslOptions, SslVerifyMode, SslVersion,
+};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyFlags;
+
+use super::{Authorities, SslClientFiles, SslError, SslServerFiles};
+
+/// A server's certificate and authorities, loaded.
+#[derive(Clone)]
+pub struct SslServer {
+    files: SslServerFiles,
+    context: SslContext,
+}
+
+/// A client's authorities and, if it has one, its certificate, loaded.
+#[derive(Clone)]
+pub struct SslClient {
+    files: SslClientFiles,
+    context: SslContext,
+}
+
+impl SslServer {
+    /// Reads the files. This blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`SslError`].
+    pub fn load(files: SslServerFiles) -> Result<Self, SslError> {
+        let mut builder = builder(SslMethod::tls_server())?;
+        identity(&mut builder, &files.certificate, &files.key)?;
+        authorities(&mut builder, &files.authorities, files.allow_proxy)?;
+        let mut mode = SslVerifyMode::PEER;
+        if files.require_client_certificate {
+            mode |= SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+        }
+        builder.set_verify(mode);
+        Ok(Self {
+            files,
+            context: builder.build(),
+        })
+    }
+
+    /// The files this was loaded from.
+    pub fn files(&self) -> &SslServerFiles {
+        &self.files
+    }
+
+    #[expect(dead_code, reason = "used by the SSL method")]
+    pub(crate) fn context(&self) -> &SslContext {
+        &self.context
+    }
+}
+
+impl SslClient {
+    /// Reads the files. This blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`SslError`].
+    pub fn load(files: SslClientFiles) -> Result<Self, SslError> {
+        let mut builder = builder(SslMethod::tls_client())?;
+        if let Some(certificate) = &files.certificate {
+            let key = files.key.as_ref().unwrap_or(certificate);
+            identity(&mut builder, certificate, key)?;
+        }
+        authorities(&mut builder, &files.authorities, false)?;
+        builder.set_verify(SslVerifyMode::PEER);
+        Ok(Self {
+            files,
+            context: builder.build(),
+        })
+    }
+
+    /// The files this was loaded from.
+    pub fn files(&self) -> &SslClientFiles {
+        &self.files
+    }
+
+    #[expect(dead_code, reason = "used by the SSL method")]
+    pub(crate) fn context(&self) -> &SslContext {
+        &self.context
+    }
+}
+
+impl fmt::Debug for SslServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SslServer").field(&self.files).finish()
+    }
+}
+
+impl fmt::Debug for SslClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SslClient").field(&self.files).finish()
+    }
+}
+
+fn builder(method: SslMethod) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = SslContext::builder(method)?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION);
+    Ok(builder)
+}
+
+fn identity(
+    builder: &mut SslContextBuilder,
+    certificate: &Path,
+    key: &Path,
+) -> Result<(), SslError> {
+    let cannot = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| SslError::File { what, path, source }
+    };
+    builder
+        .set_certificate_chain_file(certificate)
+        .map_err(cannot("certificate", certificate))?;
+    builder
+        .set_private_key_file(key, SslFiletype::PEM)
+        .map_err(cannot("private key", key))?;
+    builder.check_private_key().map_err(|_| SslError::OtherKey {
+        key: key.to_owned(),
+        certificate: certificate.to_owned(),
+    })
+}
+
+fn authorities(
+    builder: &mut SslContextBuilder,
+    places: &Authorities,
+    allow_proxy: bool,
+) -> Result<(), SslError> {
+    let mut store = X509StoreBuilder::new()?;
+    if places.system {
+        store.set_default_paths()?;
+    }
+    builder.set_cert_store(store.build());
+    if places.file.is_some() || places.directory.is_some() {
+        let file = places.file.as_deref();
+        let directory = places.directory.as_deref();
+        builder
+            .load_verify_locations(file, directory)
+            .map_err(|source| SslError::File {
+                what: "list of authorities",
+                path: file.or(directory).unwrap_or(Path::new("")).to_owned(),
+                source,
+            })?;
+    }
+    if allow_proxy {
+        builder
+            .verify_param_mut()
+            .set_flags(X509VerifyFlags::ALLOW_PROXY_CERTS)?;
+    }
+    Ok(())
+}
