@@ -82,7 +82,10 @@ fn fill(
             rest = after;
             continue;
         }
-        match body.split_once(')').filter(|(inside, _)| is_reference(inside)) {
+        match body
+            .split_once(')')
+            .filter(|(inside, _)| is_reference(inside))
+        {
             Some((inside, after)) => {
                 out.push_str(&look_up(inside, slot, remembered)?);
                 rest = after;
@@ -106,11 +109,7 @@ fn is_reference(inside: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
 }
 
-fn look_up(
-    inside: &str,
-    slot: &ClassAd,
-    remembered: &mut ClassAd,
-) -> Result<String, CannotExpand> {
+fn look_up(inside: &str, slot: &ClassAd, remembered: &mut ClassAd) -> Result<String, CannotExpand> {
     let (name, default) = match inside.split_once(':') {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),

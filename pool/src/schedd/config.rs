@@ -1,0 +1,50 @@
+//! How a schedd is set up.
+
+use std::time::Duration;
+
+use cedar::Sinful;
+
+/// Limits, names and addresses.
+#[derive(Debug, Clone)]
+pub struct SchedConfig {
+    /// Our name: `ScheddName` in requests for claims, `RemoteScheddName` in the slots' ads.
+    pub name: String,
+    /// This machine's name, for texts.
+    pub host: String,
+    /// Where startds and starters find us.
+    pub address: Sinful,
+    /// `UID_DOMAIN`.
+    pub uid_domain: String,
+    /// Our version banner.
+    pub version: String,
+    /// `ALIVE_INTERVAL`: a startd may miss six signs of life of this distance.
+    pub alive_interval: Duration,
+    /// `REQUEST_CLAIM_TIMEOUT`: a startd may have to vacate another job first.
+    pub request_timeout: Duration,
+    /// `SHADOW_CHECKPROXY_INTERVAL`: how often a running job's proxy is looked at.
+    pub proxy_interval: Duration,
+    /// `RECONNECT_BACKOFF_CEILING`: longest pause between two attempts to reconnect.
+    pub reconnect_ceiling: Duration,
+    /// `MAX_JOBS_RUNNING`.
+    pub max_running: usize,
+}
+
+impl SchedConfig {
+    /// HTCondor's defaults.
+    #[must_use]
+    pub fn new(name: &str, host: &str, address: Sinful, uid_domain: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            address,
+            uid_domain: uid_domain.to_owned(),
+            version: cedar::version::COMPATIBLE
+                .banner(concat!("sailplane-", env!("CARGO_PKG_VERSION"))),
+            alive_interval: Duration::from_secs(300),
+            request_timeout: Duration::from_secs(30 * 60),
+            proxy_interval: Duration::from_secs(600),
+            reconnect_ceiling: Duration::from_secs(300),
+            max_running: 10_000,
+        }
+    }
+}
