@@ -74,11 +74,20 @@ impl ExecuteError {
     }
 }
 
+/// Who must be able to get into the sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Every account a job may get.
+    Everybody,
+    /// The pilot's own, which all jobs run under.
+    Ourselves,
+}
+
 /// Makes the directory if need be, opens the way to it where the pilot owns it, and returns its real path.
 ///
 /// # Errors
 /// Whatever would keep a job out of its sandbox.
-pub fn prepare(execute: &Path) -> Result<PathBuf, ExecuteError> {
+pub fn prepare(execute: &Path, reach: Reach) -> Result<PathBuf, ExecuteError> {
     let make = |source| ExecuteError::Make {
         path: execute.to_owned(),
         source,
@@ -86,7 +95,10 @@ pub fn prepare(execute: &Path) -> Result<PathBuf, ExecuteError> {
     if !execute.exists() {
         DirBuilder::new()
             .recursive(true)
-            .mode(0o755)
+            .mode(match reach {
+                Reach::Everybody => 0o755,
+                Reach::Ourselves => 0o700,
+            })
             .create(execute)
             .map_err(make)?;
     }
@@ -96,16 +108,19 @@ pub fn prepare(execute: &Path) -> Result<PathBuf, ExecuteError> {
     if !facts.is_dir() {
         return Err(ExecuteError::NotADirectory { path: real });
     }
-    // The helper makes the sandboxes, so root's own directory will do.
-    if facts.uid() != me && facts.uid() != 0 {
+    // Where the helper makes the sandboxes, root's own directory will do.
+    let will_do = facts.uid() == me || (facts.uid() == 0 && reach == Reach::Everybody);
+    if !will_do {
         return Err(ExecuteError::Owner {
             path: real,
             owner: facts.uid(),
             me,
         });
     }
-    for step in real.ancestors() {
-        open_way(step, me)?;
+    if reach == Reach::Everybody {
+        for step in real.ancestors() {
+            open_way(step, me)?;
+        }
     }
     Ok(real)
 }
@@ -149,7 +164,7 @@ mod tests {
     #[test]
     fn a_missing_directory_is_made_for_all_to_search() {
         let tmp = open_tmp();
-        let real = prepare(&tmp.path().join("a/b")).unwrap();
+        let real = prepare(&tmp.path().join("a/b"), Reach::Everybody).unwrap();
         for step in [real.as_path(), real.parent().unwrap()] {
             assert_eq!(fs::metadata(step).unwrap().mode() & 0o001, 0o001);
         }
@@ -161,8 +176,20 @@ mod tests {
         let parent = tmp.path().join("p");
         fs::create_dir_all(parent.join("execute")).unwrap();
         fs::set_permissions(&parent, Permissions::from_mode(0o700)).unwrap();
-        prepare(&parent.join("execute")).unwrap();
+        prepare(&parent.join("execute"), Reach::Everybody).unwrap();
         assert_eq!(fs::metadata(&parent).unwrap().mode() & 0o777, 0o701);
+    }
+
+    #[test]
+    fn for_ourselves_nothing_is_opened() {
+        let tmp = open_tmp();
+        let parent = tmp.path().join("p");
+        fs::create_dir(&parent).unwrap();
+        fs::set_permissions(&parent, Permissions::from_mode(0o700)).unwrap();
+        let real = prepare(&parent.join("execute"), Reach::Ourselves).unwrap();
+        for step in [real.as_path(), real.parent().unwrap()] {
+            assert_eq!(fs::metadata(step).unwrap().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]
@@ -171,7 +198,7 @@ mod tests {
         let path = tmp.path().join("file");
         fs::write(&path, "").unwrap();
         assert!(matches!(
-            prepare(&path),
+            prepare(&path, Reach::Everybody),
             Err(ExecuteError::NotADirectory { .. })
         ));
     }

@@ -25,6 +25,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = hardening::apply() {
         return report(Exit::Pilot, &error, None).into();
     }
+    if let Some(status) = crate::broker::own::main() {
+        return status;
+    }
     match Cli::parse().command {
         Command::Run(args) => pilot(&args),
         Command::Config(Config::Dump(sources)) => dump(&sources),

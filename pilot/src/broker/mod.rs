@@ -11,6 +11,7 @@
 mod agent;
 mod channel;
 pub mod memfd;
+pub mod own;
 mod payload;
 #[allow(
     unsafe_code,
@@ -43,6 +44,7 @@ pub use agent::{Agent, AgentError, ExecError};
 pub use payload::{Payload, PayloadEvent, PayloadEvents};
 
 use channel::Channel;
+use own::OwnAccount;
 
 /// What the helper told about itself.
 pub type BrokerHello = Hello;
@@ -153,10 +155,31 @@ impl Broker {
     /// # Errors
     /// When it cannot be started, refuses its caller or its configuration, or speaks another version.
     pub async fn start(path: &Path) -> Result<(Self, BrokerHello), BrokerError> {
-        let (ours, theirs) = channel::pair().map_err(BrokerError::Socket)?;
         let mut command = tokio::process::Command::new(path);
+        command.arg("--broker");
+        Self::launch(path, command).await
+    }
+
+    /// Starts a broker that runs payloads under this process's own account, and says hello. `program` is a file of this
+    /// program: normally [`own::THIS_PROGRAM`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_own(
+        program: &Path,
+        own: &OwnAccount,
+    ) -> Result<(Self, BrokerHello), BrokerError> {
+        let mut command = tokio::process::Command::new(program);
+        command.arg0("sailplane").args(own.arguments());
+        Self::launch(program, command).await
+    }
+
+    async fn launch(
+        path: &Path,
+        mut command: tokio::process::Command,
+    ) -> Result<(Self, BrokerHello), BrokerError> {
+        let (ours, theirs) = channel::pair().map_err(BrokerError::Socket)?;
         command
-            .arg("--broker")
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())

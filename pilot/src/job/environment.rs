@@ -47,7 +47,7 @@ pub struct Ingredients<'a> {
     /// The sandbox, an absolute path.
     pub sandbox: &'a Path,
     /// Name of the proxy in the sandbox.
-    pub proxy: &'a Path,
+    pub proxy: Option<&'a Path>,
     /// Port range, if one is configured.
     pub ports: Option<(u16, u16)>,
 }
@@ -84,10 +84,12 @@ pub fn build(from: Ingredients<'_>) -> Vec<(String, String)> {
     all.set("_CONDOR_JOB_AD", format!("{scratch}/{JOB_AD_FILE}"));
     all.set("_CONDOR_MACHINE_AD", format!("{scratch}/{MACHINE_AD_FILE}"));
     all.set("_CONDOR_JOB_PIDS", String::new());
-    all.set(
-        "X509_USER_PROXY",
-        from.sandbox.join(from.proxy).display().to_string(),
-    );
+    if let Some(proxy) = from.proxy {
+        all.set(
+            "X509_USER_PROXY",
+            from.sandbox.join(proxy).display().to_string(),
+        );
+    }
     // No slot has GPUs: the values that the libraries understand as "none".
     for (name, value) in [
         ("_CONDOR_AssignedGPUs", "10000"),
@@ -230,7 +232,7 @@ mod tests {
             job: &owned(job),
             slot: &slot(),
             sandbox: Path::new("/x/dir_1"),
-            proxy: Path::new("proxy.pem"),
+            proxy: Some(Path::new("proxy.pem")),
             ports: None,
         })
     }

@@ -55,7 +55,7 @@ pub(super) async fn fetch(
             Executable::Transferred(name) => Some(name),
             Executable::InPlace(_) => None,
         },
-        proxy: &plan.proxy,
+        proxy: plan.proxy.as_ref(),
         keys: &services.delegation_keys,
         staging_directory: &config.execute_dir,
         staging_memory: config.staging_memory,

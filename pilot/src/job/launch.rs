@@ -16,6 +16,7 @@ use super::plan::{JobPlan, Stdin, Stdout};
 use super::trouble::Trouble;
 use super::{JobConfig, SlotFacts};
 use crate::broker::{Agent, AgentError, ExecError};
+use crate::transfer::SandboxPath;
 use crate::transfer::select::Catalogue;
 
 const UMASK: u32 = 0o022;
@@ -91,7 +92,7 @@ impl Launch<'_> {
             job: &self.plan.environment,
             slot: self.slot,
             sandbox: self.sandbox,
-            proxy: self.plan.proxy.as_path(),
+            proxy: self.plan.proxy.as_ref().map(SandboxPath::as_path),
             ports: self.config.port_range,
         });
         let program = path.as_os_str().as_bytes().to_vec();

@@ -79,6 +79,8 @@ pub struct SlotFacts {
 pub struct JobConfig {
     /// `EXECUTE`: the directory beneath which the helper makes sandboxes; the pilot's staging area is here too.
     pub execute_dir: PathBuf,
+    /// Payloads get accounts of their own, for their credentials. Without that a job needs none.
+    pub identity_switch: bool,
     /// `UID_DOMAIN`.
     pub uid_domain: String,
     /// `FILESYSTEM_DOMAIN`.
@@ -119,6 +121,7 @@ impl Default for JobConfig {
     fn default() -> Self {
         Self {
             execute_dir: PathBuf::from("/var/lib/condor/execute"),
+            identity_switch: true,
             uid_domain: String::new(),
             filesystem_domain: String::new(),
             condor_version: "$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $".to_owned(),

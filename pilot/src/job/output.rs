@@ -104,7 +104,13 @@ impl Output<'_> {
                 Selection::StandardStreams => Some(&[]),
             },
             preserve_relative_paths: self.plan.output.preserve_relative_paths,
-            not_output: &[executable, self.plan.proxy.as_path()],
+            not_output: &[
+                executable,
+                self.plan
+                    .proxy
+                    .as_ref()
+                    .map_or_else(|| Path::new(""), SandboxPath::as_path),
+            ],
             streams: &streams,
             before: self.before,
             sandbox: self.payload.sandbox(),

@@ -46,8 +46,8 @@ pub struct JobPlan {
     pub transfer: TransferPlan,
     /// What is sent back.
     pub output: OutputPlan,
-    /// Base name of the proxy in the sandbox.
-    pub proxy: SandboxPath,
+    /// Base name of the proxy in the sandbox; `None` only where jobs may come without one.
+    pub proxy: Option<SandboxPath>,
     /// Limits and priorities.
     pub process: ProcessPlan,
     /// How it is stopped.
@@ -163,6 +163,8 @@ pub struct StopPlan {
 pub struct Site<'a> {
     /// `FILESYSTEM_DOMAIN`: equal to the job's means that `IF_NEEDED` needs no transfer.
     pub filesystem_domain: &'a str,
+    /// Jobs get accounts for their credentials; without one there is none.
+    pub needs_credential: bool,
 }
 
 /// Makes the plan.
@@ -238,10 +240,12 @@ fn universe(ad: &ClassAd) -> Result<(), Hold> {
     Ok(())
 }
 
-/// The proxy's name in the sandbox. A job that brings none can run nowhere here: the proxy is what an account is
-/// given for.
-fn credential_file(ad: &ClassAd, site: Site<'_>) -> Result<SandboxPath, Hold> {
+/// The proxy's name in the sandbox. Where accounts are given for proxies, a job that brings none can run nowhere.
+fn credential_file(ad: &ClassAd, site: Site<'_>) -> Result<Option<SandboxPath>, Hold> {
     let Some(path) = ad.string("x509userproxy").filter(|path| !path.is_empty()) else {
+        if !site.needs_credential {
+            return no_shared_files(ad, site);
+        }
         return Err(Hold::new(
             HoldCode::FailedToAccessUserAccount,
             0,
@@ -258,11 +262,24 @@ fn credential_file(ad: &ClassAd, site: Site<'_>) -> Result<SandboxPath, Hold> {
         ));
     }
     let name = base_name(&path);
-    SandboxPath::parse(name).map_err(|error| {
+    SandboxPath::parse(name).map(Some).map_err(|error| {
         let reason =
             format!("The proxy's file name {name:?} (from x509userproxy) cannot be used: {error}");
         Hold::new(HoldCode::CorruptedCredential, EINVAL, reason)
     })
+}
+
+/// A job without a credential may run, but only with what it sends.
+fn no_shared_files(ad: &ClassAd, site: Site<'_>) -> Result<Option<SandboxPath>, Hold> {
+    if wants_transfer(ad, site) {
+        return Ok(None);
+    }
+    Err(Hold::new(
+        HoldCode::IwdError,
+        0,
+        "The job forbids the transfer of files, and this pilot shares none with the submit machine: use \
+         'should_transfer_files = YES' in the submit file",
+    ))
 }
 
 fn wants_transfer(ad: &ClassAd, site: Site<'_>) -> bool {

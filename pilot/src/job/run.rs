@@ -17,6 +17,7 @@ use super::trouble::Trouble;
 use super::usage::{self, Ended, Figures};
 use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder};
 use crate::broker::Payload;
+use crate::broker::own::NO_END;
 use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
 use crate::transfer::download::{Downloaded, chain};
 use crate::transfer::select::Catalogue;
@@ -108,6 +109,7 @@ impl Job {
             &ad,
             Site {
                 filesystem_domain: &config.filesystem_domain,
+                needs_credential: config.identity_switch,
             },
         )?;
         tracing::info!(job = %plan.id, user = plan.id.user, "job accepted");
@@ -152,20 +154,34 @@ impl Job {
         let payload = self.payload.insert(payload);
         let facts = payload.facts();
         tracing::info!(
-            job = %plan.id, identity = facts.identity, account = facts.account, uid = facts.uid, "identity switched"
+            job = %plan.id,
+            identity = facts.identity,
+            account = facts.account,
+            uid = facts.uid,
+            "{}",
+            if self.services.config.identity_switch {
+                "identity switched"
+            } else {
+                "sandbox opened, under the pilot's own account"
+            }
         );
-        let watch = CredentialWatch::start(
-            WatchedCredential {
-                identity: facts.identity.clone(),
-                not_after: facts.not_after,
-            },
-            WatchPolicy {
-                grace: self.services.config.credential_grace,
-                vacate: plan.stop.vacate(self.services.config.max_vacate_time),
-            },
-            self.clock.now(),
-        )
-        .map_err(|error| Hold::new(HoldCode::CorruptedCredential, 0, error.to_string()))?;
+        let watch = if facts.not_after == NO_END {
+            None
+        } else {
+            let watch = CredentialWatch::start(
+                WatchedCredential {
+                    identity: facts.identity.clone(),
+                    not_after: facts.not_after,
+                },
+                WatchPolicy {
+                    grace: self.services.config.credential_grace,
+                    vacate: plan.stop.vacate(self.services.config.max_vacate_time),
+                },
+                self.clock.now(),
+            )
+            .map_err(|error| Hold::new(HoldCode::CorruptedCredential, 0, error.to_string()))?;
+            Some(watch)
+        };
         // Nothing may be waited for between the start of the payload and the watch over it.
         self.shadow.settle().await?;
         let launch = Launch {

@@ -42,7 +42,8 @@ pub(super) struct Running<'a> {
     pub(super) progress: &'a watch::Sender<JobProgress>,
     pub(super) clock: &'a Clock,
     pub(super) figures: &'a mut Figures,
-    pub(super) watch: CredentialWatch,
+    /// `None`: the job has no credential.
+    pub(super) watch: Option<CredentialWatch>,
     pub(super) stop: StopPlan,
 }
 
@@ -143,11 +144,14 @@ impl Running<'_> {
     }
 
     async fn look_at_credential(&mut self, stopping: &mut Stopping) -> Result<Instant, Trouble> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(Instant::now() + FAR);
+        };
         loop {
-            match self.watch.poll(self.clock.now()) {
+            match watch.poll(self.clock.now()) {
                 WatchAction::Wait(time) => return Ok(Instant::now() + time),
                 WatchAction::StopSoftly => {
-                    let reason = self.watch.hold_reason();
+                    let reason = watch.hold_reason();
                     tracing::warn!(reason, "stopping the job softly");
                     if stopping.by.is_none() {
                         let by = self.services.address.to_string();
@@ -159,7 +163,9 @@ impl Running<'_> {
                         .await?;
                 }
                 WatchAction::Kill => {
-                    self.kill(stopping).await?;
+                    stopping.was_killed = true;
+                    stopping.kill_at = None;
+                    self.payload.kill().await?;
                     return Ok(Instant::now() + FAR);
                 }
             }

@@ -17,6 +17,7 @@ use crate::transfer::SandboxPath;
 use crate::transfer::testing::{Recorded, recorded};
 
 const SITE: Site<'_> = Site {
+    needs_credential: true,
     filesystem_domain: "node.example",
 };
 
@@ -71,7 +72,7 @@ fn an_ordinary_job() {
     assert_eq!(plan.stdin, Stdin::Sandbox(sandbox("in.txt")));
     assert_eq!(plan.stdout, Stdout::Sandbox(sandbox("_condor_stdout")));
     assert_eq!(plan.stderr, Stdout::Sandbox(sandbox("_condor_stderr")));
-    assert_eq!(plan.proxy, sandbox("x509up_u500"));
+    assert_eq!(plan.proxy, Some(sandbox("x509up_u500")));
     assert_eq!(plan.output.when, When::OnExit);
     assert_eq!(plan.output.list, None);
     assert_eq!(plan.process.core_limit, Some(0));
@@ -381,7 +382,7 @@ fn a_recorded_job_ad_becomes_a_plan() {
             "env | grep -i x509; ls -la; sleep 25; ls -la --full-time"
         ]
     );
-    assert_eq!(plan.proxy, sandbox("proxy.pem"));
+    assert_eq!(plan.proxy, Some(sandbox("proxy.pem")));
 }
 
 #[test]
@@ -425,4 +426,25 @@ proptest! {
         job.insert(attribute, number);
         let _ = plan(&job, SITE);
     }
+}
+
+#[test]
+fn where_accounts_are_not_given_for_credentials_a_job_needs_none() {
+    let site = Site {
+        needs_credential: false,
+        ..SITE
+    };
+    let mut ad = ad("");
+    assert!(plan(&ad, site).unwrap().proxy.is_some());
+    ad.remove("x509userproxy");
+    assert_eq!(plan(&ad, site).unwrap().proxy, None);
+    assert_eq!(
+        plan(&ad, SITE).map(drop).unwrap_err().code,
+        HoldCode::FailedToAccessUserAccount
+    );
+    ad.insert("ShouldTransferFiles", "NO");
+    assert_eq!(
+        plan(&ad, site).map(drop).unwrap_err().code,
+        HoldCode::IwdError
+    );
 }

@@ -9,7 +9,7 @@ use condorconf::Config;
 use super::detected::Detected;
 use super::error::{KnobErrors, Problem};
 use super::reader::{Reader, is_configured};
-use super::{Knobs, attributes, listing, security, table};
+use super::{Knobs, SwitchWish, attributes, listing, security, table};
 use crate::job::environment;
 
 /// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
@@ -106,6 +106,13 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
             .number("STARTER_RLIMIT_AS")
             .filter(|&limit: &u64| limit > 0),
         sailplane_switch: reader.path("SAILPLANE_SWITCH").unwrap_or_default(),
+        identity_switch: match reader.choice("SAILPLANE_IDENTITY_SWITCH") {
+            Some("NEVER") => SwitchWish::Never,
+            Some("OPTIONAL") => SwitchWish::Optional,
+            _ => SwitchWish::Required,
+        },
+        job_agent: reader.path("SAILPLANE_JOB_AGENT"),
+        ca_directory: reader.path("SAILPLANE_CA_DIRECTORY"),
         credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
         max_lifetime: reader.optional_seconds("SAILPLANE_MAX_LIFETIME"),
         warnings: Vec::new(),

@@ -129,6 +129,14 @@ pub enum Problem {
         /// The value.
         text: String,
     },
+    /// None of the words a knob may have.
+    #[error("expected one of {}, got {text:?}", allowed.join(", "))]
+    Choice {
+        /// The value.
+        text: String,
+        /// The words.
+        allowed: &'static [&'static str],
+    },
     /// No known method.
     #[error("{text:?} is not an authentication method")]
     Method {

@@ -107,5 +107,6 @@ fn kind(knob: &Knob) -> String {
         Kind::Expression => format!("ClassAd expression{unit}"),
         Kind::Environment => "List of NAME=VALUE".to_owned(),
         Kind::Wish => "REQUIRED, PREFERRED, OPTIONAL or NEVER".to_owned(),
+        Kind::Choice(words) => format!("One of {}", words.join(", ")),
     }
 }

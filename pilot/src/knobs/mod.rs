@@ -125,6 +125,12 @@ pub struct Knobs {
     pub rlimit_as_mib: Option<u64>,
     /// `SAILPLANE_SWITCH`.
     pub sailplane_switch: PathBuf,
+    /// `SAILPLANE_IDENTITY_SWITCH`.
+    pub identity_switch: SwitchWish,
+    /// `SAILPLANE_JOB_AGENT`; `None`: to be looked for.
+    pub job_agent: Option<PathBuf>,
+    /// `SAILPLANE_CA_DIRECTORY`; `None`: credentials of jobs under the pilot's own account are not verified.
+    pub ca_directory: Option<PathBuf>,
     /// `SAILPLANE_CREDENTIAL_GRACE`.
     pub credential_grace: Duration,
     /// `SAILPLANE_MAX_LIFETIME`; `None`: without limit.
@@ -132,6 +138,17 @@ pub struct Knobs {
     /// Legal but odd, one sentence each.
     pub warnings: Vec<String>,
     dump: String,
+}
+
+/// Whether payloads get accounts of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchWish {
+    /// The pilot does not start without the helper.
+    Required,
+    /// Where the helper does not start payloads run under the pilot's own account.
+    Optional,
+    /// They always do.
+    Never,
 }
 
 /// Names the root configuration file when the command line does not.

@@ -90,6 +90,24 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The word that is set, as the table spells it.
+    pub(super) fn choice(&mut self, name: &str) -> Option<&'static str> {
+        let (name, kind) = self.look_up(name);
+        let text = self.value(name)?;
+        let allowed: &[&str] = match kind {
+            Kind::Choice(words) => words,
+            _ => &[],
+        };
+        let word = allowed
+            .iter()
+            .find(|word| word.eq_ignore_ascii_case(text.trim()))
+            .copied();
+        if word.is_none() {
+            self.fail(name, Problem::Choice { text, allowed });
+        }
+        word
+    }
+
     pub(super) fn expression(&mut self, name: &str) -> Expr {
         let (name, _) = self.look_up(name);
         self.expression_of(name)

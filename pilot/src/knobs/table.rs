@@ -17,6 +17,8 @@ pub enum Kind {
     Environment,
     /// `REQUIRED`, `PREFERRED`, `OPTIONAL` or `NEVER`.
     Wish,
+    /// One of these words, in capital or small letters.
+    Choice(&'static [&'static str]),
 }
 
 /// One knob.
@@ -424,6 +426,31 @@ pub static TABLE: &[Knob] = &[
         Some("/usr/lib/sailplane/sailplane-switch"),
         "",
         "The identity-switch helper.",
+    ),
+    knob(
+        &["SAILPLANE_IDENTITY_SWITCH"],
+        Kind::Choice(&["REQUIRED", "OPTIONAL", "NEVER"]),
+        Some("REQUIRED"),
+        "",
+        "Whether jobs run under their users' own accounts, by way of the helper. REQUIRED: the pilot does not start \
+         without it. OPTIONAL: where the helper does not start, all jobs run under the pilot's own account. NEVER: they \
+         always do. Under one account jobs are not protected from each other, nor the pilot from them.",
+    ),
+    knob(
+        &["SAILPLANE_JOB_AGENT"],
+        Kind::Path,
+        None,
+        "",
+        "The program that works in the sandboxes of jobs that run under the pilot's own account. If not set: sailplane-job \
+         beside the pilot's program, else in /usr/lib/sailplane.",
+    ),
+    knob(
+        &["SAILPLANE_CA_DIRECTORY"],
+        Kind::Path,
+        None,
+        "",
+        "Directory of the CAs that the credentials of jobs under the pilot's own account are verified against. If not set, \
+         only their end is read. The helper has a setting of its own.",
     ),
     knob(
         &["SAILPLANE_CREDENTIAL_GRACE"],

@@ -12,6 +12,7 @@ use cedar::{Sinful, command};
 use tokio::net::lookup_host;
 
 use super::StartError;
+use super::switching::Switching;
 use crate::advertise::facts::NodeFacts;
 use crate::advertise::offer::{Identity, Offer, startd_name};
 use crate::broker::BrokerHello;
@@ -133,13 +134,17 @@ pub(super) fn offer(
     node: &NodeFacts,
     identity: &Identity,
     hello: &BrokerHello,
+    switching: &Switching,
 ) -> Offer {
     let cpus = knobs.num_cpus.unwrap_or(node.cpus);
     let memory = knobs
         .memory_mib
         .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
-    let facts = vec![
-        ("SailplaneIdentitySwitch".to_owned(), true.into()),
+    let mut facts = vec![
+        (
+            "SailplaneIdentitySwitch".to_owned(),
+            switching.separates().into(),
+        ),
         (
             "SailplaneSwitchVersion".to_owned(),
             hello.switch_version.as_str().into(),
@@ -154,6 +159,12 @@ pub(super) fn offer(
         ),
         ("SailplaneMapping".to_owned(), hello.mapping.as_str().into()),
     ];
+    if let Switching::Own { why, .. } = switching {
+        facts.push((
+            "SailplaneIdentitySwitchReason".to_owned(),
+            why.as_str().into(),
+        ));
+    }
     Offer {
         slots: knobs.num_slots.unwrap_or(cpus),
         cpus,
@@ -191,8 +202,14 @@ fn filesystem_domain(knobs: &Knobs, identity: &Identity) -> String {
 }
 
 /// What jobs need to know.
-pub(super) fn job_config(knobs: &Knobs, identity: &Identity, execute: &Path) -> Arc<JobConfig> {
+pub(super) fn job_config(
+    knobs: &Knobs,
+    identity: &Identity,
+    execute: &Path,
+    switching: &Switching,
+) -> Arc<JobConfig> {
     Arc::new(JobConfig {
+        identity_switch: switching.separates(),
         execute_dir: execute.to_owned(),
         uid_domain: uid_domain(knobs, identity),
         filesystem_domain: filesystem_domain(knobs, identity),

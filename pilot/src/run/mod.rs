@@ -4,6 +4,7 @@
 //! starts and the node is looked at; the first ad goes out when all of them are done.
 
 mod assemble;
+mod switching;
 mod watch;
 
 use std::net::SocketAddr;
@@ -23,14 +24,17 @@ use crate::advertise::facts::NodeFacts;
 use crate::advertise::link::{Link, LinkReport};
 use crate::advertise::offer::Identity;
 use crate::blame::Exit;
-use crate::broker::{Broker, BrokerError};
-use crate::execute::{self, ExecuteError};
+use crate::broker::{BrokerError, BrokerHello};
+use crate::execute::{self, ExecuteError, Reach};
 use crate::job::JobServices;
 use crate::knobs::Knobs;
 use crate::serve::Port;
 use crate::serve::address::{self, AddressError};
 use crate::slot::claims::ClaimError;
 use crate::slot::clock::Clock;
+pub use switching::SwitchError;
+use switching::Switching;
+
 use crate::slot::{Ending, JobRunner, Parts, Startd, StartdCommands, StartdHandle};
 
 /// Time for sandboxes and processes to go away at the end; the helper goes on with it when the pilot is gone.
@@ -48,9 +52,9 @@ pub enum StartError {
     /// No collector is configured.
     #[error("COLLECTOR_HOST is not set, so there is no pool to join")]
     NoCollector,
-    /// The helper does not work.
-    #[error("the identity-switch helper does not work")]
-    Broker(#[from] BrokerError),
+    /// Nobody starts the jobs.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
     /// The helper makes no sandboxes there.
     #[error("the identity-switch helper makes no sandboxes below EXECUTE = {}", execute.display())]
     ExecuteNotAllowed {
@@ -79,7 +83,8 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoCollector | Self::Address(AddressError::NoInterface(_)) => Exit::Configuration,
-            Self::Execute(_) | Self::Broker(_) | Self::ExecuteNotAllowed { .. } => {
+            Self::Switch(SwitchError::NoAgent { .. } | SwitchError::Root) => Exit::Configuration,
+            Self::Execute(_) | Self::Switch(_) | Self::ExecuteNotAllowed { .. } => {
                 Exit::SitePermanent
             }
             Self::Address(_) => Exit::SiteTransient,
@@ -95,8 +100,16 @@ impl StartError {
             Self::NoCollector => {
                 Some("add to the configuration: COLLECTOR_HOST = cm.example.org:9618".to_owned())
             }
-            Self::Broker(BrokerError::Spawn { .. }) => Some(
-                "SAILPLANE_SWITCH must name the installed helper, which root makes setuid"
+            Self::Switch(SwitchError::Helper(BrokerError::Spawn { .. })) => Some(
+                "SAILPLANE_SWITCH must name the installed helper, which root makes setuid; with \
+                 SAILPLANE_IDENTITY_SWITCH = OPTIONAL all jobs would run under the pilot's own account"
+                    .to_owned(),
+            ),
+            Self::Switch(SwitchError::NoAgent { .. }) => {
+                Some("set SAILPLANE_JOB_AGENT to the program sailplane-job".to_owned())
+            }
+            Self::Switch(SwitchError::Root) => Some(
+                "start the pilot under an ordinary account, or install the identity-switch helper"
                     .to_owned(),
             ),
             Self::ExecuteNotAllowed { execute, allowed } => Some(format!(
@@ -120,7 +133,6 @@ impl StartError {
 pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     let clock = Clock::start();
     let signals = watch::Signals::catch().map_err(StartError::Signals)?;
-    let execute = execute::prepare(&knobs.execute)?;
     let (listener, address) = open_port(&knobs).await?;
     let node = NodeFacts::probe();
     let identity = Arc::new(assemble::identity(&knobs, &node, address, &clock));
@@ -132,16 +144,19 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     let links = spawn_links(&knobs, &client, &identity, &startd, &reader, &stop);
     let _stopped_on_error = stop.clone().drop_guard();
 
-    let (broker, hello) = Broker::start(&knobs.sailplane_switch).await?;
+    let (switching, broker, hello) = Switching::start(&knobs).await?;
+    let execute = execute::prepare(
+        &knobs.execute,
+        if switching.separates() {
+            Reach::Everybody
+        } else {
+            Reach::Ourselves
+        },
+    )?;
     assemble::check_execute(&execute, &hello)?;
-    tracing::info!(
-        version = hello.switch_version,
-        tracking = hello.tracking,
-        mapping = hello.mapping,
-        "the identity-switch helper is ready"
-    );
-    let offer = assemble::offer(&knobs, &node, &identity, &hello);
-    let job_config = assemble::job_config(&knobs, &identity, &execute);
+    tell(&switching, &hello);
+    let offer = assemble::offer(&knobs, &node, &identity, &hello, &switching);
+    let job_config = assemble::job_config(&knobs, &identity, &execute, &switching);
     let services = JobServices::new(job_config, broker, client.clone(), identity.address.clone());
     let cleanups = services.cleanups.clone();
     let parts = Parts {
@@ -167,7 +182,14 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
         }
         .run(),
     );
-    let watchers = watch::spawn(&knobs, signals, startd, services, clock.started(), promises);
+    let watchers = watch::spawn(
+        &knobs,
+        signals,
+        startd,
+        (switching, services),
+        clock.started(),
+        promises,
+    );
     tracing::info!(
         name = identity.startd_name,
         address = %identity.address,
@@ -188,6 +210,24 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     // The port's task ends by the same order; a panic in it is worth no more than that now.
     let _ = port.await;
     Ok(ending)
+}
+
+/// Says once how the jobs are started.
+fn tell(switching: &Switching, hello: &BrokerHello) {
+    match switching {
+        Switching::Helper(_) => tracing::info!(
+            version = hello.switch_version,
+            tracking = hello.tracking,
+            mapping = hello.mapping,
+            "the identity-switch helper is ready"
+        ),
+        Switching::Own { own, why } => tracing::warn!(
+            agent = %own.agent.display(),
+            verified_against = own.ca_directory.as_ref().map(|path| path.display().to_string()),
+            "no identity switch: all jobs run under this account and are protected neither from each other nor the \
+             pilot from them ({why})"
+        ),
+    }
 }
 
 async fn open_port(knobs: &Knobs) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -7,9 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::switching::Switching;
 use crate::advertise::live::LifeLimit;
 use crate::blame::{Exit, chain};
-use crate::broker::Broker;
 use crate::job::JobServices;
 use crate::knobs::Knobs;
 use crate::life::{Promises, end_of_life, token_end};
@@ -72,23 +72,28 @@ pub(super) fn spawn(
     knobs: &Knobs,
     signals: Signals,
     startd: StartdHandle,
-    services: JobServices,
+    (switching, services): (Switching, JobServices),
     started: i64,
     promises: Promises,
 ) -> JoinSet<()> {
     let mut watchers = JoinSet::new();
     watchers.spawn(signals.obey(startd.clone()));
-    watchers.spawn(keep_helper(knobs.clone(), startd.clone(), services));
+    watchers.spawn(keep_helper(switching, startd.clone(), services));
     watchers.spawn(watch_end(knobs.clone(), startd, started, promises));
     watchers
 }
 
 /// When the helper dies there are no jobs until it is back; if it does not come back the pilot retires.
-async fn keep_helper(knobs: Knobs, startd: StartdHandle, mut services: JobServices) {
+async fn keep_helper(switching: Switching, startd: StartdHandle, mut services: JobServices) {
+    let helper = if switching.separates() {
+        "the identity-switch helper"
+    } else {
+        "the process that starts the jobs"
+    };
     let mut restarted = None;
     loop {
         services.broker.closed().await;
-        let why = "the identity-switch helper died".to_owned();
+        let why = format!("{helper} died");
         tracing::error!("{why}; no jobs until it is back");
         startd.order(Order::Pause { why: why.clone() }).await;
         if restarted.is_some_and(|at: Instant| at.elapsed() < HELPER_PROVEN) {
@@ -101,9 +106,9 @@ async fn keep_helper(knobs: Knobs, startd: StartdHandle, mut services: JobServic
             return;
         }
         sleep(HELPER_PAUSE).await;
-        match Broker::start(&knobs.sailplane_switch).await {
+        match switching.restart().await {
             Ok((broker, _)) => {
-                tracing::info!("the identity-switch helper is back");
+                tracing::info!("{helper} is back");
                 services.broker = broker;
                 restarted = Some(Instant::now());
                 startd

@@ -29,8 +29,8 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(1200);
 pub struct Request<'a> {
     /// The file that must be executable.
     pub executable: Option<&'a SandboxPath>,
-    /// The file that is the user's credential.
-    pub proxy: &'a SandboxPath,
+    /// The file that is the user's credential; without one the sandbox is opened at once.
+    pub proxy: Option<&'a SandboxPath>,
     /// For a delegated credential.
     pub keys: &'a DelegationKeys,
     /// Where the staging area may spill.
@@ -158,8 +158,8 @@ pub enum DownloadError<E> {
     #[error("the shadow could not send all input files")]
     Shadow(Ack),
     /// All input came, but no credential.
-    #[error("the input files did not contain the proxy {0}")]
-    NoCredential(SandboxPath),
+    #[error("the input files did not contain the proxy{}", .0.as_ref().map_or_else(String::new, |name| format!(" {name}")))]
+    NoCredential(Option<SandboxPath>),
     /// No key for the delegated proxy.
     #[error(transparent)]
     Key(KeyError),

@@ -70,10 +70,17 @@ where
             request.staging_memory,
             request.staging_disk,
         );
+        // There is nothing to wait for where no credential is to come.
+        let (open, phase) = if request.proxy.is_some() {
+            (Some(open), Phase::Waiting(staging))
+        } else {
+            let task = tokio::spawn(open(Zeroizing::default()));
+            (None, Phase::Opening(staging, task))
+        };
         Self {
             request,
-            open: Some(open),
-            phase: Phase::Waiting(staging),
+            open,
+            phase,
             current: Current::Nothing,
             failure: None,
             late_modes: Vec::new(),
@@ -121,7 +128,7 @@ where
         if header.is_unreadable || self.is_hopeless() {
             return;
         }
-        if matches!(self.phase, Phase::Waiting(_)) && path == *self.request.proxy {
+        if matches!(self.phase, Phase::Waiting(_)) && Some(&path) == self.request.proxy {
             if header.size > launch_protocol::MAX_CREDENTIAL as u64 {
                 return self.fail(StorageError::CredentialTooLarge { size: header.size });
             }
@@ -154,7 +161,7 @@ where
 
     fn mode(&self, path: &SandboxPath, sent: Option<u32>) -> u32 {
         const OWNER_ONLY: u32 = 0o600;
-        if path == self.request.proxy {
+        if Some(path) == self.request.proxy {
             return OWNER_ONLY;
         }
         let mode = sent.unwrap_or(0o644);
@@ -203,15 +210,17 @@ where
 
     /// The credential is complete: `open` begins, and the file will be the first in the sandbox.
     pub(super) fn credential(&mut self, credential: Zeroizing<Vec<u8>>) {
+        let Some(path) = self.request.proxy else {
+            return;
+        };
         let (Phase::Waiting(_), Some(open)) = (&self.phase, self.open.take()) else {
             return;
         };
         let Phase::Waiting(mut staging) = std::mem::replace(&mut self.phase, Phase::Between) else {
             return;
         };
-        let path = self.request.proxy.clone();
         staging.push_front(Staged::File {
-            path,
+            path: path.clone(),
             mode: 0o600,
             content: Content::Memory(credential.clone()),
         });
@@ -328,7 +337,7 @@ where
                 bytes: self.bytes,
                 files: self.files,
             }),
-            (None, _) => Err(DownloadError::NoCredential(self.request.proxy.clone())),
+            (None, _) => Err(DownloadError::NoCredential(self.request.proxy.cloned())),
         }
     }
 }

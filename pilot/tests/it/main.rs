@@ -9,4 +9,5 @@
 
 mod ads;
 mod claims;
+mod own;
 mod pair;

@@ -11,6 +11,7 @@ mod endings;
 mod faults;
 mod files;
 mod identity;
+mod own_account;
 mod pools;
 mod retirement;
 mod reuse;

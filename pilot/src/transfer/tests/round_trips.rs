@@ -62,7 +62,7 @@ pub(super) async fn transfer(
         &mut receiver,
         download::Request {
             executable: Some(&executable),
-            proxy: &proxy,
+            proxy: Some(&proxy),
             keys: &keys,
             staging_directory: staging.path(),
             staging_memory: limits.memory,
