@@ -37,6 +37,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+pub mod issue;
 mod key;
 mod name;
 mod opinion;

@@ -1,6 +1,6 @@
 //! The proxyCertInfo extension (RFC 3820 3.8) and what its policy language means.
 
-use crate::der::{NotDer, Reader, dotted_oid, tag};
+use crate::der::{NotDer, Reader, dotted_oid, push_header, tag};
 use crate::problem::ProxyProblem;
 
 /// proxyCertInfo, 1.3.6.1.5.5.7.1.14 (RFC 3820 3.8).
@@ -40,6 +40,25 @@ impl ProxyInfo {
     /// `SEQUENCE { pathLen INTEGER (0..) OPTIONAL, SEQUENCE { language OID, policy OCTET STRING OPTIONAL } }`.
     pub(crate) fn parse(value: &[u8]) -> Result<Self, ProxyProblem> {
         Self::read(value).map_err(|NotDer| ProxyProblem::Extension)
+    }
+
+    /// The value of the extension for a new proxy: no limit of the path's length, one of the two known languages.
+    pub(crate) fn encode(is_limited: bool) -> Vec<u8> {
+        // The object identifiers INHERIT_ALL and LIMITED as DER.
+        const INHERIT_ALL_DER: &[u8] = &[6, 8, 0x2b, 6, 1, 5, 5, 7, 21, 1];
+        const LIMITED_DER: &[u8] = &[6, 11, 0x2b, 6, 1, 4, 1, 0x9b, 0x50, 1, 1, 1, 9];
+        let language = if is_limited {
+            LIMITED_DER
+        } else {
+            INHERIT_ALL_DER
+        };
+        let mut policy = Vec::new();
+        push_header(&mut policy, tag::SEQUENCE, language.len());
+        policy.extend_from_slice(language);
+        let mut value = Vec::new();
+        push_header(&mut value, tag::SEQUENCE, policy.len());
+        value.extend_from_slice(&policy);
+        value
     }
 
     fn read(value: &[u8]) -> Result<Self, NotDer> {

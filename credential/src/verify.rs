@@ -138,7 +138,7 @@ pub fn earliest_end(bundle_pem: &[u8]) -> Result<i64, VerifyError> {
     end.ok_or_else(|| BundleProblem::Empty.into())
 }
 
-fn read_all(certificates: Vec<Vec<u8>>) -> Result<Vec<Certificate>, VerifyError> {
+pub(crate) fn read_all(certificates: Vec<Vec<u8>>) -> Result<Vec<Certificate>, VerifyError> {
     let numbered = certificates.into_iter().enumerate();
     numbered
         .map(|(index, der)| {

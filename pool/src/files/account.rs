@@ -23,13 +23,20 @@ pub(super) fn find(name: &str) -> Result<Account, NoAccess> {
 
 fn find_for(name: &str, us: Uid) -> Result<Account, NoAccess> {
     // What is looked up in files and sent to servers should at least look like a name.
-    if name.is_empty() || name.len() > 256 || name.bytes().any(|byte| byte <= b' ' || byte == b':' || byte == b'/') {
+    if name.is_empty()
+        || name.len() > 256
+        || name
+            .bytes()
+            .any(|byte| byte <= b' ' || byte == b':' || byte == b'/')
+    {
         return Err(NoAccess::NoAccount);
     }
     let user = match User::from_name(name) {
         Ok(Some(user)) => user,
         // Some name services say "no such file" when they mean that they do not know.
-        Ok(None) | Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => return Err(NoAccess::NoAccount),
+        Ok(None) | Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => {
+            return Err(NoAccess::NoAccount);
+        }
         Err(errno) => return Err(NoAccess::Lookup(errno)),
     };
     if user.uid.is_root() {
@@ -63,7 +70,12 @@ mod tests {
         }
         assert_eq!(find("root"), Err(NoAccess::Root));
         let refused = find_for("nobody", Uid::from_raw(12_345)).unwrap_err();
-        assert_eq!(refused, NoAccess::NotRoot { own: "uid 12345".to_owned() });
+        assert_eq!(
+            refused,
+            NoAccess::NotRoot {
+                own: "uid 12345".to_owned()
+            }
+        );
         assert!(find_for("nobody", Uid::from_raw(0)).is_ok());
     }
 }

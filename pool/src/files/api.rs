@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::account;
 use super::error::{FileError, NoAccess};
 use super::process::{Answer, Failed, Process};
 use super::protocol::{Entry, MAX_PATH, Metadata, OpenWrite, Request};
-use super::account;
 
 /// How users' files are opened.
 #[derive(Debug, Clone)]
@@ -107,10 +107,9 @@ impl UserFiles {
 }
 
 fn is_running(owner: &Owner) -> bool {
-    owner
-        .process
-        .try_lock()
-        .map_or(true, |process| process.as_ref().is_some_and(Process::is_alive))
+    owner.process.try_lock().map_or(true, |process| {
+        process.as_ref().is_some_and(Process::is_alive)
+    })
 }
 
 impl Shared {
@@ -132,7 +131,9 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]; a device, pipe or socket is refused at once and never waited for.
     pub async fn open_read(&self, path: &Path) -> Result<(OwnedFd, Metadata), FileError> {
-        let request = Request::OpenRead { path: path.to_owned() };
+        let request = Request::OpenRead {
+            path: path.to_owned(),
+        };
         match self.ask("read", path, request).await? {
             Answer::Opened(file, facts) => Ok((file, facts)),
             other => Err(self.wrong(&other)),
@@ -143,9 +144,19 @@ impl OwnerFiles {
     ///
     /// # Errors
     /// [`FileError`]
-    pub async fn open_write(&self, path: &Path, how: OpenWrite) -> Result<(OwnedFd, Metadata), FileError> {
-        let shown = how.beneath.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path));
-        let request = Request::OpenWrite { path: path.to_owned(), how };
+    pub async fn open_write(
+        &self,
+        path: &Path,
+        how: OpenWrite,
+    ) -> Result<(OwnedFd, Metadata), FileError> {
+        let shown = how
+            .beneath
+            .as_ref()
+            .map_or_else(|| path.to_owned(), |base| base.join(path));
+        let request = Request::OpenWrite {
+            path: path.to_owned(),
+            how,
+        };
         match self.ask("write", &shown, request).await? {
             Answer::Opened(file, facts) => Ok((file, facts)),
             other => Err(self.wrong(&other)),
@@ -157,7 +168,11 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`], `EEXIST` among them.
     pub async fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        let request = Request::MakeDir { path: path.to_owned(), mode, beneath: None };
+        let request = Request::MakeDir {
+            path: path.to_owned(),
+            mode,
+            beneath: None,
+        };
         self.done("make directory", path, request).await
     }
 
@@ -165,7 +180,12 @@ impl OwnerFiles {
     ///
     /// # Errors
     /// [`FileError`], `EEXIST` among them.
-    pub async fn make_dir_beneath(&self, base: &Path, path: &Path, mode: u32) -> Result<(), FileError> {
+    pub async fn make_dir_beneath(
+        &self,
+        base: &Path,
+        path: &Path,
+        mode: u32,
+    ) -> Result<(), FileError> {
         let request = Request::MakeDir {
             path: path.to_owned(),
             mode,
@@ -179,7 +199,10 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]; `EOVERFLOW` when there is more.
     pub async fn list(&self, path: &Path, limit: u32) -> Result<Vec<Entry>, FileError> {
-        let request = Request::List { path: path.to_owned(), limit };
+        let request = Request::List {
+            path: path.to_owned(),
+            limit,
+        };
         match self.ask("list", path, request).await? {
             Answer::Entries(entries) => Ok(entries),
             other => Err(self.wrong(&other)),
@@ -191,7 +214,9 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn stat(&self, path: &Path) -> Result<Metadata, FileError> {
-        let request = Request::Stat { path: path.to_owned() };
+        let request = Request::Stat {
+            path: path.to_owned(),
+        };
         match self.ask("examine", path, request).await? {
             Answer::Facts(facts) => Ok(facts),
             other => Err(self.wrong(&other)),
@@ -203,7 +228,10 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        let request = Request::Rename { from: from.to_owned(), to: to.to_owned() };
+        let request = Request::Rename {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
         self.done("rename", from, request).await
     }
 
@@ -212,7 +240,14 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn unlink(&self, path: &Path) -> Result<(), FileError> {
-        self.done("remove", path, Request::Unlink { path: path.to_owned() }).await
+        self.done(
+            "remove",
+            path,
+            Request::Unlink {
+                path: path.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Removes an empty directory.
@@ -220,7 +255,14 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn remove_dir(&self, path: &Path) -> Result<(), FileError> {
-        self.done("remove directory", path, Request::RemoveDir { path: path.to_owned() }).await
+        self.done(
+            "remove directory",
+            path,
+            Request::RemoveDir {
+                path: path.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Removes everything below a directory, but not the directory itself. Links are removed, not followed.
@@ -228,7 +270,14 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn clear_dir(&self, path: &Path) -> Result<(), FileError> {
-        self.done("clear directory", path, Request::RemoveTree { path: path.to_owned() }).await
+        self.done(
+            "clear directory",
+            path,
+            Request::RemoveTree {
+                path: path.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Sets permission bits.
@@ -236,7 +285,10 @@ impl OwnerFiles {
     /// # Errors
     /// [`FileError`]
     pub async fn set_mode(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        let request = Request::SetMode { path: path.to_owned(), mode };
+        let request = Request::SetMode {
+            path: path.to_owned(),
+            mode,
+        };
         self.done("set the mode of", path, request).await
     }
 
@@ -248,14 +300,24 @@ impl OwnerFiles {
         self.stat(Path::new("/")).await.map(drop)
     }
 
-    async fn done(&self, what: &'static str, path: &Path, request: Request) -> Result<(), FileError> {
+    async fn done(
+        &self,
+        what: &'static str,
+        path: &Path,
+        request: Request,
+    ) -> Result<(), FileError> {
         match self.ask(what, path, request).await? {
             Answer::Done => Ok(()),
             other => Err(self.wrong(&other)),
         }
     }
 
-    async fn ask(&self, what: &'static str, path: &Path, request: Request) -> Result<Answer, FileError> {
+    async fn ask(
+        &self,
+        what: &'static str,
+        path: &Path,
+        request: Request,
+    ) -> Result<Answer, FileError> {
         request.paths().try_for_each(check_path)?;
         // A process that has just put itself away takes nothing more; then another one is started, once.
         for _ in 0..2 {

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    recvmsg, sendmsg, socketpair,
 };
 
 use super::protocol::MAX_PACKET;
@@ -22,7 +22,12 @@ pub(super) enum Incoming {
 
 /// Two connected ends; neither survives an `execve` by itself.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
 }
 
 /// A buffer that any packet fits in.
@@ -36,10 +41,11 @@ pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> Result<Incomi
     let mut control = nix::cmsg_space!([libc::c_int; 253]);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-        Err(Errno::ECONNRESET) => return Ok(Incoming::End),
-        other => other?,
-    };
+    let message =
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Err(Errno::ECONNRESET) => return Ok(Incoming::End),
+            other => other?,
+        };
     let mut descriptors = Vec::new();
     if let Ok(items) = message.cmsgs() {
         for item in items {
@@ -48,7 +54,10 @@ pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> Result<Incomi
             }
         }
     }
-    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+    if message
+        .flags
+        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC)
+    {
         return Err(Errno::EMSGSIZE);
     }
     if message.bytes == 0 {
@@ -58,10 +67,21 @@ pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> Result<Incomi
 }
 
 /// Sends one packet, with a descriptor if there is one.
-pub(super) fn send(socket: &impl AsRawFd, packet: &[u8], beside: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+pub(super) fn send(
+    socket: &impl AsRawFd,
+    packet: &[u8],
+    beside: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let raw = beside.map(|file| [file.as_raw_fd()]);
     let rights = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
     let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
     let parts = [IoSlice::new(packet)];
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &parts,
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
 }

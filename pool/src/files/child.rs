@@ -45,7 +45,9 @@ pub fn child_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ready = become_owner(&account);
     let first = match ready {
         Ok(()) => Reply::Ready,
-        Err(errno) => Reply::Failed { errno: errno as i32 },
+        Err(errno) => Reply::Failed {
+            errno: errno as i32,
+        },
     };
     if send(&socket, &first.encode(0), None).is_err() || ready.is_err() {
         return ExitCode::FAILURE;
@@ -54,7 +56,10 @@ pub fn child_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let others: Vec<_> = (1..THREADS)
         .filter_map(|_| {
             let socket = Arc::clone(&socket);
-            std::thread::Builder::new().stack_size(512 * 1024).spawn(move || serve(&socket)).ok()
+            std::thread::Builder::new()
+                .stack_size(512 * 1024)
+                .spawn(move || serve(&socket))
+                .ok()
         })
         .collect();
     serve(&socket);
@@ -93,8 +98,12 @@ fn become_owner(target: &Target) -> Result<(), Errno> {
     }
     let user = getresuid()?;
     let group = getresgid()?;
-    let is_owner = [user.real, user.effective, user.saved].iter().all(|uid| *uid == target.uid)
-        && [group.real, group.effective, group.saved].iter().all(|gid| *gid == target.gid);
+    let is_owner = [user.real, user.effective, user.saved]
+        .iter()
+        .all(|uid| *uid == target.uid)
+        && [group.real, group.effective, group.saved]
+            .iter()
+            .all(|gid| *gid == target.gid);
     // A way back to root would mean that something above did not do what it says.
     if !is_owner || setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
         return Err(Errno::EPERM);
@@ -124,7 +133,9 @@ fn serve(socket: &OwnedFd) {
 fn answer(socket: &OwnedFd, id: u64, request: &Request) -> Result<(), Errno> {
     match operations::perform(request) {
         Ok(Outcome::Done) => send(socket, &Reply::Done.encode(id), None),
-        Ok(Outcome::Opened(file, facts)) => send(socket, &Reply::Opened(facts).encode(id), Some(file.as_fd())),
+        Ok(Outcome::Opened(file, facts)) => {
+            send(socket, &Reply::Opened(facts).encode(id), Some(file.as_fd()))
+        }
         Ok(Outcome::Facts(facts)) => send(socket, &Reply::Facts(facts).encode(id), None),
         Ok(Outcome::Entries(entries)) => {
             for packet in operations::packets(entries) {
@@ -133,7 +144,14 @@ fn answer(socket: &OwnedFd, id: u64, request: &Request) -> Result<(), Errno> {
             send(socket, &Reply::Done.encode(id), None)
         }
         Err(Trouble::NotRegular) => send(socket, &Reply::NotRegular.encode(id), None),
-        Err(Trouble::Errno(errno)) => send(socket, &Reply::Failed { errno: errno as i32 }.encode(id), None),
+        Err(Trouble::Errno(errno)) => send(
+            socket,
+            &Reply::Failed {
+                errno: errno as i32,
+            }
+            .encode(id),
+            None,
+        ),
     }
 }
 

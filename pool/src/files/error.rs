@@ -51,13 +51,17 @@ pub enum FileError {
 #[non_exhaustive]
 pub enum NoAccess {
     /// No such account.
-    #[error("there is no account of that name on this machine; jobs can be submitted by accounts of this machine only")]
+    #[error(
+        "there is no account of that name on this machine; jobs can be submitted by accounts of this machine only"
+    )]
     NoAccount,
     /// The account is root or a system account with uid 0.
     #[error("jobs of root are not run")]
     Root,
     /// The pool is not root and the owner is somebody else.
-    #[error("the pool runs as {own} and cannot act for others; start it as root for more than one user")]
+    #[error(
+        "the pool runs as {own} and cannot act for others; start it as root for more than one user"
+    )]
     NotRoot {
         /// The account of the pool.
         own: String,
@@ -97,7 +101,12 @@ impl FileError {
         match self {
             Self::Refused { errno, .. } => matches!(
                 errno,
-                Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR | Errno::EAGAIN | Errno::ESTALE
+                Errno::EMFILE
+                    | Errno::ENFILE
+                    | Errno::ENOMEM
+                    | Errno::EINTR
+                    | Errno::EAGAIN
+                    | Errno::ESTALE
             ),
             Self::Path { .. } | Self::NotRegular { .. } => false,
             Self::NoAccess { why, .. } => matches!(

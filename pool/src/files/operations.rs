@@ -48,7 +48,11 @@ pub(super) fn perform(request: &Request) -> Result<Outcome, Trouble> {
     match request {
         Request::OpenRead { path } => open_read(path),
         Request::OpenWrite { path, how } => open_write(path, how),
-        Request::MakeDir { path, mode, beneath } => make_dir(path, *mode, beneath.as_deref()).map(done),
+        Request::MakeDir {
+            path,
+            mode,
+            beneath,
+        } => make_dir(path, *mode, beneath.as_deref()).map(done),
         Request::List { path, limit } => tree::list(path, *limit).map(Outcome::Entries),
         Request::Stat { path } => Ok(Outcome::Facts(metadata(&std::fs::metadata(path)?))),
         Request::Rename { from, to } => Ok(done(std::fs::rename(from, to)?)),
@@ -77,7 +81,10 @@ pub(super) fn metadata(facts: &std::fs::Metadata) -> Metadata {
         },
         size: facts.len(),
         mode: facts.mode() & 0o7777,
-        modified: facts.mtime().saturating_mul(1_000_000_000).saturating_add(facts.mtime_nsec()),
+        modified: facts
+            .mtime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(facts.mtime_nsec()),
         uid: facts.uid(),
     }
 }
@@ -89,7 +96,11 @@ fn open_read(path: &Path) -> Result<Outcome, Trouble> {
 }
 
 fn open_write(path: &Path, how: &OpenWrite) -> Result<Outcome, Trouble> {
-    let mut flags = if how.read { OFlag::O_RDWR } else { OFlag::O_WRONLY };
+    let mut flags = if how.read {
+        OFlag::O_RDWR
+    } else {
+        OFlag::O_WRONLY
+    };
     flags |= OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     for (is_wanted, flag) in [
         (how.create, OFlag::O_CREAT),
@@ -104,7 +115,12 @@ fn open_write(path: &Path, how: &OpenWrite) -> Result<Outcome, Trouble> {
     let mode = Mode::from_bits_truncate(how.mode & 0o777);
     let file = match &how.beneath {
         None => open(path, flags, mode)?,
-        Some(base) => open_beneath(base, path, flags, if how.create { mode } else { Mode::empty() })?,
+        Some(base) => open_beneath(
+            base,
+            path,
+            flags,
+            if how.create { mode } else { Mode::empty() },
+        )?,
     };
     if how.set_mode {
         // A file of somebody else that the owner may write keeps its mode.
@@ -117,7 +133,11 @@ fn open_write(path: &Path, how: &OpenWrite) -> Result<Outcome, Trouble> {
 }
 
 fn open_beneath(base: &Path, path: &Path, flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
-    let root = open(base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let root = open(
+        base,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     let how = OpenHow::new()
         .flags(flags)
         .mode(mode)
@@ -144,10 +164,17 @@ fn finish(file: OwnedFd) -> Result<Outcome, Trouble> {
     let flags = OFlag::from_bits_retain(fcntl(file.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(file.as_fd(), FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
     let found = Metadata {
-        kind: if kind(&facts) == SFlag::S_IFREG { Kind::File } else { Kind::Other },
+        kind: if kind(&facts) == SFlag::S_IFREG {
+            Kind::File
+        } else {
+            Kind::Other
+        },
         size: u64::try_from(facts.st_size).unwrap_or(0),
         mode: facts.st_mode & 0o7777,
-        modified: facts.st_mtime.saturating_mul(1_000_000_000).saturating_add(facts.st_mtime_nsec),
+        modified: facts
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add(facts.st_mtime_nsec),
         uid: facts.st_uid,
     };
     Ok(Outcome::Opened(file, found))

@@ -18,6 +18,7 @@ use super::channel::{self, Incoming};
 use super::child::ARGUMENT;
 use super::error::NoAccess;
 use super::protocol::{Entry, Metadata, Reply, Request};
+use super::sys;
 
 /// Requests on their way at a time; more wait for their turn.
 const IN_FLIGHT: usize = 32;
@@ -58,7 +59,8 @@ pub(super) struct Process {
 impl Process {
     /// Starts a child for `account` and waits until it is what it should be.
     pub(super) async fn start(config: &FilesConfig, account: &Account) -> Result<Self, NoAccess> {
-        let failed = |what: &str, why: &dyn std::fmt::Display| NoAccess::Start(format!("{what}: {why}"));
+        let failed =
+            |what: &str, why: &dyn std::fmt::Display| NoAccess::Start(format!("{what}: {why}"));
         let (ours, theirs) = channel::pair().map_err(|errno| failed("no socket", &errno.desc()))?;
         let groups: Vec<String> = account.groups.iter().map(ToString::to_string).collect();
         let mut child = Command::new(&config.program)
@@ -75,13 +77,17 @@ impl Process {
             .spawn()
             .map_err(|error| failed(&config.program.display().to_string(), &error))?;
         nonblocking(&ours).map_err(|errno| failed("no socket", &errno.desc()))?;
-        let socket = AsyncFd::register(ours).map_err(|error| failed("no socket", &error))?;
+        let socket = sys::watch(ours).map_err(|error| failed("no socket", &error))?;
         let mut buffer = channel::buffer();
         match tokio::time::timeout(START, receive(&socket, &mut buffer)).await {
             Ok(Some((0, Reply::Ready, _))) => {}
             Ok(Some((0, Reply::Failed { errno }, _))) => {
                 let errno = Errno::from_raw(errno);
-                return Err(NoAccess::Start(format!("it could not become {}: {}", account.name, errno.desc())));
+                return Err(NoAccess::Start(format!(
+                    "it could not become {}: {}",
+                    account.name,
+                    errno.desc()
+                )));
             }
             Ok(_) => return Err(NoAccess::Start("it ended at once".to_owned())),
             Err(_) => return Err(NoAccess::Start("it did not get ready in time".to_owned())),
@@ -221,10 +227,15 @@ impl Talk {
 }
 
 /// The next reply; `None`: the child has ended, or talks nonsense. Dropping the future loses nothing.
-async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> Option<(u64, Reply, Option<OwnedFd>)> {
+async fn receive(
+    socket: &AsyncFd<OwnedFd>,
+    buffer: &mut [u8],
+) -> Option<(u64, Reply, Option<OwnedFd>)> {
     loop {
         let got = socket
-            .async_io(Interest::READABLE, |socket| Ok(channel::receive(socket, buffer)?))
+            .async_io(Interest::READABLE, |socket| {
+                Ok(channel::receive(socket, buffer)?)
+            })
             .await;
         return match got {
             Ok(Incoming::Packet(length, mut files)) => {
@@ -241,7 +252,9 @@ async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> Option<(u64, R
 
 async fn send(socket: &AsyncFd<OwnedFd>, packet: &[u8]) -> std::io::Result<()> {
     socket
-        .async_io(Interest::WRITABLE, |socket| Ok(channel::send(socket, packet, None)?))
+        .async_io(Interest::WRITABLE, |socket| {
+            Ok(channel::send(socket, packet, None)?)
+        })
         .await
 }
 

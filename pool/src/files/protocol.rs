@@ -73,16 +73,42 @@ pub struct OpenWrite {
 /// What the pool asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    OpenRead { path: PathBuf },
-    OpenWrite { path: PathBuf, how: OpenWrite },
-    MakeDir { path: PathBuf, mode: u32, beneath: Option<PathBuf> },
-    List { path: PathBuf, limit: u32 },
-    Stat { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
-    Unlink { path: PathBuf },
-    RemoveDir { path: PathBuf },
-    RemoveTree { path: PathBuf },
-    SetMode { path: PathBuf, mode: u32 },
+    OpenRead {
+        path: PathBuf,
+    },
+    OpenWrite {
+        path: PathBuf,
+        how: OpenWrite,
+    },
+    MakeDir {
+        path: PathBuf,
+        mode: u32,
+        beneath: Option<PathBuf>,
+    },
+    List {
+        path: PathBuf,
+        limit: u32,
+    },
+    Stat {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Unlink {
+        path: PathBuf,
+    },
+    RemoveDir {
+        path: PathBuf,
+    },
+    RemoveTree {
+        path: PathBuf,
+    },
+    SetMode {
+        path: PathBuf,
+        mode: u32,
+    },
 }
 
 /// What the child answers. `id` is the request's.
@@ -96,7 +122,9 @@ pub(crate) enum Reply {
     Facts(Metadata),
     /// Part of a listing; the last part is followed by `Done`.
     Entries(Vec<Entry>),
-    Failed { errno: i32 },
+    Failed {
+        errno: i32,
+    },
     /// It is there, but a device, pipe or socket.
     NotRegular,
 }
@@ -205,7 +233,11 @@ impl<'a> Reader<'a> {
     }
 
     fn optional(&mut self) -> Result<Option<PathBuf>, Malformed> {
-        if self.flag()? { self.path().map(Some) } else { Ok(None) }
+        if self.flag()? {
+            self.path().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn metadata(&mut self) -> Result<Metadata, Malformed> {
@@ -226,7 +258,11 @@ impl<'a> Reader<'a> {
     }
 
     fn end<T>(self, value: T) -> Result<T, Malformed> {
-        if self.0.is_empty() { Ok(value) } else { Err(Malformed) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -255,13 +291,24 @@ impl Request {
                 let mut out = Writer::new(id, 2);
                 out.path(path);
                 out.u32(how.mode);
-                for flag in [how.create, how.exclusive, how.truncate, how.append, how.read, how.set_mode] {
+                for flag in [
+                    how.create,
+                    how.exclusive,
+                    how.truncate,
+                    how.append,
+                    how.read,
+                    how.set_mode,
+                ] {
                     out.u8(u8::from(flag));
                 }
                 out.optional(how.beneath.as_deref());
                 out.0
             }
-            Self::MakeDir { path, mode, beneath } => {
+            Self::MakeDir {
+                path,
+                mode,
+                beneath,
+            } => {
                 let mut out = Writer::new(id, 3);
                 out.path(path);
                 out.u32(*mode);

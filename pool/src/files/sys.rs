@@ -7,6 +7,7 @@
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use tokio::io::unix::AsyncFd;
 
 /// Takes over a descriptor that the kernel has just handed to this process.
 pub(super) fn own(raw: RawFd) -> OwnedFd {
@@ -31,4 +32,10 @@ pub(super) fn close_from(first: u32) -> Result<(), Errno> {
         }
         Err(errno) => Err(errno),
     }
+}
+
+/// Registers a socket with the runtime.
+pub(super) fn watch(socket: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, which is what `register` asks for.
+    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
 }

@@ -43,7 +43,11 @@ fn examine(top: &Path, path: &Path) -> Result<Entry, Trouble> {
     let facts = fs::symlink_metadata(&full)?;
     let is_link = facts.is_symlink();
     // A link that leads nowhere is listed as a link.
-    let facts = if is_link { fs::metadata(&full).unwrap_or(facts) } else { facts };
+    let facts = if is_link {
+        fs::metadata(&full).unwrap_or(facts)
+    } else {
+        facts
+    };
     Ok(Entry {
         path: path.to_owned(),
         metadata: metadata(&facts),
