@@ -3,10 +3,10 @@
 use crate::command::Named;
 use crate::crypto::CryptoError;
 use crate::frame::FrameError;
-use crate::security::Level;
 use crate::security::auth::Attempt;
 use crate::security::policy::PolicyError;
 use crate::security::token::TokenSearch;
+use crate::security::{AuthMethod, Level};
 use crate::wire::WireError;
 
 /// Whose fault a failure is.
@@ -113,6 +113,18 @@ pub enum HandshakeError {
         /// Which list decided, and why.
         why: String,
     },
+    /// As a server: the session was made with a method that the level of the command does not take.
+    #[error(
+        "its session was made by {method}, which level {level} of command {command} does not take"
+    )]
+    WeakSession {
+        /// What the client wanted.
+        command: Named,
+        /// The level of the command.
+        level: Level,
+        /// The method the session was made with.
+        method: AuthMethod,
+    },
     /// As a server: there is no policy for the level of the command.
     #[error("no security policy for level {level}, which command {command} needs")]
     NoPolicy {
@@ -149,6 +161,7 @@ impl HandshakeError {
             | Self::UnknownCommand(_)
             | Self::Unauthorized { .. }
             | Self::NoPolicy { .. }
+            | Self::WeakSession { .. }
             | Self::NewSessionRefused(_)
             | Self::UnknownSession { .. }
             | Self::Unexpected(_) => Blame::Peer,

@@ -2,9 +2,11 @@
 //!
 //! [`Client`] starts commands, [`Server`] accepts them, [`Stream`] carries the messages after that.
 
+mod admission;
 mod client;
 mod config;
 mod error;
+mod refusals;
 mod server;
 mod session_cache;
 mod stream;

@@ -97,8 +97,15 @@ pub struct ServerConfig {
     pub trust_domain: Option<String>,
     /// Limit of a whole handshake.
     pub deadline: Duration,
-    /// Most handshakes in progress at a time; more are turned away.
+    /// Most handshakes in progress at a time. Up to 100 KiB of memory each.
     pub max_handshakes: usize,
+    /// Most handshakes in progress with one address (IPv6: one /64).
+    pub max_handshakes_per_address: usize,
+    /// Most connections that wait for a handshake; more are closed at once. One address may have a
+    /// quarter of them.
+    pub max_waiting: usize,
+    /// How long a handshake may last when others wait for its place; the oldest goes first.
+    pub patience: Duration,
     /// Raw commands (without any handshake) that may be served, such as `DC_INVALIDATE_KEY`.
     pub raw_commands: Vec<i32>,
 }
@@ -118,7 +125,10 @@ impl ServerConfig {
             version: COMPATIBLE.banner(program),
             trust_domain: None,
             deadline: Duration::from_secs(20),
-            max_handshakes: 64,
+            max_handshakes: 128,
+            max_handshakes_per_address: 32,
+            max_waiting: 2048,
+            patience: Duration::from_secs(2),
             raw_commands: Vec::new(),
         }
     }

@@ -81,6 +81,9 @@ pub enum ErrorKind {
     /// The server is busy with as many handshakes as it allows.
     #[error("too many handshakes are in progress")]
     Busy,
+    /// The handshake took so long that its place was given to another client.
+    #[error("the handshake took too long while other clients were waiting")]
+    Displaced,
     /// The framing was broken.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -155,6 +158,7 @@ impl Error {
             ErrorKind::OfferRefused | ErrorKind::EndpointRefused(_) => Blame::Pool,
             ErrorKind::NoAddress | ErrorKind::BehindCcb => Blame::Config,
             ErrorKind::NoSession(_) | ErrorKind::Busy => Blame::Us,
+            ErrorKind::Displaced => Blame::Network,
             ErrorKind::Frame(_) | ErrorKind::Wire(_) => Blame::Peer,
             ErrorKind::Handshake(error) => error.blame(),
         }
@@ -169,6 +173,7 @@ impl Error {
             | ErrorKind::Cut
             | ErrorKind::NoAddress
             | ErrorKind::Busy
+            | ErrorKind::Displaced
             | ErrorKind::Frame(_)
             | ErrorKind::Wire(_) => true,
             // A restarting collector also closes at this point.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use classad::ClassAd;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 
+use super::admission::{Admission, Bounds};
 use super::client::within;
 use super::config::ServerConfig;
 use super::error::{Error, ErrorKind, Step};
+use super::refusals::Refusals;
 use super::session_cache::{SessionCache, unix_now};
 use super::stream::{Facts, Stream, end_of_stream, read_some};
 use crate::command;
@@ -21,21 +22,26 @@ use crate::entropy::SystemEntropy;
 use crate::error::HandshakeError;
 use crate::security::auth::{DirectoryFacts, DirectoryReport, DirectoryTask};
 use crate::security::server::{
-    LevelPolicyError, ServerContext, ServerEstablished, ServerEvent, ServerHandshake, ServerRules,
-    UserLookup, is_builtin,
+    Asked, LevelPolicyError, ServerContext, ServerEstablished, ServerEvent, ServerHandshake,
+    ServerRules, UserLookup, is_builtin,
 };
 use crate::security::{AuthMethod, PeerIdentity};
+use crate::wire::Coding;
 
 /// How long the last word to a client that is turned away may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Accepts commands. Clones share everything.
+///
+/// Every client that is refused gets one line in the log, with its address, identity, method,
+/// command and level and the reason: callers need not write another.
 #[derive(Debug, Clone)]
 pub struct Server {
     rules: Arc<ServerRules>,
     sessions: SessionCache,
     deadline: Duration,
-    places: Arc<Semaphore>,
+    admission: Admission,
+    refusals: Arc<Refusals>,
 }
 
 /// A command that may be served: authenticated, authorized, payload not read yet.
@@ -53,7 +59,7 @@ pub struct Incoming {
     pub session_id: Option<String>,
     /// True if the session existed before this connection.
     pub resumed: bool,
-    sessions: SessionCache,
+    server: Server,
 }
 
 impl Server {
@@ -64,6 +70,7 @@ impl Server {
     /// [`LevelPolicyError`] if a policy contradicts itself.
     pub fn new(config: ServerConfig) -> Result<Self, LevelPolicyError> {
         let policies = config.policies.tightened()?;
+        let refusals = Refusals::new(policies.sessions_only());
         Ok(Self {
             rules: Arc::new(ServerRules {
                 policies,
@@ -76,30 +83,53 @@ impl Server {
             }),
             sessions: config.sessions,
             deadline: config.deadline,
-            places: Arc::new(Semaphore::new(config.max_handshakes)),
+            admission: Admission::new(Bounds {
+                total: config.max_handshakes,
+                per_address: config.max_handshakes_per_address,
+                waiting: config.max_waiting,
+                patience: config.patience,
+            }),
+            refusals: Arc::new(refusals),
         })
     }
 
-    /// Runs the handshake on an accepted connection.
+    /// Runs the handshake on an accepted connection, as soon as there is a place for it.
     ///
     /// # Errors
     ///
     /// [`Error`]; the connection is closed then.
     pub async fn accept(&self, tcp: TcpStream, peer: SocketAddr) -> Result<Incoming, Error> {
-        let fail = |command, kind| Error::new(client_label(peer), command, Step::Handshake, kind);
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(fail(None, ErrorKind::Busy));
+        let admit = tokio::time::timeout(self.deadline, self.admission.admit(peer.ip()));
+        let Ok(Ok(mut place)) = admit.await else {
+            return Err(self.refuse(peer, &Asked::default(), ErrorKind::Busy));
         };
-        match tokio::time::timeout(self.deadline, self.handshake(tcp, peer)).await {
-            Ok(done) => done.map_err(|kind| fail(None, kind)),
-            Err(_) => Err(fail(None, ErrorKind::Timeout)),
-        }
+        let mut handshake = ServerHandshake::new(Arc::clone(&self.rules), Some(peer.ip()));
+        let outcome = {
+            let work = self.handshake(&mut handshake, tcp, peer);
+            tokio::select! {
+                done = tokio::time::timeout(self.deadline, work) => {
+                    done.unwrap_or(Err(ErrorKind::Timeout))
+                }
+                () = place.ended() => Err(ErrorKind::Displaced),
+            }
+        };
+        outcome.map_err(|kind| self.refuse(peer, handshake.asked(), kind))
     }
 
-    async fn handshake(&self, mut tcp: TcpStream, peer: SocketAddr) -> Result<Incoming, ErrorKind> {
+    /// Logs a refusal and makes the error that says the same.
+    fn refuse(&self, peer: SocketAddr, asked: &Asked, kind: ErrorKind) -> Error {
+        self.refusals.log(peer, asked, &kind);
+        Error::new(client_label(peer), asked.command, Step::Handshake, kind)
+    }
+
+    async fn handshake(
+        &self,
+        handshake: &mut ServerHandshake,
+        mut tcp: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Incoming, ErrorKind> {
         tcp.set_nodelay(true).map_err(ErrorKind::Io)?;
         let local_addr = tcp.local_addr().map_err(ErrorKind::Io)?;
-        let mut handshake = ServerHandshake::new(Arc::clone(&self.rules), Some(peer.ip()));
         loop {
             let event = self.with_context(|ctx| handshake.advance(ctx));
             let output = handshake.take_output();
@@ -171,7 +201,7 @@ impl Server {
         };
         let mut stream = Stream::new(tcp, done.channel, facts, self.deadline);
         if let Some(first) = done.first {
-            stream.put_first(first);
+            stream.put_first(Coding::Plain, first);
         }
         Incoming {
             command: done.command,
@@ -180,7 +210,7 @@ impl Server {
             peer: done.peer,
             session_id: done.session_id,
             resumed: done.resumed,
-            sessions: self.sessions.clone(),
+            server: self.clone(),
         }
     }
 }
@@ -189,6 +219,45 @@ impl Incoming {
     /// The method that proved the peer; `None` in claim sessions and without authentication.
     pub fn method(&self) -> Option<AuthMethod> {
         self.peer.method
+    }
+
+    /// Waits for the next command on the same connection, which needs no handshake and runs with the
+    /// rights of this one (protocol 01 section 3.7); checks them, and makes the rest of its message
+    /// the next that [`stream`](Self::stream) gives. `None` if the client is done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; the connection is of no use then.
+    pub async fn next_command(&mut self) -> Result<Option<i32>, Error> {
+        let message = match self.stream.recv().await {
+            Ok(message) => message,
+            Err(error) if error.is_closed() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut reader = message.reader();
+        let from = self.stream.peer_addr();
+        let mut asked = Asked {
+            peer: Some(self.peer.clone()),
+            method: self.peer.method,
+            ..Asked::default()
+        };
+        let command = reader.int32().map_err(|source| {
+            let error = HandshakeError::wire("the number of the next command")(source);
+            self.server.refuse(from, &asked, error.into())
+        })?;
+        let rules = &self.server.rules;
+        asked.command = Some(command);
+        asked.level = rules.rule(command).map(|rule| rule.level);
+        let permit = match self.session_id {
+            Some(_) => rules.check(command, &self.peer, Some(from.ip())),
+            None => rules.check_raw(command, Some(from.ip())),
+        };
+        permit.map_err(|error| self.server.refuse(from, &asked, error.into()))?;
+        let rest = reader.remaining().to_vec();
+        self.stream.put_first(message.coding(), rest);
+        self.command = command;
+        self.auth_command = None;
+        Ok(Some(command))
     }
 
     /// Answers the commands of the security layer itself: questions about access (`condor_ping`),
@@ -215,7 +284,7 @@ impl Incoming {
                 if let Ok(text) = message.reader().str() {
                     let id = text.lines().next().unwrap_or_default();
                     // Only negotiated sessions go on the word of a stranger.
-                    self.sessions.lock().invalidate(id);
+                    self.server.sessions.lock().invalidate(id);
                 }
             }
             _ => {}

@@ -33,6 +33,10 @@ impl Message {
         MessageReader::new(self.coding, &self.body)
     }
 
+    pub(super) fn coding(&self) -> Coding {
+        self.coding
+    }
+
     /// The raw body, as for a block of a file.
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -116,12 +120,9 @@ impl Stream {
         }
     }
 
-    /// Makes the next [`recv`](Self::recv) return `body`, the rest of a raw command's message.
-    pub(super) fn put_first(&mut self, body: Vec<u8>) {
-        self.read.first = Some(Message {
-            coding: Coding::Plain,
-            body,
-        });
+    /// Makes the next [`recv`](Self::recv) return `body`, the rest of a message that began with a command.
+    pub(super) fn put_first(&mut self, coding: Coding, body: Vec<u8>) {
+        self.read.first = Some(Message { coding, body });
     }
 
     /// An empty message in the coding of this connection.

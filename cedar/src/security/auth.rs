@@ -107,6 +107,9 @@ pub enum MethodFailure {
     /// The peer's token comes from another trust domain.
     #[error("the peer's token was issued by {0}")]
     OtherDomain(String),
+    /// The server's own rule about tokens refuses this one.
+    #[error("the peer's token is refused: {0}")]
+    TokenRefused(String),
     /// No token of ours fits.
     #[error("no usable token: {0}")]
     NoToken(Box<super::token::TokenSearch>),

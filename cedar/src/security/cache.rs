@@ -7,8 +7,11 @@ use super::session::{Session, SessionSource};
 /// Seconds a server keeps a session beyond its announced end (protocol 01 section 3.6).
 const SERVER_SLOP: i64 = 20;
 
-/// Most negotiated sessions kept; the one idle longest makes room.
-const MAX_NEGOTIATED: usize = 4096;
+/// Most negotiated sessions kept; those idle longest make room. About 1 KiB each.
+const MAX_NEGOTIATED: usize = 8192;
+
+/// How many make room at once, so that a flood of new ones does not search the store each time.
+const EVICTED: usize = 512;
 
 /// Sessions by id, and which of them a client uses for an address and command.
 #[derive(Debug, Default)]
@@ -23,28 +26,43 @@ impl SessionStore {
         Self::default()
     }
 
-    /// Adds a session, replacing one with the same id.
+    /// Adds a session, replacing one with the same id. Negotiated sessions are limited in number;
+    /// sessions of claims live as long as their claims.
     pub fn insert(&mut self, session: Session) {
-        let negotiated = |session: &Session| session.source.is_negotiated();
-        if negotiated(&session) && !self.by_id.contains_key(&session.id) {
-            let count = self
-                .by_id
-                .values()
-                .filter(|known| negotiated(known))
-                .count();
-            if count >= MAX_NEGOTIATED {
-                let oldest = self
-                    .by_id
-                    .values()
-                    .filter(|known| negotiated(known))
-                    .min_by_key(|known| known.last_used)
-                    .map(|known| known.id.clone());
-                if let Some(id) = oldest {
-                    self.remove(&id);
-                }
-            }
+        let more = session.source.is_negotiated() && !self.by_id.contains_key(&session.id);
+        if more && self.by_id.len() >= MAX_NEGOTIATED && self.negotiated() >= MAX_NEGOTIATED {
+            self.purge(session.last_used);
+            self.evict(self.negotiated().saturating_sub(MAX_NEGOTIATED - EVICTED));
         }
         self.by_id.insert(session.id.clone(), session);
+    }
+
+    fn negotiated(&self) -> usize {
+        let sessions = self.by_id.values();
+        sessions
+            .filter(|known| known.source.is_negotiated())
+            .count()
+    }
+
+    /// Drops the negotiated sessions that have been idle longest: the peers negotiate again.
+    fn evict(&mut self, count: usize) {
+        let mut idle: Vec<_> = self
+            .by_id
+            .values()
+            .filter(|known| known.source.is_negotiated())
+            .map(|known| (known.last_used, known.id.clone()))
+            .collect();
+        idle.sort_unstable();
+        for (_, id) in idle.into_iter().take(count) {
+            self.by_id.remove(&id);
+        }
+        self.forget_targets();
+    }
+
+    /// Drops the ways to sessions that are gone.
+    fn forget_targets(&mut self) {
+        let by_id = &self.by_id;
+        self.by_target.retain(|_, id| by_id.contains_key(id));
     }
 
     /// Remembers that `session_id` serves `commands` at the server dialled as `address`.
@@ -109,8 +127,7 @@ impl SessionStore {
     pub fn purge(&mut self, now: i64) {
         self.by_id
             .retain(|_, session| session.is_live(now, SERVER_SLOP));
-        let by_id = &self.by_id;
-        self.by_target.retain(|_, id| by_id.contains_key(id));
+        self.forget_targets();
     }
 
     /// Number of sessions.
@@ -183,15 +200,40 @@ mod tests {
     #[test]
     fn the_store_does_not_grow_without_bound() {
         let mut store = SessionStore::new();
-        store.insert(session("claim", SessionSource::Claim));
-        for index in 0..MAX_NEGOTIATED + 10 {
+        let mut claim = session("claim", SessionSource::Claim);
+        (claim.expires, claim.lease) = (None, None);
+        store.insert(claim);
+        for index in 0..3 * MAX_NEGOTIATED {
             let mut new = session(&format!("s{index}"), SessionSource::Accepted);
             new.last_used = i64::try_from(index).unwrap();
+            new.expires = None;
+            new.lease = None;
             store.insert(new);
+            assert!(store.len() <= MAX_NEGOTIATED + 1);
         }
-        assert_eq!(store.len(), MAX_NEGOTIATED + 1);
-        assert!(store.by_id("claim", 0).is_some());
-        store.purge(1_000_000);
-        assert!(store.is_empty());
+        assert!(store.by_id("claim", 0).is_some(), "a claim's session went");
+        assert!(store.by_id("s0", 0).is_none(), "the oldest stayed");
+        let newest = format!("s{}", 3 * MAX_NEGOTIATED - 1);
+        assert!(store.by_id(&newest, 0).is_some(), "the newest went");
+    }
+
+    #[test]
+    fn what_has_expired_makes_room_before_anything_live() {
+        let mut store = SessionStore::new();
+        store.insert(session("live", SessionSource::Accepted));
+        if let Some(live) = store.by_id.get_mut("live") {
+            (live.expires, live.lease) = (None, None);
+        }
+        for index in 0..MAX_NEGOTIATED - 1 {
+            let mut dead = session(&format!("d{index}"), SessionSource::Accepted);
+            dead.last_used = 500;
+            store.insert(dead);
+        }
+        let mut new = session("new", SessionSource::Accepted);
+        new.last_used = 5000;
+        new.expires = Some(6000);
+        store.insert(new);
+        assert!(store.by_id("live", 5000).is_some());
+        assert_eq!(store.len(), 2);
     }
 }

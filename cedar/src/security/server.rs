@@ -14,10 +14,10 @@ pub use self::authorize::{Authorizer, CommandRule, CommandTable, Decision};
 use self::offer::ClientOffer;
 pub use self::policies::{ConsistentPolicies, LevelPolicyError, Policies};
 pub use self::rules::{
-    Authenticators, ServerContext, ServerEstablished, ServerEvent, ServerRules, UserLookup,
+    Asked, Authenticators, ServerContext, ServerEstablished, ServerEvent, ServerRules, UserLookup,
 };
 use super::auth::{Attempt, DirectoryReport, DirectoryTask, ServerMethod};
-use super::{AuthMethod, PeerIdentity};
+use super::{AuthMethod, Level, PeerIdentity};
 use crate::Version;
 use crate::command;
 use crate::error::HandshakeError;
@@ -29,6 +29,7 @@ use crate::secret::SessionKey;
 pub struct ServerHandshake {
     rules: Arc<ServerRules>,
     from: Option<IpAddr>,
+    asked: Asked,
     channel: Channel,
     output: Vec<u8>,
     state: State,
@@ -47,6 +48,8 @@ enum State {
 #[derive(Debug)]
 struct Progress {
     offer: ClientOffer,
+    /// The level of the command, whose policy is followed.
+    level: Level,
     methods: Vec<AuthMethod>,
     key: Option<SessionKey>,
     duration: i64,
@@ -75,10 +78,16 @@ impl ServerHandshake {
         Self {
             rules,
             from,
+            asked: Asked::default(),
             channel: Channel::new(HANDSHAKE_LIMIT, true),
             output: Vec::new(),
             state: State::ExpectCommand,
         }
+    }
+
+    /// What the client wanted, and who it is, as far as that is known now; also after an error.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
     }
 
     /// Takes what is to be sent now; also after an error, as the last word to the client.
@@ -118,6 +127,7 @@ impl ServerHandshake {
                 State::ExpectMask(progress) => self.mask(progress, &body, ctx)?,
                 State::ExpectAuthStep(progress, method) => {
                     let name = method.method();
+                    self.asked.method = Some(name);
                     let turn = self.auth_step(method, &body, ctx)?;
                     self.turn(progress, name, turn, ctx)?
                 }

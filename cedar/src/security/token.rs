@@ -130,7 +130,7 @@ impl TokenClaims {
 
 /// What a server checks about a token beyond its signature, dates and issuer: revocation, age.
 pub trait TokenRule: Send + Sync {
-    /// Judges a token whose signature has been found to be one of ours.
+    /// Judges a token that names one of our keys, before its bearer proves that it has the signature.
     ///
     /// # Errors
     ///

@@ -7,6 +7,8 @@
     reason = "the helpers of tests may panic like the tests themselves"
 )]
 
+#[cfg(feature = "tokio")]
+mod access;
 mod corpus;
 mod derivations;
 mod frames;

@@ -373,11 +373,16 @@ async fn questions_about_access_are_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_clients_are_dropped_and_crowds_turned_away() {
+    async fn config_is_full(server: &Server, tcp: TcpStream, peer: SocketAddr) {
+        let crowded = server.accept(tcp, peer).await.unwrap_err();
+        assert!(matches!(crowded.kind(), ErrorKind::Busy));
+    }
     let (listener, _) = listen().await;
     let place = listener.local_addr().unwrap();
     let mut config = server_config();
     config.deadline = Duration::from_millis(200);
     config.max_handshakes = 1;
+    config.max_waiting = 0;
     let server = Server::new(config).unwrap();
     let silent = TcpStream::connect(place).await.unwrap();
     let (first, first_peer) = listener.accept().await.unwrap();
@@ -389,8 +394,7 @@ async fn silent_clients_are_dropped_and_crowds_turned_away() {
     };
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let crowded = server.accept(second, second_peer).await.unwrap_err();
-    assert!(matches!(crowded.kind(), ErrorKind::Busy));
+    config_is_full(&server, second, second_peer).await;
     let error = waiting.await.unwrap().unwrap_err();
     assert!(error.is_timeout());
     drop((silent, second_client));

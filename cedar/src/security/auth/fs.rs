@@ -185,7 +185,7 @@ impl ServerFs {
                 owner: Some(owner),
             }) => {
                 let user = format!("{owner}@{domain}");
-                let identity = PeerIdentity::proven(user, AuthMethod::Fs);
+                let identity = PeerIdentity::proven(user, AuthMethod::Fs).with_name(owner);
                 Turn::Done(identity, vec![0i64.to_be_bytes().to_vec()])
             }
             DirectoryReport::Found(_) => refuse("is not a private directory of a known user"),

@@ -84,13 +84,15 @@ impl ServerClaim {
         // Whatever domain the peer names, a claimed name must not look like a proven one.
         let user = name.split('@').next().unwrap_or_default();
         let identity =
-            PeerIdentity::proven(format!("{user}@{CLAIMED_DOMAIN}"), AuthMethod::ClaimToBe);
+            PeerIdentity::proven(format!("{user}@{CLAIMED_DOMAIN}"), AuthMethod::ClaimToBe)
+                .with_name(&name);
         Ok(Turn::Done(identity, vec![1i64.to_be_bytes().to_vec()]))
     }
 }
 
 /// Server of ANONYMOUS: says yes and is done.
 pub(crate) fn serve_anonymous() -> ServerTurn {
-    let identity = PeerIdentity::proven(ANONYMOUS_USER.to_owned(), AuthMethod::Anonymous);
+    let identity = PeerIdentity::proven(ANONYMOUS_USER.to_owned(), AuthMethod::Anonymous)
+        .with_name(ANONYMOUS_USER);
     Turn::Done(identity, vec![1i64.to_be_bytes().to_vec()])
 }

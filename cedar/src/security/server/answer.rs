@@ -109,7 +109,9 @@ pub(super) fn no_method(rules: &ServerRules) -> ClassAd {
     ad
 }
 
-pub(super) fn authorized(
+/// The last ad of a handshake. A denial says as much as a permission, as that of 23.9.6 does.
+pub(super) fn post_auth(
+    code: &str,
     session_id: &str,
     peer: &PeerIdentity,
     valid_commands: &str,
@@ -118,18 +120,8 @@ pub(super) fn authorized(
     let mut ad = ClassAd::new();
     ad.insert("Sid", session_id);
     ad.insert("User", peer.user.as_str());
-    ad.insert("ReturnCode", "AUTHORIZED");
+    ad.insert("ReturnCode", code);
     ad.insert("ValidCommands", valid_commands);
-    if tried {
-        ad.insert("TriedAuthentication", true);
-    }
-    ad
-}
-
-pub(super) fn denied(peer: &PeerIdentity, tried: bool) -> ClassAd {
-    let mut ad = ClassAd::new();
-    ad.insert("User", peer.user.as_str());
-    ad.insert("ReturnCode", "DENIED");
     if tried {
         ad.insert("TriedAuthentication", true);
     }

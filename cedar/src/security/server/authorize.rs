@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::command;
+use super::ServerRules;
+use crate::command::{self, Named};
+use crate::error::HandshakeError;
+use crate::security::policy::Wish;
 use crate::security::{Level, PeerIdentity, SUBMIT_SIDE};
 
 /// The level a command needs.
@@ -47,7 +50,8 @@ pub enum Decision {
 
 /// The decision about commands. Implemented by [`CommandTable`] for simple needs.
 pub trait Authorizer: Send + Sync {
-    /// What a command needs; `None`: it is not served here.
+    /// What a command needs; `None`: it is not served here. The tests of access (`DC_NOP` and those
+    /// of each level) are served without being listed.
     fn rule(&self, command: i32) -> Option<CommandRule>;
 
     /// Whether `peer`, connected from the address `from` if it is known, has `level`. A limit of the
@@ -74,7 +78,7 @@ pub(super) fn permit(
     peer: &PeerIdentity,
     from: Option<IpAddr>,
 ) -> Result<(), Refusal> {
-    let Some(rule) = authorizer.rule(command) else {
+    let Some(rule) = rule(authorizer, command) else {
         return Err(Refusal {
             level: None,
             why: "the command is not served here".to_owned(),
@@ -91,6 +95,9 @@ pub(super) fn permit(
     }
     let mut sentences = Vec::new();
     for level in rule.levels() {
+        if level == Level::Allow {
+            return Ok(());
+        }
         match authorizer.decide(peer, from, level) {
             Decision::Allowed => return Ok(()),
             Decision::Denied(why) => sentences.push(why),
@@ -98,6 +105,102 @@ pub(super) fn permit(
     }
     sentences.dedup();
     refuse(sentences.join("; "))
+}
+
+/// The rule of a command; the tests of access are served everywhere.
+fn rule(authorizer: &dyn Authorizer, command: i32) -> Option<CommandRule> {
+    let listed = authorizer.rule(command);
+    listed.or_else(|| access_test(command).map(CommandRule::new))
+}
+
+/// The tests of access, see [`access_test`].
+pub(super) fn access_tests() -> impl Iterator<Item = i32> {
+    let tests = command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER;
+    std::iter::once(command::DC_NOP)
+        .chain(tests)
+        .filter(|number| access_test(*number).is_some())
+}
+
+impl ServerRules {
+    /// What a command needs; `None`: it is not served here.
+    pub fn rule(&self, command: i32) -> Option<CommandRule> {
+        rule(&*self.authorizer, command)
+    }
+
+    /// Checks that `peer` may run `command` in a session it has.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`] with the reason.
+    pub fn check(
+        &self,
+        command: i32,
+        peer: &PeerIdentity,
+        from: Option<IpAddr>,
+    ) -> Result<(), HandshakeError> {
+        if let Some(rule) = self.rule(command) {
+            self.check_method(Named(command), rule.level, peer)?;
+        }
+        let permit = permit(&*self.authorizer, command, peer, from);
+        permit.map_err(|refusal| HandshakeError::Unauthorized {
+            user: peer.user.clone(),
+            command: Named(command),
+            level: refusal.level,
+            why: refusal.why,
+        })
+    }
+
+    /// A session made under the policy of one level is good at another only if that level's policy
+    /// would have taken the same method. Claims' sessions have no method and no policy.
+    pub(super) fn check_method(
+        &self,
+        command: Named,
+        level: Level,
+        peer: &PeerIdentity,
+    ) -> Result<(), HandshakeError> {
+        let Some(method) = peer.method.filter(|_| level != Level::Allow) else {
+            return Ok(());
+        };
+        let Some(policy) = self.policies.of(level) else {
+            return Err(HandshakeError::NoPolicy { command, level });
+        };
+        if policy.authentication == Wish::Required && !policy.methods.contains(&method) {
+            return Err(HandshakeError::WeakSession {
+                command,
+                level,
+                method,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that `command` may be run without any security: its level requires none, and the
+    /// lists let in a peer that is known by its address only.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError`] with the reason.
+    pub fn check_raw(&self, command: i32, from: Option<IpAddr>) -> Result<(), HandshakeError> {
+        if self.raw_commands.contains(&command) {
+            return Ok(());
+        }
+        let Some(rule) = self.rule(command) else {
+            return Err(HandshakeError::UnknownCommand(Named(command)));
+        };
+        let open = self.policies.of(rule.level).is_some_and(|policy| {
+            let wishes = [
+                policy.negotiation,
+                policy.authentication,
+                policy.encryption,
+                policy.integrity,
+            ];
+            wishes.into_iter().all(|wish| wish < Wish::Required)
+        });
+        if !open {
+            return Err(HandshakeError::RawCommand(Named(command)));
+        }
+        self.check(command, &PeerIdentity::unauthenticated(), from)
+    }
 }
 
 fn limit_text(peer: &PeerIdentity) -> String {
@@ -109,7 +212,7 @@ fn limit_text(peer: &PeerIdentity) -> String {
 /// A fixed table of commands and of users per level.
 ///
 /// The submit side of claim sessions has DAEMON, as at a real startd; nobody else has anything
-/// before [`permit`](Self::permit) says so. The tests of access (`DC_NOP_*`) are served.
+/// before [`permit`](Self::permit) says so.
 #[derive(Debug, Clone)]
 pub struct CommandTable {
     commands: Vec<(i32, CommandRule)>,
@@ -123,7 +226,7 @@ impl Default for CommandTable {
 }
 
 impl CommandTable {
-    /// A table with the tests of access only.
+    /// A table without commands.
     pub fn new() -> Self {
         Self {
             commands: Vec::new(),
@@ -163,12 +266,7 @@ impl CommandTable {
 impl Authorizer for CommandTable {
     fn rule(&self, command: i32) -> Option<CommandRule> {
         let listed = self.commands.iter().find(|(known, _)| *known == command);
-        listed.map(|(_, rule)| rule.clone()).or_else(|| {
-            access_test(command).map(|level| CommandRule {
-                level,
-                alternates: Vec::new(),
-            })
-        })
+        listed.map(|(_, rule)| rule.clone())
     }
 
     fn decide(&self, peer: &PeerIdentity, _from: Option<IpAddr>, level: Level) -> Decision {
@@ -182,11 +280,7 @@ impl Authorizer for CommandTable {
     }
 
     fn commands(&self) -> Vec<i32> {
-        let listed = self.commands.iter().map(|(command, _)| *command);
-        let tests = command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER;
-        listed
-            .chain(tests.filter(|number| access_test(*number).is_some()))
-            .collect()
+        self.commands.iter().map(|(command, _)| *command).collect()
     }
 }
 

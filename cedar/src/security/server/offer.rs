@@ -74,6 +74,11 @@ impl Opening {
 }
 
 impl ClientOffer {
+    /// The command whose level counts; with `DC_SEC_QUERY` the one asked about.
+    pub(super) fn wanted(&self) -> i32 {
+        self.auth_command.unwrap_or(self.command)
+    }
+
     fn parse(ad: &classad::ClassAd, resume: bool) -> Result<Self, HandshakeError> {
         let missing = |attribute| HandshakeError::BadAttribute {
             message: FIRST,

@@ -11,7 +11,7 @@ use crate::frame::Channel;
 use crate::security::auth::DirectoryTask;
 use crate::security::token::{SigningKeys, TokenRule};
 use crate::security::{
-    AuthMethod, IdentityMap, PeerIdentity, PoolPassword, SessionStore, SslServer,
+    AuthMethod, IdentityMap, Level, PeerIdentity, PoolPassword, SessionStore, SslServer,
 };
 
 /// Finds the login name of a uid.
@@ -115,6 +115,19 @@ impl fmt::Debug for ServerContext<'_> {
             .field("now", &self.now)
             .finish_non_exhaustive()
     }
+}
+
+/// What a client wanted and who it is, for the line in the log if it is refused.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The command, or with `DC_SEC_QUERY` the command asked about; `None`: it did not say.
+    pub command: Option<i32>,
+    /// The level of the command; `None`: it is not served here.
+    pub level: Option<Level>,
+    /// Who the client is; `None`: it has not proven anything.
+    pub peer: Option<PeerIdentity>,
+    /// The method that proved it, or that was tried last.
+    pub method: Option<AuthMethod>,
 }
 
 /// What the caller has to do.

@@ -15,7 +15,7 @@ use crate::frame::HANDSHAKE_LIMIT;
 use crate::security::auth::{Attempt, ServerMethod, ServerTurn, Turn, fs, simple, token};
 use crate::security::policy::common_methods;
 use crate::security::session::{Session, SessionSource, public_session_id};
-use crate::security::{AuthMethod, PeerIdentity, method as methods};
+use crate::security::{AuthMethod, Level, PeerIdentity, method as methods};
 use crate::wire::{Coding, MessageReader};
 
 const MASK: &str = "the client's method mask";
@@ -28,9 +28,8 @@ impl ServerHandshake {
     ) -> Result<Next, HandshakeError> {
         match Opening::parse(body)? {
             Opening::Raw { command, rest } => {
-                if !self.rules.raw_commands.contains(&command) {
-                    return Err(HandshakeError::RawCommand(Named(command)));
-                }
+                self.remember(command);
+                self.rules.check_raw(command, self.from)?;
                 Ok(Next::Established(Box::new(Finished {
                     command,
                     auth_command: None,
@@ -41,9 +40,20 @@ impl ServerHandshake {
                     first: Some(rest),
                 })))
             }
-            Opening::Resume(offer) => self.resume(offer, ctx),
-            Opening::New(offer) => self.negotiate(offer, ctx),
+            Opening::Resume(offer) => {
+                self.remember(offer.wanted());
+                self.resume(offer, ctx)
+            }
+            Opening::New(offer) => {
+                self.remember(offer.wanted());
+                self.negotiate(offer, ctx)
+            }
         }
+    }
+
+    fn remember(&mut self, command: i32) {
+        self.asked.command = Some(command);
+        self.asked.level = self.rules.rule(command).map(|rule| rule.level);
     }
 
     fn resume(
@@ -52,14 +62,19 @@ impl ServerHandshake {
         ctx: &mut ServerContext<'_>,
     ) -> Result<Next, HandshakeError> {
         let Some(session) = ctx.sessions.for_peer(&offer.session_id, ctx.now) else {
-            if offer.wants_resume_answer {
-                let ad = answer::unknown_session();
-                answer::send(&ad, &mut self.channel, &mut self.output)?;
-            }
-            return Err(HandshakeError::UnknownSession {
+            let error = HandshakeError::UnknownSession {
                 session: public_session_id(&offer.session_id),
-            });
+            };
+            return self.refuse_session(&offer, error);
         };
+        self.asked.peer = Some(session.peer.clone());
+        self.asked.method = session.peer.method;
+        if let Some(level) = self.asked.level {
+            let wanted = Named(offer.wanted());
+            if let Err(error) = self.rules.check_method(wanted, level, &session.peer) {
+                return self.refuse_session(&offer, error);
+            }
+        }
         if !offer.offers_aes {
             return Err(HandshakeError::NoCipher {
                 offered: offer.ciphers,
@@ -77,7 +92,7 @@ impl ServerHandshake {
         self.channel.secure(&session.key, ctx.entropy)?;
         self.channel.set_limit(HANDSHAKE_LIMIT);
         let peer_version = offer.version.or(session.peer_version);
-        self.authorize(&offer, &session.peer)?;
+        self.rules.check(offer.wanted(), &session.peer, self.from)?;
         Ok(Next::Established(Box::new(Finished {
             command: offer.command,
             auth_command: offer.auth_command,
@@ -89,6 +104,19 @@ impl ServerHandshake {
         })))
     }
 
+    /// Has the client forget the session and try a full handshake, in which it can do better.
+    fn refuse_session(
+        &mut self,
+        offer: &ClientOffer,
+        error: HandshakeError,
+    ) -> Result<Next, HandshakeError> {
+        if offer.wants_resume_answer {
+            let ad = answer::unknown_session();
+            answer::send(&ad, &mut self.channel, &mut self.output)?;
+        }
+        Err(error)
+    }
+
     fn negotiate(
         &mut self,
         offer: ClientOffer,
@@ -98,8 +126,8 @@ impl ServerHandshake {
         if rules.policies.sessions_only() {
             return Err(HandshakeError::NewSessionRefused(Named(offer.command)));
         }
-        let wanted = offer.auth_command.unwrap_or(offer.command);
-        let Some(rule) = rules.authorizer.rule(wanted) else {
+        let wanted = offer.wanted();
+        let Some(rule) = rules.rule(wanted) else {
             return Err(HandshakeError::UnknownCommand(Named(wanted)));
         };
         let Some(policy) = rules.policies.of(rule.level) else {
@@ -154,6 +182,7 @@ impl ServerHandshake {
         answer::send(&ad, &mut self.channel, &mut self.output)?;
         let progress = Box::new(Progress {
             offer,
+            level: rule.level,
             methods,
             key,
             duration,
@@ -211,6 +240,7 @@ impl ServerHandshake {
             ServerMethod::Token(machine) => {
                 let rules = token::TokenRules {
                     keys: &self.rules.authenticators.signing_keys,
+                    rule: self.rules.authenticators.token_rule.as_deref(),
                     trust_domain: self.rules.trust_domain.as_deref(),
                     now: ctx.now,
                 };
@@ -243,11 +273,30 @@ impl ServerHandshake {
             }
             Turn::Done(peer, messages) => {
                 self.seal_all(&messages)?;
+                let peer = self.identity(peer, progress.level);
                 // "No key follows": ECDH has made one.
                 self.channel.seal(&0i64.to_be_bytes(), &mut self.output)?;
                 self.finish(*progress, peer, ctx)
             }
         }
+    }
+
+    /// What the map file makes of the name a method proved, and the limit of a claimed one.
+    fn identity(&mut self, mut peer: PeerIdentity, level: Level) -> PeerIdentity {
+        let map = self.rules.authenticators.identity_map.as_deref();
+        let mapped = match (map, peer.method, &peer.authenticated_name) {
+            (Some(map), Some(method), Some(name)) => map.map(method, name),
+            _ => None,
+        };
+        if let Some(user) = mapped {
+            peer.user = user;
+        }
+        if peer.method == Some(AuthMethod::ClaimToBe) {
+            peer.limit = Some(vec![level]);
+        }
+        self.asked.method = peer.method;
+        self.asked.peer = Some(peer.clone());
+        peer
     }
 
     fn seal_all(&mut self, messages: &[Vec<u8>]) -> Result<(), HandshakeError> {
@@ -268,11 +317,7 @@ impl ServerHandshake {
         }
         self.channel.set_limit(HANDSHAKE_LIMIT);
         let tried = peer.method.is_some();
-        if let Err(error) = self.authorize(&progress.offer, &peer) {
-            let ad = answer::denied(&peer, tried);
-            answer::send(&ad, &mut self.channel, &mut self.output)?;
-            return Err(error);
-        }
+        let permit = self.rules.check(progress.offer.wanted(), &peer, self.from);
         let mut random = [0u8; 8];
         ctx.entropy
             .fill(Purpose::Name, &mut random)
@@ -284,8 +329,15 @@ impl ServerHandshake {
             u64::from_be_bytes(random)
         );
         let valid = self.valid_commands(&progress.offer, &peer);
-        let ad = answer::authorized(&session_id, &peer, &valid, tried);
+        let code = if permit.is_ok() {
+            "AUTHORIZED"
+        } else {
+            "DENIED"
+        };
+        let ad = answer::post_auth(code, &session_id, &peer, &valid, tried);
         answer::send(&ad, &mut self.channel, &mut self.output)?;
+        // The session of a refused command is not kept.
+        permit?;
         if let Some(key) = progress.key {
             ctx.sessions.insert(Session {
                 id: session_id.clone(),
@@ -310,24 +362,14 @@ impl ServerHandshake {
         })))
     }
 
-    /// Checks the right to a command; for `DC_SEC_QUERY` that of the command asked about.
-    fn authorize(&self, offer: &ClientOffer, peer: &PeerIdentity) -> Result<(), HandshakeError> {
-        let wanted = offer.auth_command.unwrap_or(offer.command);
-        let permit = authorize::permit(&*self.rules.authorizer, wanted, peer, self.from);
-        permit.map_err(|refusal| HandshakeError::Unauthorized {
-            user: peer.user.clone(),
-            command: Named(wanted),
-            level: refusal.level,
-            why: refusal.why,
-        })
-    }
-
     fn valid_commands(&self, offer: &ClientOffer, peer: &PeerIdentity) -> String {
-        let authorizer = &*self.rules.authorizer;
-        let mut valid: Vec<_> = authorizer
+        let mut valid: Vec<_> = self
+            .rules
+            .authorizer
             .commands()
             .into_iter()
-            .filter(|command| authorize::permit(authorizer, *command, peer, self.from).is_ok())
+            .chain(authorize::access_tests())
+            .filter(|command| self.rules.check(*command, peer, self.from).is_ok())
             .map(|command| command.to_string())
             .collect();
         if valid.is_empty() {

@@ -146,7 +146,7 @@ fn authorities(
             .load_verify_locations(file, directory)
             .map_err(|source| SslError::File {
                 what: "list of authorities",
-                path: file.or(directory).unwrap_or(Path::new("")).to_owned(),
+                path: file.or(directory).unwrap_or_else(|| Path::new("")).to_owned(),
                 source,
             })?;
     }

@@ -8,7 +8,7 @@ use crate::crypto::{self, CryptoError};
 use crate::entropy::{Entropy, Purpose};
 use crate::error::HandshakeError;
 use crate::secret::SecretBytes;
-use crate::security::token::{SigningKeys, TokenClaims};
+use crate::security::token::{SigningKeys, TokenClaims, TokenRule};
 use crate::security::{AuthMethod, Level, PeerIdentity};
 use crate::wire::{Coding, MessageReader, MessageWriter, WireError};
 
@@ -19,9 +19,10 @@ const MESSAGE_1: &str = "TOKEN message 1";
 const MESSAGE_3: &str = "TOKEN message 3";
 
 /// What a server needs to check tokens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct TokenRules<'a> {
     pub(crate) keys: &'a SigningKeys,
+    pub(crate) rule: Option<&'a dyn TokenRule>,
     pub(crate) trust_domain: Option<&'a str>,
     pub(crate) now: i64,
 }
@@ -178,6 +179,9 @@ impl<'a> ClientOffer<'a> {
         let Some(signature) = rules.keys.signature(&claims, signed_part) else {
             return Ok(Err(MethodFailure::UnknownKey(claims.key_id)));
         };
+        if let Some(Err(why)) = rules.rule.map(|rule| rule.check(&claims, rules.now)) {
+            return Ok(Err(MethodFailure::TokenRefused(why)));
+        }
         let ka = derive_ka(signature?.expose(), signed_part)?;
         Ok(Ok((ka, claims)))
     }
