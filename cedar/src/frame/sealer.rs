@@ -89,6 +89,21 @@ impl Sealer {
         }
     }
 
+    /// Appends the next part of a message that is not complete with it, in as few frames as possible.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::EmptyMessage`] for an empty part, or a failure to encrypt.
+    pub fn seal_part(&mut self, part: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        if part.is_empty() {
+            return Err(FrameError::EmptyMessage);
+        }
+        for frame in part.chunks(FRAME_PLAIN) {
+            self.seal_frame(frame, false, out)?;
+        }
+        Ok(())
+    }
+
     fn seal_frame(&mut self, part: &[u8], last: bool, out: &mut Vec<u8>) -> Result<(), FrameError> {
         out.reserve(HEADER_LEN + NONCE_LEN + part.len() + TAG_LEN);
         match &mut self.state {

@@ -149,6 +149,16 @@ impl Stream {
         self.write.queue(message)
     }
 
+    /// Sends a part of a message that is longer than should be in memory at once; the message ends
+    /// with the next [`send`](Self::send) or [`queue`](Self::queue).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] with step [`Step::Send`]; an empty part is an error.
+    pub async fn send_part(&mut self, part: MessageWriter) -> Result<(), Error> {
+        self.write.send_part(part).await
+    }
+
     /// Sends raw bytes as one message of as few frames as possible, such as a block of a file.
     /// Needs memory for one frame, whatever the length.
     ///
@@ -338,6 +348,21 @@ impl WriteHalf {
         let done = self.sealer.seal_message(&body, &mut self.buffer);
         body.zeroize();
         done.map_err(|error| fail(error.into()))
+    }
+
+    /// Sends a part of a message; the message ends with the next [`send`](Self::send) or
+    /// [`queue`](Self::queue).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] with step [`Step::Send`]; an empty part is an error.
+    pub async fn send_part(&mut self, part: MessageWriter) -> Result<(), Error> {
+        let fail = |kind: ErrorKind| self.facts.error(Step::Send, kind);
+        let mut body = part.finish().map_err(|error| fail(error.into()))?;
+        let done = self.sealer.seal_part(&body, &mut self.buffer);
+        body.zeroize();
+        done.map_err(|error| fail(error.into()))?;
+        self.flush().await
     }
 
     /// Sends raw bytes as one message of as few frames as possible.
