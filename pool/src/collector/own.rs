@@ -56,10 +56,6 @@ pub(super) fn ad(config: &CollectorConfig, started: i64, now: i64, census: Censu
     ad.insert("DaemonLastReconfigTime", started);
     ad.insert("MyCurrentTime", now);
     ad.insert("LastHeardFrom", now);
-    ad.insert(
-        "UpdateInterval",
-        i64::try_from(config.update_interval.as_secs()).unwrap_or(900),
-    );
     ad.insert("HostsTotal", census.hosts);
     ad.insert("HostsClaimed", census.claimed);
     ad.insert("HostsUnclaimed", census.unclaimed);

@@ -31,6 +31,11 @@ fn put(store: &mut Store, name: &str, number: u32, now: i64) -> Stored {
         .unwrap()
 }
 
+fn reserve(store: &mut Store, now: i64) {
+    let slot = store.slot("a", now).unwrap();
+    store.reserve(&slot, now);
+}
+
 fn names(store: &mut Store, kind: &Kind, now: i64) -> Vec<String> {
     let records = store.records(kind, now);
     records
@@ -143,9 +148,9 @@ fn a_reserved_slot_comes_back_with_another_claim_or_when_its_time_is_over() {
     assert_eq!(free(&mut store, 2), 0);
     put(&mut store, "a", 2, 3);
     assert_eq!(free(&mut store, 3), 1);
-    store.reserve(&store.slot("a", 3).unwrap(), 3);
+    reserve(&mut store, 3);
     assert_eq!(free(&mut store, 3 + RESERVED), 1);
-    store.reserve(&store.slot("a", 4).unwrap(), 4);
+    reserve(&mut store, 4);
     assert!(store.unreserve("a") && !store.unreserve("a") && !store.unreserve("nobody"));
     assert_eq!(free(&mut store, 4), 1);
 }
@@ -154,7 +159,7 @@ fn a_reserved_slot_comes_back_with_another_claim_or_when_its_time_is_over() {
 fn leftovers_of_a_partitionable_slot_are_seen_at_once() {
     let mut store = store();
     put(&mut store, "a", 1, 1);
-    store.reserve(&store.slot("a", 1).unwrap(), 1);
+    reserve(&mut store, 1);
     let next = ClaimId::parse("<10.0.0.1:5>#1#2#other").unwrap();
     assert!(store.replace_claim(
         "a",

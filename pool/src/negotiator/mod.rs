@@ -1,20 +1,31 @@
 //! The negotiator: gives free slots to idle jobs, fairly between users.
+//!
+//! [`cycle()`] is one negotiation cycle, a plain function; [`Accountant`] says who is next; [`analyse`] explains why a job
+//! gets nothing; [`Negotiator`] is the task that runs cycles when something changed.
 
 mod accountant;
+mod ads;
+mod analysis;
 mod config;
 mod cycle;
+mod groups;
+mod rank;
+mod task;
+mod weight;
 
 use std::sync::Arc;
 
 use classad::ClassAd;
-use tokio_util::sync::CancellationToken;
 
 use crate::JobId;
-use crate::collector::{Collector, Slot};
+use crate::collector::Slot;
 
-pub use self::accountant::Accountant;
+pub use self::accountant::{Account, Accountant};
+pub use self::analysis::{Analysis, analyse};
 pub use self::config::NegotiatorConfig;
 pub use self::cycle::{Cycle, CycleInput, CycleStats, Reason, Rejection, cycle};
+pub use self::rank::Ranks;
+pub use self::task::Negotiator;
 
 /// Where the idle jobs come from.
 pub trait JobSource: Send + Sync {
@@ -59,46 +70,4 @@ pub struct Match {
     pub submitter: String,
     /// The slot; of a partitionable one, the ad says what was left of it when this match was made.
     pub slot: Slot,
-}
-
-/// The task that runs cycles. Clones share everything.
-#[derive(Debug, Clone)]
-pub struct Negotiator {}
-
-impl Negotiator {
-    /// A negotiator that has not run yet.
-    pub fn new(_config: NegotiatorConfig) -> Self {
-        todo!()
-    }
-
-    /// Runs cycles until cancelled: each `NEGOTIATOR_INTERVAL`, and soon after something changed.
-    pub async fn run(
-        &self,
-        _collector: Collector,
-        _jobs: Arc<dyn JobSource>,
-        _sink: Arc<dyn MatchSink>,
-        _cancel: CancellationToken,
-    ) {
-        todo!()
-    }
-
-    /// Asks for a cycle soon: jobs were submitted or released.
-    pub fn kick(&self) {
-        todo!()
-    }
-
-    /// Why the job got no slot in the last cycle that looked at it, in one sentence.
-    pub fn why_not(&self, _job: JobId) -> Option<String> {
-        todo!()
-    }
-
-    /// The accountant's state as an ad, to be kept over restarts.
-    pub fn accounts(&self) -> ClassAd {
-        todo!()
-    }
-
-    /// Takes up what [`accounts`](Self::accounts) gave before a restart.
-    pub fn restore(&self, _accounts: &ClassAd) {
-        todo!()
-    }
 }
