@@ -133,6 +133,8 @@ impl Config {
             random: &self.random,
             limits: &self.limits,
             budget: Budget::default(),
+            directory: None,
+            used: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Expanding references.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::ErrorKind;
@@ -39,7 +40,14 @@ pub(crate) struct Expander<'a> {
     pub(crate) random: &'a AtomicU64,
     pub(crate) limits: &'a Limits,
     pub(crate) budget: Budget,
+    /// What relative names are relative to, for `$Ff()`.
+    pub(crate) directory: Option<&'a str>,
+    /// Where the names are collected that were looked up.
+    pub(crate) used: Option<&'a Used>,
 }
+
+/// Names that were looked up, in lower case.
+pub(crate) type Used = RefCell<HashSet<String>>;
 
 /// What one value may still cost.
 #[derive(Debug, Default)]
@@ -109,9 +117,12 @@ impl Expander<'_> {
 
     /// The raw value that counts for `name`.
     pub(crate) fn lookup(&self, name: &str) -> Option<&str> {
-        self.table
-            .lookup(name, self.scope)
-            .map(|entry| entry.raw.as_str())
+        let entry = self.table.lookup(name, self.scope)?;
+        if let Some(used) = self.used {
+            let name = entry.name.to_ascii_lowercase();
+            used.borrow_mut().insert(name);
+        }
+        Some(entry.raw.as_str())
     }
 
     /// A number for `$RANDOM_CHOICE()` and `$RANDOM_INTEGER()`: splitmix64 of the seed the caller gave.

@@ -223,7 +223,11 @@ impl Call<'_> {
     }
 
     fn file_part(&self, letters: &str) -> Result<String, ErrorKind> {
-        Ok(path::part(&self.looked_up(self.args)?, letters))
+        Ok(path::part(
+            &self.looked_up(self.args)?,
+            letters,
+            self.expander.directory,
+        ))
     }
 
     /// The first argument, and the second as a format if there is one.

@@ -20,7 +20,7 @@
 //!
 //! # What it does not do
 //! * No table of HTCondor's own parameters: the caller gives the defaults it cares for ([`Loader::default_value`]).
-//! * Not the submit language, and no remote or persistent configuration (`condor_config_val -set`).
+//! * Not the submit language (its macros are: [`macros`]), and no remote or persistent configuration (`condor_config_val -set`).
 //! * `include ... into` (a cache file written by the reader) is refused: reading a configuration writes nothing.
 //! * The prefix `SUBSYS.LOCALNAME.` is not looked up: 23.9.6 no longer does either.
 //!
@@ -45,6 +45,7 @@ pub mod fuzzing;
 mod limits;
 mod line;
 mod loader;
+pub mod macros;
 mod number;
 mod origin;
 mod path;

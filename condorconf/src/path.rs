@@ -3,14 +3,23 @@
 /// The parts of `path` that `letters` ask for, as HTCondor's `$F...()` gives them
 /// (`htcondor:src/condor_utils/config.cpp`, `evaluate_macro_func`): `p` whole directory, `d` parent directory (once
 /// more for each `d`), `n` name without extension, `x` extension, `q` in double quotes, `a` in single quotes (with
-/// `q`), `b` without the trailing `/` or the leading `.`, `u` and `w` with only `/` or only `\` as separator. `f`
-/// (absolute path) changes nothing: a configuration has no working directory.
-pub(crate) fn part(path: &str, letters: &str) -> String {
+/// `q`), `b` without the trailing `/` or the leading `.`, `u` and `w` with only `/` or only `\` as separator, `f`
+/// the absolute path, if there is a working `directory`; a configuration has none.
+pub(crate) fn part(path: &str, letters: &str, directory: Option<&str>) -> String {
     let wanted = Wanted::of(letters);
     let quote = wanted
         .quoted
         .then_some(if wanted.single { b'\'' } else { b'"' });
     let mut text = unquote(path.as_bytes(), quote);
+    if let Some(directory) = directory
+        && wanted.full
+        && text.first() != Some(&b'/')
+    {
+        let mut full = directory.trim_end_matches('/').as_bytes().to_vec();
+        full.push(b'/');
+        full.append(&mut text);
+        text = full;
+    }
     if let Some(separator) = wanted.separator {
         let other = if separator == b'/' { b'\\' } else { b'/' };
         text.iter_mut()
@@ -56,6 +65,7 @@ struct Wanted {
     quoted: bool,
     single: bool,
     bare: bool,
+    full: bool,
     separator: Option<u8>,
 }
 
@@ -71,6 +81,7 @@ impl Wanted {
                 b'q' => wanted.quoted = true,
                 b'a' => wanted.single = true,
                 b'b' => wanted.bare = true,
+                b'f' => wanted.full = true,
                 b'u' => wanted.separator = Some(b'/'),
                 b'w' => wanted.separator = Some(b'\\'),
                 _ => {}

@@ -436,6 +436,8 @@ impl Reader<'_> {
             random: &self.random,
             limits: &self.limits,
             budget: Budget::default(),
+            directory: None,
+            used: None,
         }
     }
 

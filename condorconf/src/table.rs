@@ -74,6 +74,11 @@ impl Table {
         all.into_values()
     }
 
+    /// The entries that were set, by name.
+    pub(crate) fn set_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
