@@ -179,6 +179,26 @@ impl Expr {
         }))
     }
 
+    /// The expression as an operand of `||`: in parentheses if it binds looser.
+    #[must_use]
+    pub fn operand_of_or(&self) -> Self {
+        match self.node() {
+            Node::Conditional(..) => Self::new(Node::Paren(self.clone())),
+            _ => self.clone(),
+        }
+    }
+
+    /// The expression as an operand of `&&`: in parentheses if it binds looser.
+    #[must_use]
+    pub fn operand_of_and(&self) -> Self {
+        match self.node() {
+            Node::Chain(_, rest) if rest.iter().any(|(op, _)| *op == BinaryOp::Or) => {
+                Self::new(Node::Paren(self.clone()))
+            }
+            _ => self.operand_of_or(),
+        }
+    }
+
     /// The value, if the expression is a literal: a scalar, a list of literals or an ad.
     #[must_use]
     pub fn as_literal(&self) -> Option<Value> {

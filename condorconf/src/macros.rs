@@ -269,3 +269,9 @@ impl fmt::Debug for Macros {
 pub fn is_name(text: &str) -> bool {
     scan::is_name(text)
 }
+
+/// A command line as HTCondor's arguments: words, or in double quotes words with single quotes around blanks.
+#[must_use]
+pub fn split_command(line: &str) -> Option<Vec<String>> {
+    crate::read::split_command(line)
+}

@@ -499,7 +499,7 @@ fn take_apart(line: &str) -> Result<Option<Statement<'_>>, ErrorKind> {
 }
 
 /// A command line as HTCondor's arguments: words, or in double quotes words with single quotes around blanks.
-fn split_command(line: &str) -> Option<Vec<String>> {
+pub(crate) fn split_command(line: &str) -> Option<Vec<String>> {
     let line = line.trim_matches(is_space);
     let Some(quoted) = line.strip_prefix('"') else {
         let words: Vec<String> = line

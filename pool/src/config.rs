@@ -109,7 +109,8 @@ pub fn user_name() -> String {
         .map_or_else(|| getuid().to_string(), |user| user.name)
 }
 
-struct ClassAdEvaluator;
+/// Evaluates the expressions of `$EVAL()` and of numbers written as expressions.
+pub(crate) struct ClassAdEvaluator;
 
 impl Evaluator for ClassAdEvaluator {
     fn evaluate(&self, text: &str) -> Option<Evaluated> {

@@ -1,0 +1,3 @@
+//! Tests of the embedded pool's parts from outside.
+
+mod submit;
