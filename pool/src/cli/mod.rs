@@ -9,5 +9,6 @@ pub mod q;
 pub mod serve;
 pub mod status;
 pub mod submit;
+mod sys;
 pub mod table;
 pub mod token;

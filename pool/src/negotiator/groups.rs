@@ -56,7 +56,7 @@ impl Groups {
             .iter()
             .map(|name| name.to_ascii_lowercase())
             .collect();
-        let mut add = |name: &str| drop(significant.insert(name.to_ascii_lowercase()));
+        let mut add = |name: &str| significant.insert(name.to_ascii_lowercase());
         let job_names = input.ranks.job_names();
         let names: Vec<&str> = JOB_NAMES
             .into_iter()
@@ -71,7 +71,9 @@ impl Groups {
                 add(name.as_str());
             }
         }
-        input.ranks.names().iter().for_each(|name| add(name));
+        for name in input.ranks.names() {
+            add(&name);
+        }
         let mut groups = Self {
             significant,
             groups: Vec::new(),
