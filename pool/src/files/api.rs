@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::account;
+use nix::errno::Errno;
+
+use super::account::{self, Account};
 use super::error::{FileError, NoAccess};
 use super::process::{Answer, Failed, Process};
-use super::protocol::{Entry, MAX_PATH, Metadata, OpenWrite, Request};
+use super::protocol::{Entry, Kind, MAX_PATH, Metadata, OpenWrite, Request};
 
 /// How users' files are opened.
 #[derive(Debug, Clone)]
@@ -223,6 +225,29 @@ impl OwnerFiles {
         }
     }
 
+    /// Whether a symbolic link is at `path`.
+    ///
+    /// # Errors
+    /// [`FileError`]
+    pub async fn is_link(&self, path: &Path) -> Result<bool, FileError> {
+        let request = Request::LinkStat {
+            path: path.to_owned(),
+        };
+        match self.ask("examine", path, request).await? {
+            Answer::Facts(facts) => Ok(facts.kind == Kind::Link),
+            other => Err(self.wrong(&other)),
+        }
+    }
+
+    /// Uid and primary gid of the account.
+    ///
+    /// # Errors
+    /// [`FileError::NoAccess`]
+    pub async fn ids(&self) -> Result<(u32, u32), FileError> {
+        let account = self.account().await?;
+        Ok((account.uid.as_raw(), account.gid.as_raw()))
+    }
+
     /// Renames; an existing file is replaced.
     ///
     /// # Errors
@@ -348,18 +373,21 @@ impl OwnerFiles {
         if self.shared.running() >= self.shared.config.max_children {
             return Err(self.no_access(NoAccess::TooMany(self.shared.config.max_children)));
         }
-        let name = self.owner.name.clone();
-        // The account may come from a directory server, which can be slow.
-        let account = tokio::task::spawn_blocking(move || account::find(&name)).await;
-        let account = match account {
-            Ok(found) => found.map_err(|why| self.no_access(why))?,
-            Err(_) => return Err(self.no_access(NoAccess::Died)),
-        };
+        let account = self.account().await?;
         let process = Process::start(&self.shared.config, &account)
             .await
             .map_err(|why| self.no_access(why))?;
         *slot = Some(process.clone());
         Ok(process)
+    }
+
+    async fn account(&self) -> Result<Account, FileError> {
+        let name = self.owner.name.clone();
+        // The account may come from a directory server, which can be slow.
+        let found = tokio::task::spawn_blocking(move || account::find(&name)).await;
+        found
+            .unwrap_or(Err(NoAccess::Lookup(Errno::EIO)))
+            .map_err(|why| self.no_access(why))
     }
 
     fn no_access(&self, why: NoAccess) -> FileError {

@@ -55,6 +55,9 @@ pub(super) fn perform(request: &Request) -> Result<Outcome, Trouble> {
         } => make_dir(path, *mode, beneath.as_deref()).map(done),
         Request::List { path, limit } => tree::list(path, *limit).map(Outcome::Entries),
         Request::Stat { path } => Ok(Outcome::Facts(metadata(&std::fs::metadata(path)?))),
+        Request::LinkStat { path } => {
+            Ok(Outcome::Facts(metadata(&std::fs::symlink_metadata(path)?)))
+        }
         Request::Rename { from, to } => Ok(done(std::fs::rename(from, to)?)),
         Request::Unlink { path } => Ok(done(std::fs::remove_file(path)?)),
         Request::RemoveDir { path } => Ok(done(std::fs::remove_dir(path)?)),

@@ -92,6 +92,10 @@ pub(crate) enum Request {
     Stat {
         path: PathBuf,
     },
+    /// Without following a link at the end.
+    LinkStat {
+        path: PathBuf,
+    },
     Rename {
         from: PathBuf,
         to: PathBuf,
@@ -273,6 +277,7 @@ impl Request {
             Self::OpenRead { path }
             | Self::List { path, .. }
             | Self::Stat { path }
+            | Self::LinkStat { path }
             | Self::Unlink { path }
             | Self::RemoveDir { path }
             | Self::RemoveTree { path }
@@ -322,6 +327,7 @@ impl Request {
                 out.0
             }
             Self::Stat { path } => one_path(id, 5, path),
+            Self::LinkStat { path } => one_path(id, 11, path),
             Self::Rename { from, to } => {
                 let mut out = Writer::new(id, 6);
                 out.path(from);
@@ -370,6 +376,7 @@ impl Request {
                 limit: packet.u32()?,
             },
             5 => Self::Stat { path },
+            11 => Self::LinkStat { path },
             6 => Self::Rename {
                 from: path,
                 to: packet.path()?,

@@ -11,6 +11,7 @@
 //! side, so `FILETRANS_UPLOAD` is the input.
 
 mod ack;
+mod blocks;
 mod config;
 mod download;
 #[doc(hidden)]
@@ -27,7 +28,9 @@ mod serve;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod ticket;
+mod turn;
 mod upload;
 mod wire;
 

@@ -53,7 +53,9 @@ pub(super) struct Registration {
     /// Cancelled with the ticket.
     pub(super) ended: CancellationToken,
     /// One transfer of a job at a time.
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Cancelled when the pilot begins another transfer.
+    running: Mutex<CancellationToken>,
     registry: std::sync::Weak<Shared>,
 }
 
@@ -129,7 +131,8 @@ impl Transfers {
             input,
             output,
             ended: CancellationToken::new(),
-            turn: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
+            running: Mutex::default(),
             registry: Arc::downgrade(&self.shared),
         });
         let before = self
@@ -166,6 +169,14 @@ impl Shared {
 impl Registration {
     pub(super) fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Ends the transfer that is going on and gives out a sign for the new one.
+    pub(super) fn supersede(&self) -> CancellationToken {
+        let new = CancellationToken::new();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *running, new.clone()).cancel();
+        new
     }
 
     pub(super) fn is_busy(&self) -> bool {
