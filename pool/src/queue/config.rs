@@ -45,6 +45,8 @@ pub struct QueueConfig {
     pub max_jobs_per_submission: usize,
     /// Largest ad of a job, in bytes of its text.
     pub max_ad_bytes: usize,
+    /// `PERIODIC_EXPR_INTERVAL`, in seconds.
+    pub periodic_interval: i64,
     /// Entries kept in the history.
     pub max_history: usize,
     /// `SYSTEM_PERIODIC_HOLD`.
@@ -69,6 +71,7 @@ impl QueueConfig {
             max_jobs_per_owner: 100_000,
             max_jobs_per_submission: 20_000,
             max_ad_bytes: 1 << 20,
+            periodic_interval: 60,
             max_history: 100_000,
             system_periodic_hold: None,
             system_periodic_release: None,

@@ -1,48 +1,88 @@
 //! The durable job queue and what may happen to a job.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `life`, `policy`, `edit` | a job's life as a plain state machine over its ad |
+//! | `model`, `autocluster`, `offer` | the queue in memory, and which job is next |
+//! | `store` | the file: one SQLite data base, one writer, group commit |
+//! | `operations`, `act`, `periodic` | changes: in memory first, then on disk, and only then promised |
+//! | `wire` | the commands of `condor_q`, `condor_rm`, `condor_history` and our own |
+//!
+//! A promise (a submission accepted, a start allowed, an end acknowledged) is given when the change is on the disk. A disk
+//! that does not work refuses submissions and starts at once; what has happened already waits in memory until it can be
+//! written.
 
+mod act;
+mod ads;
+mod autocluster;
 mod config;
+mod edit;
 mod error;
+mod life;
+mod model;
+mod offer;
+mod operations;
+mod periodic;
+mod policy;
 mod run;
+mod select;
+mod store;
+mod submission;
+#[cfg(test)]
+mod tests;
+mod wire;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cedar::net::Incoming;
-use cedar::security::PeerIdentity;
-use cedar::security::server::CommandRule;
 use classad::ClassAd;
 use tokio::sync::{Notify, mpsc};
 
 pub use crate::user_log::EventSink;
+pub use act::{ActError, ActResult, Action, Outcome};
+pub use autocluster::significant_for;
 pub use config::{IsAdministrator, QueueConfig, SystemPolicy};
 pub use error::{NotStartable, OpenError, QueueError, SubmitError};
+pub use offer::Reservation;
 pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};
+pub use select::Selection;
+pub use wire::{
+    ACT_ON_JOBS, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY, SAILPLANE_SUBMIT,
+};
 
 use crate::JobId;
-
-/// Our own command to submit jobs (WRITE). Payload: ad `{}` (reserved), cluster ad, int n, n proc ads, end of message.
-/// Answer: ad with `Result` (0: done) and `ClusterId`, or `ErrorString` and `ErrorCode`.
-pub const SAILPLANE_SUBMIT: i32 = 74001;
+use model::Model;
+use policy::System;
+use store::{Lock, Request, Writer};
 
 /// The job queue. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Queue {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-struct Inner;
-
-/// A job set aside for one claim: not offered to anybody else until this is dropped or the job starts.
-#[derive(Debug)]
-pub struct Reservation {
-    job: JobId,
-    _queue: Queue,
+struct Inner {
+    config: QueueConfig,
+    system: System,
+    file: PathBuf,
+    model: Mutex<Model>,
+    /// Locked after the model, so that requests are written in the order of the changes.
+    writer: Mutex<Writer>,
+    events: Arc<dyn EventSink>,
+    listener: Mutex<Option<mpsc::UnboundedSender<Interrupt>>>,
+    changed: Arc<Notify>,
+    /// When the periodic expressions were evaluated last.
+    policies_at: AtomicI64,
+    born: i64,
+    _lock: Lock,
 }
 
-impl Reservation {
-    /// The job.
-    pub fn job(&self) -> JobId {
-        self.job
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("file", &self.inner.file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,108 +90,156 @@ impl Queue {
     /// Opens or makes the queue.
     ///
     /// # Errors
-    /// Another process has it, the disk does not work, or the data base is newer than this program.
-    pub fn open(_config: QueueConfig, _events: Arc<dyn EventSink>) -> Result<Self, OpenError> {
-        todo!()
-    }
-
-    /// The commands served by [`Queue::serve`].
-    pub fn commands() -> Vec<(i32, CommandRule)> {
-        todo!()
-    }
-
-    /// Serves one command.
-    pub async fn serve(&self, _incoming: Incoming) {
-        todo!()
-    }
-
-    /// Adds a cluster of jobs; durable when it returns. `procs` hold what differs between the jobs.
-    ///
-    /// # Errors
-    /// Nothing was submitted, and why.
-    pub async fn submit(
-        &self,
-        _who: &PeerIdentity,
-        _cluster: ClassAd,
-        _procs: Vec<ClassAd>,
-    ) -> Result<i32, SubmitError> {
-        todo!()
+    /// Another process has it, the disk does not work, or the data base is damaged or newer than this program.
+    pub fn open(config: QueueConfig, events: Arc<dyn EventSink>) -> Result<Self, OpenError> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.directory)
+            .map_err(|source| OpenError::Directory {
+                directory: config.directory.clone(),
+                source,
+            })?;
+        let lock = Lock::take(&config.directory)?;
+        let file = config.directory.join(store::FILE);
+        private_file(&file).map_err(|source| OpenError::Directory {
+            directory: config.directory.clone(),
+            source,
+        })?;
+        let connection = store::open(&file)?;
+        let loaded = store::load(&connection, &file)?;
+        let mut model = Model {
+            next_cluster: loaded.next_cluster,
+            ..Model::default()
+        };
+        for (cluster, ad) in loaded.clusters {
+            model.add_cluster(cluster, ad);
+        }
+        let mut runs: std::collections::HashMap<_, _> = loaded.runs.into_iter().collect();
+        for (job, ad) in loaded.jobs {
+            model.add_job(job, ad, runs.remove(&job));
+        }
+        let writer = Writer::start(connection, config.max_history).map_err(OpenError::Thread)?;
+        let system = System {
+            hold: config.system_periodic_hold.clone(),
+            release: config.system_periodic_release.clone(),
+            remove: config.system_periodic_remove.clone(),
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                system,
+                file,
+                model: Mutex::new(model),
+                writer: Mutex::new(writer),
+                events,
+                listener: Mutex::new(None),
+                changed: Arc::new(Notify::new()),
+                policies_at: AtomicI64::new(0),
+                born: now(),
+                _lock: lock,
+            }),
+        })
     }
 
     /// A job's whole ad.
-    pub fn job(&self, _job: JobId) -> Option<ClassAd> {
-        todo!()
+    pub fn job(&self, job: JobId) -> Option<ClassAd> {
+        self.model().jobs.get(&job).map(model::Job::whole)
     }
 
     /// What a job is at; `None`: not in the queue.
-    pub fn status(&self, _job: JobId) -> Option<Status> {
-        todo!()
-    }
-
-    /// Sets an idle job aside; `None` if it is not idle or set aside already.
-    pub fn reserve(&self, _job: JobId) -> Option<Reservation> {
-        todo!()
-    }
-
-    /// The best idle job of `submitter` that matches `slot` both ways, set aside.
-    pub fn next_for(&self, _submitter: &str, _slot: &ClassAd) -> Option<Reservation> {
-        todo!()
-    }
-
-    /// The job runs; durable when it returns. To be called before the claim is activated.
-    ///
-    /// # Errors
-    /// The job must not be started.
-    pub async fn start(&self, _job: JobId, _run: RunRecord) -> Result<(), NotStartable> {
-        todo!()
-    }
-
-    /// Progress of a running job: usage, `JobStatus` 2, 6 or 7, and what the job sets by itself. Stored within seconds.
-    pub async fn update(&self, _job: JobId, _attributes: ClassAd) {
-        todo!()
-    }
-
-    /// The run is over; durable when it returns, however long that takes. Evaluates the job's policy.
-    ///
-    /// # Errors
-    /// The job does not run, as far as the queue knows.
-    pub async fn finish(&self, _job: JobId, _outcome: RunOutcome) -> Result<AfterRun, QueueError> {
-        todo!()
+    pub fn status(&self, job: JobId) -> Option<Status> {
+        self.model().jobs.get(&job).map(|job| job.status)
     }
 
     /// Every job with a run that has not been finished: what to reconnect to at start-up.
     pub fn running(&self) -> Vec<(JobId, RunRecord)> {
-        todo!()
+        let model = self.model();
+        let record = |id: &JobId| {
+            let run = model.jobs.get(id)?.run.as_ref()?;
+            Some((*id, RunRecord::clone(run)))
+        };
+        let mut list: Vec<_> = model.running.iter().filter_map(record).collect();
+        list.sort_by_key(|(id, _)| *id);
+        list
     }
 
     /// Wishes about running jobs, from now on; first those that are still unanswered from before. For one listener:
     /// a second call ends the first stream.
     pub fn watch(&self) -> mpsc::UnboundedReceiver<Interrupt> {
-        todo!()
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let model = self.model();
+        for id in &model.running {
+            let kind = match model.jobs.get(id).map(|job| job.status) {
+                Some(Status::Held) => InterruptKind::Hold,
+                Some(Status::Removed) => InterruptKind::Remove,
+                _ => continue,
+            };
+            // The receiver is alive: it is returned below.
+            let _ = sender.send(Interrupt { job: *id, kind });
+        }
+        *lock(&self.inner.listener) = Some(sender);
+        drop(model);
+        receiver
     }
 
     /// Told whenever there may be a new idle job.
     pub fn changed(&self) -> Arc<Notify> {
-        todo!()
+        Arc::clone(&self.inner.changed)
     }
 
-    /// Names that slots' expressions refer to in jobs: they tell autoclusters apart from now on.
-    pub fn extend_significant(&self, _names: &[String]) {
-        todo!()
+    /// Names that slots' expressions refer to in jobs (see [`significant_for`]): they tell autoclusters apart from now
+    /// on. Costs a walk over all jobs if there is a new one among them.
+    pub fn extend_significant(&self, names: &[String]) {
+        self.model().extend_significant(names);
     }
 
-    /// Periodic work: policies, storing progress. To be called every few seconds.
-    pub async fn tick(&self) {
-        todo!()
-    }
-
-    /// The Scheduler ad and one Submitter ad for each submitter.
-    pub fn ads(&self) -> Vec<ClassAd> {
-        todo!()
-    }
-
-    /// Stores what is not stored yet and closes the file. Later changes fail.
+    /// Stores what is not stored yet and ends the writer. Later changes fail. If the disk does not work, what waits for
+    /// it is lost, and the log says so.
     pub async fn close(&self) {
-        todo!()
+        self.store_progress().await;
+        let thread = lock(&self.inner.writer).finish();
+        if let Some(thread) = thread {
+            // A panic of the thread has been reported already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        lock(&self.inner.model)
+    }
+
+    /// To be called with the model locked.
+    fn send(&self, request: Request) {
+        lock(&self.inner.writer).send(request);
+    }
+
+    fn interrupt(&self, job: JobId, kind: InterruptKind) {
+        if let Some(listener) = lock(&self.inner.listener).as_ref() {
+            // Nobody listens: the next listener is told of what still stands.
+            let _ = listener.send(Interrupt { job, kind });
+        }
+    }
+}
+
+/// Makes the data base's file, readable by nobody else: claim ids are in it. SQLite's other files follow its mode.
+fn private_file(file: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
+}
+
+/// A lock whose holder panicked still guards consistent data: every change is made in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Unix time.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }

@@ -1,0 +1,12 @@
+//! The queue's file: one SQLite data base, written by one thread.
+
+mod lock;
+mod schema;
+mod writer;
+
+pub(super) use lock::Lock;
+pub(super) use schema::{HistoryQuery, Loaded, load, open, reader};
+pub(super) use writer::{Done, Op, Request, Writer};
+
+/// Name of the data base in the queue's directory.
+pub(super) const FILE: &str = "queue.sqlite";
