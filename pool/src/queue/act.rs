@@ -145,7 +145,11 @@ struct Effects {
 
 impl Queue {
     /// Whose word this is.
-    pub(super) fn actor(&self, who: &PeerIdentity, from: Option<IpAddr>) -> Result<Actor, ActError> {
+    pub(super) fn actor(
+        &self,
+        who: &PeerIdentity,
+        from: Option<IpAddr>,
+    ) -> Result<Actor, ActError> {
         let user = owner_of(who).ok_or(ActError::NotAuthenticated)?;
         Ok(Actor {
             user: user.to_owned(),
@@ -240,7 +244,9 @@ impl Queue {
             Ok(Ok(Ok(()))) => Ok(outcomes),
             Ok(Ok(Err(why))) => Err(ActError::Disk(why)),
             Ok(Err(_)) => Err(ActError::Disk("the job queue is closed".to_owned())),
-            Err(_) => Err(ActError::Disk("the disk of the job queue is full".to_owned())),
+            Err(_) => Err(ActError::Disk(
+                "the disk of the job queue is full".to_owned(),
+            )),
         }
     }
 
@@ -312,7 +318,9 @@ impl Queue {
     }
 
     fn hold_job(&self, model: &mut Model, id: JobId, why: &Why, effects: &mut Effects, now: i64) {
-        let Some(mut edit) = model.edit(id) else { return };
+        let Some(mut edit) = model.edit(id) else {
+            return;
+        };
         life::hold(&mut edit, why, now);
         self.put(model, id, &edit, effects);
         if model.running.contains(&id) {
@@ -331,7 +339,9 @@ impl Queue {
         effects: &mut Effects,
         now: i64,
     ) {
-        let Some(mut edit) = model.edit(id) else { return };
+        let Some(mut edit) = model.edit(id) else {
+            return;
+        };
         life::release(&mut edit, reason, now);
         self.put(model, id, &edit, effects);
         let event = Event::Released {
@@ -350,7 +360,9 @@ impl Queue {
         effects: &mut Effects,
         now: i64,
     ) {
-        let Some(mut edit) = model.edit(id) else { return };
+        let Some(mut edit) = model.edit(id) else {
+            return;
+        };
         let running = model.running.contains(&id);
         if edit.status() != Status::Removed {
             life::remove(&mut edit, reason, now);

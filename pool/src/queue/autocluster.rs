@@ -81,7 +81,9 @@ impl Autoclusters {
         if !key.names.iter().any(|name| own.contains(name)) {
             return key.base;
         }
-        let changed_rules = ["Requirements", "Rank"].iter().any(|name| own.contains(name));
+        let changed_rules = ["Requirements", "Rank"]
+            .iter()
+            .any(|name| own.contains(name));
         if !changed_rules {
             return self.number(&key.names, cluster, own);
         }
@@ -93,7 +95,10 @@ impl Autoclusters {
 
     fn names(&self, ad: &ClassAd) -> Vec<String> {
         let closure = ad.reference_closure(&ALWAYS);
-        let mut names: BTreeSet<String> = ALWAYS.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let mut names: BTreeSet<String> = ALWAYS
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
         names.extend(self.extra.iter().cloned());
         // A name without scope that this cluster lacks may still be an attribute of one of its jobs.
         names.extend(
@@ -139,7 +144,13 @@ impl Autoclusters {
 
 /// The names that a slot's expressions refer to in jobs.
 pub fn significant_for(slot: &ClassAd) -> Vec<String> {
-    let closure = slot.reference_closure(&["Requirements", "Start", "Rank", "SlotWeight", "WithinResourceLimits"]);
+    let closure = slot.reference_closure(&[
+        "Requirements",
+        "Start",
+        "Rank",
+        "SlotWeight",
+        "WithinResourceLimits",
+    ]);
     let names = closure.target.iter();
     names.map(|name| name.as_str().to_owned()).collect()
 }
@@ -155,7 +166,9 @@ mod tests {
     #[test]
     fn only_what_matters_for_a_match_makes_a_difference() {
         let mut table = Autoclusters::default();
-        let cluster = ad("Requirements = TARGET.Memory >= RequestMemory && Site == 3\nRequestMemory = 100\nArgs = \"a\"");
+        let cluster = ad(
+            "Requirements = TARGET.Memory >= RequestMemory && Site == 3\nRequestMemory = 100\nArgs = \"a\"",
+        );
         let key = table.cluster_key(&cluster);
         let mut of = |own: &str| table.of(&key, &cluster, &ad(own));
         let plain = of("Args = \"b\"\nProcId = 1");
@@ -163,13 +176,18 @@ mod tests {
         assert_ne!(of("RequestMemory = 200"), plain);
         assert_eq!(of("requestmemory = 100"), plain);
         assert_ne!(of("Site = 3"), plain);
-        assert_ne!(of("Requirements = Other > 1\nOther = 1"), of("Requirements = Other > 1\nOther = 2"));
+        assert_ne!(
+            of("Requirements = Other > 1\nOther = 1"),
+            of("Requirements = Other > 1\nOther = 2")
+        );
     }
 
     #[test]
     fn what_slots_ask_about_becomes_significant() {
         let mut table = Autoclusters::default();
-        let slot = ad("Requirements = START && WithinResourceLimits\nSTART = TARGET.WantWhole =?= true && HasCvmfs\nHasCvmfs = true");
+        let slot = ad(
+            "Requirements = START && WithinResourceLimits\nSTART = TARGET.WantWhole =?= true && HasCvmfs\nHasCvmfs = true",
+        );
         let names = significant_for(&slot);
         assert!(names.iter().any(|name| name == "WantWhole"));
         assert!(!names.iter().any(|name| name == "HasCvmfs"));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cedar::security::PeerIdentity;
 use classad::Expr;
+use condorconf::{Config, Error};
 
 /// Tells whether a peer at an address has ADMINISTRATOR.
 pub type IsAdministrator = Arc<dyn Fn(&PeerIdentity, Option<IpAddr>) -> bool + Send + Sync>;
@@ -20,6 +21,28 @@ pub struct SystemPolicy {
     pub reason: Option<Expr>,
     /// `HoldReasonSubCode`.
     pub subcode: Option<Expr>,
+}
+
+impl SystemPolicy {
+    fn from_config(config: &Config, knob: &str) -> Result<Option<Self>, Error> {
+        let expr = |name: &str| {
+            let Some(text) = config.get(name)? else {
+                return Ok(None);
+            };
+            match Expr::parse_old(&text) {
+                Ok(expr) => Ok(Some(expr)),
+                Err(_) => Err(config.wrong_type(name, "a ClassAd expression", &text)),
+            }
+        };
+        let Some(when) = expr(knob)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            when,
+            reason: expr(&format!("{knob}_REASON"))?,
+            subcode: expr(&format!("{knob}_SUBCODE"))?,
+        }))
+    }
 }
 
 /// How a queue is set up.
@@ -58,6 +81,43 @@ pub struct QueueConfig {
 }
 
 impl QueueConfig {
+    /// Reads the knobs: limits, `SCHEDD_NAME`, `PERIODIC_EXPR_INTERVAL`, `SYSTEM_PERIODIC_*`. Who is administrator and
+    /// what our address is, the caller knows.
+    ///
+    /// # Errors
+    /// A knob has no usable value.
+    pub fn from_config(
+        config: &Config,
+        spool: PathBuf,
+        uid_domain: &str,
+        machine: &str,
+    ) -> Result<Self, Error> {
+        let plain = Self::new(spool, uid_domain, machine);
+        let count = |name: &str, default: usize| {
+            let value = config.optional_int(name, 0..=i64::from(i32::MAX))?;
+            Ok::<_, Error>(value.map_or(default, |value| usize::try_from(value).unwrap_or(default)))
+        };
+        let schedd_name = match config.get("SCHEDD_NAME")? {
+            Some(name) if name.contains('@') => name,
+            Some(name) => format!("{name}@{machine}"),
+            None => plain.schedd_name,
+        };
+        Ok(Self {
+            schedd_name,
+            max_jobs_submitted: count("MAX_JOBS_SUBMITTED", plain.max_jobs_submitted)?,
+            max_jobs_per_owner: count("MAX_JOBS_PER_OWNER", plain.max_jobs_per_owner)?,
+            max_jobs_per_submission: count(
+                "MAX_JOBS_PER_SUBMISSION",
+                plain.max_jobs_per_submission,
+            )?,
+            periodic_interval: config.int("PERIODIC_EXPR_INTERVAL", 60, 1..=86_400)?,
+            system_periodic_hold: SystemPolicy::from_config(config, "SYSTEM_PERIODIC_HOLD")?,
+            system_periodic_release: SystemPolicy::from_config(config, "SYSTEM_PERIODIC_RELEASE")?,
+            system_periodic_remove: SystemPolicy::from_config(config, "SYSTEM_PERIODIC_REMOVE")?,
+            ..plain
+        })
+    }
+
     /// A queue in `directory` with HTCondor's defaults; nobody is administrator.
     pub fn new(directory: PathBuf, uid_domain: &str, machine: &str) -> Self {
         Self {

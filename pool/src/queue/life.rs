@@ -102,7 +102,39 @@ pub(super) fn update(edit: &mut Edit, attributes: &ClassAd, now: i64) {
             continue;
         }
         edit.set(name, value);
+        round_size(edit, name, value);
     }
+}
+
+/// `ImageSize` and the like are rounded up, so that jobs stay of few autoclusters; the exact value is in `..._RAW`
+/// (`SCHEDD_ROUND_ATTR_*`, 25 percent of the leading digit's magnitude).
+fn round_size(edit: &mut Edit, name: &str, value: &Expr) {
+    if let Some((raw, rounded)) = rounded(name, value) {
+        edit.set(name, rounded);
+        edit.set(format!("{name}_RAW"), raw);
+    }
+}
+
+/// The exact and the rounded value of an attribute that is rounded.
+pub(super) fn rounded(name: &str, value: &Expr) -> Option<(i64, i64)> {
+    const SIZES: [&str; 5] = [
+        "ImageSize",
+        "DiskUsage",
+        "ExecutableSize",
+        "ResidentSetSize",
+        "ProportionalSetSizeKb",
+    ];
+    if !SIZES.iter().any(|size| is(name, size)) {
+        return None;
+    }
+    let raw = value.as_literal().and_then(|value| value.as_int())?;
+    let mut magnitude: i64 = 1;
+    while raw / magnitude >= 10 {
+        magnitude *= 10;
+    }
+    let step = (magnitude / 4).max(1);
+    let over = raw % step;
+    Some((raw, if over > 0 { raw - over + step } else { raw }))
 }
 
 fn cumulative(name: &str) -> Option<&'static str> {
@@ -165,34 +197,27 @@ pub(super) struct Finished {
     pub(super) events: Vec<Event>,
 }
 
-/// Bytes that had been transferred when the run began.
+/// Bytes that a run transferred, as its last report says.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Before {
-    pub(super) sent: f64,
-    pub(super) received: f64,
+struct Bytes {
+    sent: f64,
+    received: f64,
 }
 
 /// The run of a job is over.
-pub(super) fn finish(
-    edit: &mut Edit,
-    outcome: &RunOutcome,
-    before: Before,
-    system: &System,
-    now: i64,
-) -> Finished {
+pub(super) fn finish(edit: &mut Edit, outcome: &RunOutcome, system: &System, now: i64) -> Finished {
     let status = edit.status();
-    match outcome {
+    let report = match outcome {
         RunOutcome::Exited { ad, .. }
         | RunOutcome::Evicted { ad, .. }
-        | RunOutcome::Hold { ad, .. } => update(edit, ad, now),
-        RunOutcome::NotStarted { .. } | RunOutcome::ReconnectFailed { .. } => {}
-    }
-    // A last report cannot change what somebody else decided meanwhile.
-    edit.set("JobStatus", status.number());
+        | RunOutcome::Hold { ad, .. } => ad.clone(),
+        RunOutcome::NotStarted { .. } | RunOutcome::ReconnectFailed { .. } => ClassAd::new(),
+    };
+    let bytes = last_report(edit, report, now);
     let ended = note_exit(edit, outcome);
     end_of_run(edit, now);
     let ran = !matches!(outcome, RunOutcome::NotStarted { .. });
-    let told = Told { before, ended };
+    let told = Told { bytes, ended };
     if status == Status::Removed {
         let mut events = Vec::new();
         if ran {
@@ -245,17 +270,40 @@ pub(super) fn finish(
     }
 }
 
+/// Takes in what the starter said at the end. Its bytes are those of this run; the job's are the sums.
+fn last_report(edit: &mut Edit, mut report: ClassAd, now: i64) -> Bytes {
+    // The end of a run cannot change what somebody else decided meanwhile.
+    report.remove("JobStatus");
+    let mut bytes = |name: &str| {
+        let run = report.real(name).unwrap_or(0.0).max(0.0);
+        if report.remove(name).is_some() {
+            edit.add_real(name, run);
+        }
+        run
+    };
+    let bytes = Bytes {
+        sent: bytes("BytesSent"),
+        received: bytes("BytesRecvd"),
+    };
+    update(edit, &report, now);
+    bytes
+}
+
 /// Writes down how the process ended.
 fn note_exit(edit: &mut Edit, outcome: &RunOutcome) -> Option<Ended> {
     let RunOutcome::Exited {
-        status, coredump, ..
+        status,
+        coredump,
+        ad,
     } = outcome
     else {
         return None;
     };
     let mut ended = Ended::from_wait_status(*status);
     edit.set("JobCoreDumped", *coredump);
-    edit.add("NumJobCompletions", 1);
+    if !ad.contains("NumJobCompletions") {
+        edit.add("NumJobCompletions", 1);
+    }
     match &mut ended {
         Ended::Exit(code) => {
             edit.set("ExitBySignal", false);
@@ -300,10 +348,6 @@ fn end_of_run(edit: &mut Edit, now: i64) {
 }
 
 fn exited(edit: &mut Edit, told: Told, status: Status, system: &System, now: i64) -> Finished {
-    let since = edit.int("JobCurrentStartDate");
-    if since > 0 {
-        edit.add("CommittedTime", (now - since).max(0));
-    }
     match policy::at_exit(edit.ad(), system, now) {
         AtExit::Leave => {
             edit.set("CompletionDate", now);
@@ -458,7 +502,7 @@ fn nested(ad: &ClassAd, name: &str) -> Option<ClassAd> {
 
 /// What the log tells about a run.
 struct Told {
-    before: Before,
+    bytes: Bytes,
     ended: Option<Ended>,
 }
 
@@ -471,24 +515,23 @@ impl Told {
             requeued: self.ended.clone().filter(|_| requeued),
             remote: cpu(edit, "RemoteUserCpu", "RemoteSysCpu"),
             local: Cpu::default(),
-            sent: (edit.real("BytesSent") - self.before.sent).max(0.0),
-            received: (edit.real("BytesRecvd") - self.before.received).max(0.0),
+            sent: self.bytes.sent,
+            received: self.bytes.received,
             usage: usage_ad(edit.ad()),
         }
     }
 
     fn terminated(&self, edit: &Edit) -> Event {
-        let total = (edit.real("BytesSent"), edit.real("BytesRecvd"));
         Event::Terminated {
             ended: self.ended.clone().unwrap_or(Ended::Exit(0)),
             run_remote: cpu(edit, "RemoteUserCpu", "RemoteSysCpu"),
             run_local: Cpu::default(),
             total_remote: cpu(edit, "CumulativeRemoteUserCpu", "CumulativeRemoteSysCpu"),
             total_local: Cpu::default(),
-            sent: (total.0 - self.before.sent).max(0.0),
-            received: (total.1 - self.before.received).max(0.0),
-            total_sent: total.0,
-            total_received: total.1,
+            sent: self.bytes.sent,
+            received: self.bytes.received,
+            total_sent: edit.real("BytesSent"),
+            total_received: edit.real("BytesRecvd"),
             usage: usage_ad(edit.ad()),
             toe: nested(edit.ad(), "ToE"),
         }

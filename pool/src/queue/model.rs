@@ -7,7 +7,6 @@ use classad::ClassAd;
 
 use super::autocluster::{Autoclusters, ClusterKey};
 use super::edit::{Changes, Edit, status_of};
-use super::life::Before;
 use super::policy::has_periodic;
 use super::run::{RunRecord, Status};
 use super::store::Op;
@@ -39,7 +38,6 @@ pub(super) struct Job {
     pub(super) not_before: i64,
     /// Failed starts in a row.
     pub(super) failures: u32,
-    pub(super) before: Before,
     /// Whether its periodic expressions, or those of its cluster, are worth a look.
     pub(super) periodic: bool,
     place: Place,
@@ -175,7 +173,6 @@ impl Model {
             reserved: false,
             not_before: 0,
             failures: 0,
-            before: Before::default(),
             periodic: false,
             place: Place::default(),
         };
@@ -203,9 +200,7 @@ impl Model {
         };
         if let Some(cluster) = self.clusters.get(&id.cluster) {
             job.periodic = cluster.periodic || has_periodic(&job.own);
-            job.autocluster = self
-                .autoclusters
-                .of(&cluster.key, &cluster.ad, &job.own);
+            job.autocluster = self.autoclusters.of(&cluster.key, &cluster.ad, &job.own);
         }
     }
 

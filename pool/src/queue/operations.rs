@@ -7,7 +7,7 @@ use classad::ClassAd;
 use tokio::sync::oneshot;
 
 use super::error::{NotStartable, QueueError, SubmitError};
-use super::life::{self, Before, Next};
+use super::life::{self, Next};
 use super::run::{AfterRun, RunOutcome, RunRecord, Status};
 use super::store::{Op, Request};
 use super::submission::{Facts, prepare};
@@ -88,11 +88,16 @@ impl Queue {
         }
         let number = model.next_cluster.max(1);
         let Some(next) = number.checked_add(1) else {
-            return Err(SubmitError::Limit("all cluster numbers are used up".to_owned()));
+            return Err(SubmitError::Limit(
+                "all cluster numbers are used up".to_owned(),
+            ));
         };
         model.next_cluster = next;
         model.arriving += count;
-        *model.arriving_by_owner.entry(Arc::clone(&owner)).or_default() += count;
+        *model
+            .arriving_by_owner
+            .entry(Arc::clone(&owner))
+            .or_default() += count;
         cluster.insert("ClusterId", number);
         let mut ops = vec![Op::NextCluster(next), Op::Cluster(number, cluster.clone())];
         for own in &mut procs {
@@ -185,17 +190,12 @@ impl Queue {
         }
         let mut edit = super::edit::Edit::new(job.whole());
         life::start(&mut edit, &run, now());
-        let before = Before {
-            sent: edit.real("BytesSent"),
-            received: edit.real("BytesRecvd"),
-        };
         let changes = edit.into_changes();
         model.change(id, |job| {
             let cluster = Arc::clone(&job.cluster);
             changes.apply(&mut job.own, &cluster);
             job.run = Some(Arc::new(run.clone()));
             job.reserved = false;
-            job.before = before;
         });
         model.totals.started += 1;
         let mut ops: Vec<Op> = model.stored(id).into_iter().collect();
@@ -258,9 +258,8 @@ impl Queue {
         if job.run.is_none() {
             return Err(QueueError::NotRunning(id));
         }
-        let before = job.before;
         let mut edit = super::edit::Edit::new(job.whole());
-        let finished = life::finish(&mut edit, outcome, before, &self.inner.system, now);
+        let finished = life::finish(&mut edit, outcome, &self.inner.system, now);
         let changes = edit.into_changes();
         let failed = matches!(outcome, RunOutcome::NotStarted { .. });
         model.change(id, |job| {
@@ -356,6 +355,9 @@ pub(super) fn owner_of(who: &PeerIdentity) -> Option<&str> {
     if !who.is_authenticated() {
         return None;
     }
-    let user = who.user.split_once('@').map_or(who.user.as_str(), |(user, _)| user);
+    let user = who
+        .user
+        .split_once('@')
+        .map_or(who.user.as_str(), |(user, _)| user);
     (!user.is_empty()).then_some(user)
 }

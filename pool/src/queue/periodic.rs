@@ -15,7 +15,8 @@ impl Queue {
     pub async fn tick(&self) {
         self.store_progress().await;
         let now = now();
-        let due = self.inner.policies_at.load(Ordering::Relaxed) + self.inner.config.periodic_interval;
+        let due =
+            self.inner.policies_at.load(Ordering::Relaxed) + self.inner.config.periodic_interval;
         if now < due {
             return;
         }
@@ -43,7 +44,10 @@ impl Queue {
         for job in copies {
             let ad = job.whole();
             if matches!(job.status, Status::Completed | Status::Removed) {
-                let stay = EvalContext::new().my(&ad).now(now).eval_attr("LeaveJobInQueue");
+                let stay = EvalContext::new()
+                    .my(&ad)
+                    .now(now)
+                    .eval_attr("LeaveJobInQueue");
                 if stay.as_bool() != Some(true) {
                     self.let_go(job.id);
                     continue;

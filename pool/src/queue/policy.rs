@@ -292,13 +292,7 @@ mod tests {
         // As condor_submit writes max_retries = 2.
         let retry = "OnExitHold = false\nJobMaxRetries = 2\n\
              OnExitRemove = NumJobCompletions > JobMaxRetries || ExitCode =?= 0\nExitBySignal = false\n";
-        let after = |rest: &str| {
-            at_exit(
-                &ad(&format!("{retry}{rest}")),
-                &System::default(),
-                NOW,
-            )
-        };
+        let after = |rest: &str| at_exit(&ad(&format!("{retry}{rest}")), &System::default(), NOW);
         assert!(matches!(
             after("ExitCode = 1\nNumJobCompletions = 2"),
             AtExit::Requeue(_)
@@ -309,7 +303,8 @@ mod tests {
 
     #[test]
     fn an_undefined_condition_does_nothing_and_the_job_leaves() {
-        let job = ad("OnExitHold = Nonsense > 3\nOnExitRemove = AlsoNonsense\nPeriodicRemove = \"x\"");
+        let job =
+            ad("OnExitHold = Nonsense > 3\nOnExitRemove = AlsoNonsense\nPeriodicRemove = \"x\"");
         assert_eq!(at_exit(&job, &System::default(), NOW), AtExit::Leave);
         assert_eq!(
             periodic(&job, Status::Idle, &System::default(), NOW),
@@ -352,7 +347,10 @@ mod tests {
             panic!("not held");
         };
         assert_eq!((why.code, why.subcode), (46, 0));
-        assert_eq!(periodic(&job, Status::Idle, &system, NOW + 10), Verdict::Stay);
+        assert_eq!(
+            periodic(&job, Status::Idle, &system, NOW + 10),
+            Verdict::Stay
+        );
     }
 
     #[test]
@@ -365,7 +363,8 @@ mod tests {
             }),
             ..System::default()
         };
-        let Verdict::Hold(why) = periodic(&ad("ImageSize = 101"), Status::Idle, &system, NOW) else {
+        let Verdict::Hold(why) = periodic(&ad("ImageSize = 101"), Status::Idle, &system, NOW)
+        else {
             panic!("not held");
         };
         assert_eq!((why.code, why.subcode), (26, 9));

@@ -26,7 +26,10 @@ impl Selection {
     /// The part that is neither.
     pub fn from_ids(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ' ', '\t', '\n']);
-        let ids = parts.filter(|part| !part.is_empty()).map(id).collect::<Result<_, _>>()?;
+        let ids = parts
+            .filter(|part| !part.is_empty())
+            .map(id)
+            .collect::<Result<_, _>>()?;
         Ok(Self::Ids(ids))
     }
 }
@@ -36,7 +39,9 @@ fn id(text: &str) -> Result<(i32, Option<i32>), String> {
         return Ok((job.cluster, Some(job.proc)));
     }
     let cluster = text.parse().ok().filter(|cluster: &i32| *cluster > 0);
-    cluster.map(|cluster| (cluster, None)).ok_or_else(|| text.to_owned())
+    cluster
+        .map(|cluster| (cluster, None))
+        .ok_or_else(|| text.to_owned())
 }
 
 /// A condition on jobs, prepared so that most of it is done once and not for each job.
@@ -44,7 +49,7 @@ fn id(text: &str) -> Result<(i32, Option<i32>), String> {
 pub(super) struct Condition {
     expr: Expr,
     /// Always true.
-    pub(super) trivial: bool,
+    trivial: bool,
     /// The attributes the expression needs; `None`: possibly all.
     needs: Option<Vec<String>>,
     /// Only jobs of this cluster can fulfil it.
@@ -57,7 +62,9 @@ impl Condition {
     pub(super) fn new(expr: &Expr, now: i64) -> Self {
         let text = expr.to_old();
         let trivial = matches!(expr.as_literal(), Some(Value::Boolean(true)))
-            || text.trim_matches(['(', ')', ' ']).eq_ignore_ascii_case("true");
+            || text
+                .trim_matches(['(', ')', ' '])
+                .eq_ignore_ascii_case("true");
         Self {
             expr: expr.clone(),
             trivial,
@@ -65,6 +72,11 @@ impl Condition {
             cluster: cluster_of(&text),
             now,
         }
+    }
+
+    /// The only cluster whose jobs can fulfil it, if there is such a one.
+    pub(super) fn cluster(&self) -> Option<i32> {
+        self.cluster
     }
 
     /// True if the job is meant.
@@ -129,7 +141,10 @@ impl Snapshot {
         if name.eq_ignore_ascii_case("AutoClusterId") {
             return Some(i64::from(self.autocluster).into());
         }
-        self.own.get(name).or_else(|| self.cluster.get(name)).cloned()
+        self.own
+            .get(name)
+            .or_else(|| self.cluster.get(name))
+            .cloned()
     }
 
     /// The named attributes and all that they refer to.
@@ -163,7 +178,10 @@ fn needs(expr: &Expr, text: &str) -> Option<Vec<String>> {
     const WHOLE: [&str; 5] = ["MY", "SELF", "TARGET", "OTHER", "TOPLEVEL"];
     // Functions that evaluate text, or look at the ad as a whole.
     let lower = text.to_ascii_lowercase();
-    if ["eval", "unresolved", "hasrefs"].iter().any(|name| lower.contains(name)) {
+    if ["eval", "unresolved", "hasrefs"]
+        .iter()
+        .any(|name| lower.contains(name))
+    {
         return None;
     }
     let found = expr.references();
@@ -182,7 +200,10 @@ fn needs(expr: &Expr, text: &str) -> Option<Vec<String>> {
 /// The cluster, if the expression is what tools write for one cluster or one job.
 fn cluster_of(text: &str) -> Option<i32> {
     static SHAPE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?i)^\(*ClusterId\s*={2}\s*(\d{1,9})\)*(\s*&&\s*\(*ProcId\s*={2}\s*\d{1,9}\)*)?$").ok()
+        Regex::new(
+            r"(?i)^\(*ClusterId\s*={2}\s*(\d{1,9})\)*(\s*&&\s*\(*ProcId\s*={2}\s*\d{1,9}\)*)?$",
+        )
+        .ok()
     });
     let found = SHAPE.as_ref()?.captures(text)?;
     found.get(1)?.as_str().parse().ok()

@@ -79,7 +79,9 @@ pub(super) fn prepare(
         ));
     }
     if cluster.string("Cmd").is_none() && procs.iter().any(|own| own.string("Cmd").is_none()) {
-        return Err(SubmitError::BadJob("the job has no executable (Cmd)".to_owned()));
+        return Err(SubmitError::BadJob(
+            "the job has no executable (Cmd)".to_owned(),
+        ));
     }
     let mut out = Vec::with_capacity(procs.len());
     for (number, own) in procs.iter().enumerate() {
@@ -115,15 +117,23 @@ pub(super) fn prepare(
     })
 }
 
-/// The ad without what is not the submitter's to say.
+/// The ad without what is not the submitter's to say, sizes rounded.
 fn without(ad: &ClassAd) -> ClassAd {
-    ad.iter()
+    let mut kept: ClassAd = ad
+        .iter()
         .filter(|(name, _)| {
             let name = name.as_str();
             !cedar::is_private(name) && !OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name))
         })
         .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+        .collect();
+    for (name, value) in ad.iter() {
+        if let Some((raw, round)) = super::life::rounded(name.as_str(), value) {
+            kept.insert(name, round);
+            kept.insert(format!("{}_RAW", name.as_str()), raw);
+        }
+    }
+    kept
 }
 
 fn check_owner(ad: &ClassAd, owner: &str) -> Result<(), SubmitError> {
@@ -188,7 +198,14 @@ fn defaults(now: i64) -> Vec<(&'static str, Expr)> {
 pub(super) fn is_protected(name: &AttrName) -> bool {
     let name = name.as_str();
     OURS.iter()
-        .chain(&["Owner", "ProcId", "QDate", "MyType", "TargetType", "JobStatus"])
+        .chain(&[
+            "Owner",
+            "ProcId",
+            "QDate",
+            "MyType",
+            "TargetType",
+            "JobStatus",
+        ])
         .any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
@@ -209,9 +226,17 @@ mod tests {
 
     #[test]
     fn nobody_submits_in_another_s_name() {
-        let error = prepare(ad("Cmd = \"/x\"\nOwner = \"bob\""), vec![ClassAd::new()], FACTS);
+        let error = prepare(
+            ad("Cmd = \"/x\"\nOwner = \"bob\""),
+            vec![ClassAd::new()],
+            FACTS,
+        );
         assert!(matches!(error, Err(SubmitError::BadJob(text)) if text.contains("alice")));
-        let hidden = prepare(ad("Cmd = \"/x\""), vec![ad("owner = strcat(\"b\", \"ob\")")], FACTS);
+        let hidden = prepare(
+            ad("Cmd = \"/x\""),
+            vec![ad("owner = strcat(\"b\", \"ob\")")],
+            FACTS,
+        );
         assert!(hidden.is_err());
         let good = prepare(
             ad("Cmd = \"/x\"\nUser = \"root@site.example\"\nClaimId = \"c\"\nQDate = 1"),
@@ -219,7 +244,10 @@ mod tests {
             FACTS,
         )
         .unwrap();
-        assert_eq!(good.cluster.string("User").as_deref(), Some("alice@site.example"));
+        assert_eq!(
+            good.cluster.string("User").as_deref(),
+            Some("alice@site.example")
+        );
         assert_eq!(good.cluster.int("QDate"), Some(1000));
         assert!(!good.cluster.contains("ClaimId"));
         assert_eq!(good.procs, [ad("ProcId = 0")]);
@@ -228,7 +256,11 @@ mod tests {
     #[test]
     fn a_job_begins_idle_or_held() {
         let start = |status: &str| {
-            prepare(ad("Cmd = \"/x\""), vec![ad(&format!("JobStatus = {status}"))], FACTS)
+            prepare(
+                ad("Cmd = \"/x\""),
+                vec![ad(&format!("JobStatus = {status}"))],
+                FACTS,
+            )
         };
         assert!(start("4").is_err() && start("2").is_err() && start("\"x\"").is_err());
         let held = start("5").unwrap();

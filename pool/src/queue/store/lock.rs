@@ -83,5 +83,7 @@ fn host() -> String {
 }
 
 fn now() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    jiff::Zoned::now()
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string()
 }

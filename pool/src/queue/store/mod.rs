@@ -5,8 +5,8 @@ mod schema;
 mod writer;
 
 pub(super) use lock::Lock;
-pub(super) use schema::{HistoryQuery, Loaded, load, open, reader};
-pub(super) use writer::{Done, Op, Request, Writer};
+pub(super) use schema::{HistoryQuery, load, open, reader};
+pub(super) use writer::{Op, Request, Writer};
 
 /// Name of the data base in the queue's directory.
 pub(super) const FILE: &str = "queue.sqlite";

@@ -1,0 +1,57 @@
+//! Our own way to submit.
+
+use cedar::net::Incoming;
+use classad::ClassAd;
+
+use super::Unserved;
+use crate::queue::{Queue, SubmitError};
+
+/// Largest submission, in bytes of its message.
+const MAX_MESSAGE: usize = 64 << 20;
+
+pub(super) async fn serve(queue: &Queue, incoming: &mut Incoming) -> Result<(), Unserved> {
+    incoming.stream.set_max_message(MAX_MESSAGE);
+    let message = incoming.stream.recv().await?;
+    let most = queue.inner.config.max_jobs_per_submission;
+    let (cluster, procs) = {
+        let mut reader = message.reader();
+        let _reserved = reader.ad()?;
+        let cluster = reader.ad()?;
+        let count = reader.int32()?;
+        let mut procs = Vec::new();
+        // What is above the limit is not read; the queue then says that it is too much.
+        for _ in 0..usize::try_from(count)
+            .unwrap_or(0)
+            .min(most.saturating_add(1))
+        {
+            procs.push(reader.ad()?);
+        }
+        if procs.len() <= most {
+            reader.expect_end()?;
+        }
+        (cluster, procs)
+    };
+    drop(message);
+    let count = procs.len();
+    let answer = match queue.submit(&incoming.peer, cluster, procs).await {
+        Ok(cluster) => {
+            tracing::info!(cluster, jobs = count, user = %incoming.peer.user, "submitted");
+            let mut ad = ClassAd::new();
+            ad.insert("Result", 0);
+            ad.insert("ClusterId", cluster);
+            ad
+        }
+        Err(error) => refused(&error),
+    };
+    let mut message = incoming.stream.message();
+    message.ad(&answer);
+    Ok(incoming.stream.send(message).await?)
+}
+
+fn refused(error: &SubmitError) -> ClassAd {
+    let mut ad = ClassAd::new();
+    ad.insert("Result", 1);
+    ad.insert("ErrorCode", error.code());
+    ad.insert("ErrorString", error.to_string());
+    ad
+}
