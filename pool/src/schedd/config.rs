@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cedar::Sinful;
+use condorconf::{Config, Error};
 
 /// Limits, names and addresses.
 #[derive(Debug, Clone)]
@@ -46,5 +47,34 @@ impl SchedConfig {
             reconnect_ceiling: Duration::from_secs(300),
             max_running: 10_000,
         }
+    }
+
+    /// Reads the knobs.
+    ///
+    /// # Errors
+    /// A knob that is no number, or out of range.
+    pub fn from_config(
+        config: &Config,
+        name: &str,
+        host: &str,
+        address: Sinful,
+        uid_domain: &str,
+    ) -> Result<Self, Error> {
+        let plain = Self::new(name, host, address, uid_domain);
+        let time = |knob: &str, default: Duration| {
+            let seconds = i64::try_from(default.as_secs()).unwrap_or(i64::MAX);
+            let value = config.int(knob, seconds, 1..=i64::from(i32::MAX))?;
+            Ok::<_, Error>(Duration::from_secs(value.unsigned_abs()))
+        };
+        let max_running = i64::try_from(plain.max_running).unwrap_or(i64::MAX);
+        let max_running = config.int("MAX_JOBS_RUNNING", max_running, 0..=i64::from(i32::MAX))?;
+        Ok(Self {
+            alive_interval: time("ALIVE_INTERVAL", plain.alive_interval)?,
+            request_timeout: time("REQUEST_CLAIM_TIMEOUT", plain.request_timeout)?,
+            proxy_interval: time("SHADOW_CHECKPROXY_INTERVAL", plain.proxy_interval)?,
+            reconnect_ceiling: time("RECONNECT_BACKOFF_CEILING", plain.reconnect_ceiling)?,
+            max_running: usize::try_from(max_running).unwrap_or(plain.max_running),
+            ..plain
+        })
     }
 }

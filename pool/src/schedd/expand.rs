@@ -42,7 +42,7 @@ pub fn expand(job: &ClassAd, slot: &ClassAd, now: i64) -> Result<Expansion, Cann
         if is_result {
             continue;
         }
-        let text = expr.to_old().to_string();
+        let text = expr.to_old();
         if !text.contains("$$(") {
             continue;
         }
@@ -120,7 +120,7 @@ fn look_up(inside: &str, slot: &ClassAd, remembered: &mut ClassAd) -> Result<Str
     match (slot.get(name), default) {
         (Some(expr), _) => {
             remembered.insert(format!("{MATCH}{name}"), expr.clone());
-            let text = expr.to_old().to_string();
+            let text = expr.to_old();
             let unquoted = text
                 .strip_prefix('"')
                 .and_then(|text| text.strip_suffix('"'));
@@ -146,7 +146,7 @@ fn evaluate(
         Value::String(text) => Ok(text),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Boolean(truth) => Ok(truth.to_string()),
-        value @ Value::Real(_) => Ok(Expr::from(value).to_old().to_string()),
+        value @ Value::Real(_) => Ok(Expr::from(value).to_old()),
         _ => Err(fail()),
     }
 }
