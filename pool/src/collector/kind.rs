@@ -207,12 +207,12 @@ pub(super) fn actions() -> Vec<(i32, Action, Level)> {
     all
 }
 
-/// The action and level of a command.
-pub(super) fn action(command: i32) -> Option<(Action, Level)> {
+/// The action of a command.
+pub(super) fn action(command: i32) -> Option<Action> {
     actions()
         .into_iter()
         .find(|(number, ..)| *number == command)
-        .map(|(_, action, level)| (action, level))
+        .map(|(_, action, _)| action)
 }
 
 #[cfg(test)]

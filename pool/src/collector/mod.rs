@@ -26,6 +26,7 @@ pub use self::config::CollectorConfig;
 pub use self::kind::Kind;
 pub use self::slot::Slot;
 
+use self::kind::Action;
 use self::lines::Lines;
 use self::own::Census;
 use self::query::{holds, project};
@@ -67,22 +68,18 @@ impl Collector {
     pub fn commands() -> Vec<(i32, CommandRule)> {
         kind::actions()
             .into_iter()
-            .map(|(number, _, level)| {
+            .map(|(number, action, level)| {
                 let rule = CommandRule::new(level);
                 // Administrators may look at everything, as the negotiator may.
-                let secret = matches!(
-                    kind::action(number),
-                    Some((
-                        kind::Action::QueryPrivate | kind::Action::QueryMultiple(true),
-                        _
-                    ))
-                );
-                let rule = if secret {
-                    rule.or(Level::Administrator)
-                } else {
-                    rule
-                };
-                (number, rule)
+                let secret = matches!(action, Action::QueryPrivate | Action::QueryMultiple(true));
+                (
+                    number,
+                    if secret {
+                        rule.or(Level::Administrator)
+                    } else {
+                        rule
+                    },
+                )
             })
             .collect()
     }

@@ -1,19 +1,16 @@
 //! The wire side: one connection at a time, its commands one after the other.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::net::{Error, Incoming, Message, Stream};
-use cedar::security::Level;
 use cedar::{WireError, command};
 use classad::ClassAd;
 use thiserror::Error;
 
 use super::Collector;
 use super::kind::{Action, Kind, action};
-use super::query::{BadQuery, Pass, Query};
-use super::record::Record;
+use super::query::{BadQuery, Query};
 use super::store::{Refused, Sender, Stored};
 
 /// Longest message taken: an ad of a large node has some hundred kilobytes.
@@ -39,8 +36,6 @@ enum Trouble {
     Query(#[from] BadQuery),
     #[error("its ad was not taken: {0}")]
     Refused(#[from] Refused),
-    #[error("command {} needs more than this connection has", command::Named(*.0))]
-    NotAllowed(i32),
     #[error("command {} is not one of the collector's", command::Named(*.0))]
     Unknown(i32),
 }
@@ -59,7 +54,7 @@ impl Collector {
         }
     }
 
-    async fn connection(&self, incoming: Incoming) -> Result<(), Trouble> {
+    async fn connection(&self, mut incoming: Incoming) -> Result<(), Trouble> {
         let sender = Sender {
             user: incoming
                 .session_id
@@ -67,29 +62,24 @@ impl Collector {
                 .then(|| incoming.peer.user.clone()),
             method: incoming.peer.method.map(|method| method.name()),
         };
-        let mut stream = incoming.stream;
-        stream.set_max_message(MAX_MESSAGE);
-        stream.set_write_timeout(Some(SLOW_READER));
+        incoming.stream.set_max_message(MAX_MESSAGE);
+        incoming.stream.set_write_timeout(Some(SLOW_READER));
         let mut number = incoming.command;
-        let mut message = stream.recv().await?;
-        let Some((_, granted)) = action(number) else {
-            return Err(Trouble::Unknown(number));
-        };
-        let mut bare = false;
         loop {
-            let (action, level) = action(number).ok_or(Trouble::Unknown(number))?;
-            if !may_follow(granted, level) {
-                return Err(Trouble::NotAllowed(number));
+            let message = incoming.stream.recv().await?;
+            // Tools take leave with a command that does nothing.
+            if number != command::DC_NOP {
+                let action = action(number).ok_or(Trouble::Unknown(number))?;
+                self.run(&mut incoming.stream, &message, &action, &sender)
+                    .await?;
             }
-            self.run(&mut stream, &message, bare, &action, &sender)
-                .await?;
             // Whoever sends no news for longer than ads live has nothing here that a new connection could not do.
-            stream.set_read_timeout(Some(self.longest_silence()));
-            (number, message) = match next(&mut stream).await? {
-                Some(next) => next,
+            let silence = self.longest_silence();
+            incoming.stream.set_read_timeout(Some(silence));
+            number = match incoming.next_command().await? {
+                Some(number) => number,
                 None => return Ok(()),
             };
-            bare = true;
         }
     }
 
@@ -97,27 +87,26 @@ impl Collector {
         &self,
         stream: &mut Stream,
         message: &Message,
-        bare: bool,
         action: &Action,
         sender: &Sender,
     ) -> Result<(), Trouble> {
         match action {
             Action::Update(kind) => {
-                let taken = self.take_update(message, bare, kind.as_ref(), sender);
+                let taken = self.take_update(message, kind.as_ref(), sender);
                 report(taken)
             }
             Action::UpdateWithAck => {
-                report(self.take_update(message, bare, Some(&Kind::Machine), sender))?;
+                report(self.take_update(message, Some(&Kind::Machine), sender))?;
                 let mut reply = stream.message();
                 reply.int(1);
                 Ok(stream.send(reply).await?)
             }
             Action::Merge => {
-                let changes = self.read_ad(message, bare)?;
+                let changes = self.read_ad(message)?;
                 report(self.merge(changes).map_err(Trouble::from))
             }
             Action::Invalidate(kind) => {
-                let query = self.read_ad(message, bare)?;
+                let query = self.read_ad(message)?;
                 let target = query.string("TargetType");
                 let by_target = || target.as_deref().map(Kind::from_type);
                 let kind = match kind {
@@ -132,31 +121,23 @@ impl Collector {
                 Ok(())
             }
             Action::Query(_) | Action::QueryPrivate | Action::QueryMultiple(_) => {
-                let query = Query::read(action, self.read_ad(message, bare)?)?;
+                let query = Query::read(action, self.read_ad(message)?)?;
                 self.answer(stream, &query).await
             }
         }
     }
 
-    fn read_ad(&self, message: &Message, bare: bool) -> Result<ClassAd, WireError> {
-        let mut reader = message.reader();
-        if bare {
-            reader.int()?;
-        }
-        self.lines().ad(&mut reader)
+    fn read_ad(&self, message: &Message) -> Result<ClassAd, WireError> {
+        self.lines().ad(&mut message.reader())
     }
 
     fn take_update(
         &self,
         message: &Message,
-        bare: bool,
         kind: Option<&Kind>,
         sender: &Sender,
     ) -> Result<(), Trouble> {
         let mut reader = message.reader();
-        if bare {
-            reader.int()?;
-        }
         let (public, private) = {
             let mut lines = self.lines();
             let public = lines.ad(&mut reader)?;
@@ -215,7 +196,7 @@ impl Collector {
                 if allowed == 0 {
                     break;
                 }
-                if let Some(ad) = found(pass, query, &record, now) {
+                if let Some(ad) = pass.answer(query, &record, now) {
                     piece.int(1).ad(&ad);
                     allowed -= 1;
                     left -= 1;
@@ -236,10 +217,6 @@ impl Collector {
     }
 }
 
-fn found(pass: &Pass, query: &Query, record: &Record, now: i64) -> Option<Arc<ClassAd>> {
-    pass.answer(query, record, now)
-}
-
 /// An ad that is not taken is the sender's own fault and costs it nothing but this ad, as in HTCondor.
 fn report(taken: Result<(), Trouble>) -> Result<(), Trouble> {
     match taken {
@@ -248,25 +225,5 @@ fn report(taken: Result<(), Trouble>) -> Result<(), Trouble> {
             Ok(())
         }
         other => other,
-    }
-}
-
-/// Whether a connection that was opened for a command of one level may go on with one of another.
-fn may_follow(granted: Level, wanted: Level) -> bool {
-    granted.implies(wanted)
-}
-
-/// The next command on the connection, its number still in front of the message. `None` at the end.
-async fn next(stream: &mut Stream) -> Result<Option<(i32, Message)>, Trouble> {
-    loop {
-        let message = match stream.recv().await {
-            Ok(message) => message,
-            Err(error) if error.is_closed() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let number = message.reader().int32()?;
-        if number != command::DC_NOP {
-            return Ok(Some((number, message)));
-        }
     }
 }

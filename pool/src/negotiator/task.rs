@@ -164,17 +164,23 @@ impl Negotiator {
         count
     }
 
-    fn advertise(&self, collector: &Collector) {
+    /// Our ads: how negotiation goes, and who used what.
+    pub fn ads(&self) -> Vec<ClassAd> {
         let now = unix_now();
-        let (negotiator, accounting) = {
-            let state = self.state();
-            let config = &self.inner.config;
-            (
-                ads::negotiator(config, self.inner.started, now, &state.last),
-                ads::accounting(config, &state.accountant, now),
-            )
-        };
-        for ad in std::iter::once(negotiator).chain(accounting) {
+        let state = self.state();
+        let config = &self.inner.config;
+        let mut all = ads::accounting(config, &state.accountant, now);
+        all.push(ads::negotiator(
+            config,
+            self.inner.started,
+            now,
+            &state.last,
+        ));
+        all
+    }
+
+    fn advertise(&self, collector: &Collector) {
+        for ad in self.ads() {
             collector.advertise(ad);
         }
     }
