@@ -297,6 +297,8 @@ commands! {
     FILETRANS_DOWNLOAD = 61001;
     /// Sailplane's own: a cluster of jobs, in a number space HTCondor leaves free.
     SAILPLANE_SUBMIT = 74001;
+    /// Sailplane's own: refuses a token request, which HTCondor can only let expire.
+    SAILPLANE_DENY_TOKEN_REQUEST = 74010;
 }
 
 /// A command as it should appear in a message: number and, if known, name.

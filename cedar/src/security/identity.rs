@@ -22,6 +22,8 @@ pub struct TokenFacts {
     pub id: Option<String>,
     /// `scope` as it stands in the token, if there is one.
     pub scopes: Option<String>,
+    /// `exp`, unix time, if there is one.
+    pub expires: Option<i64>,
 }
 
 /// Turns the name that a method proved into an identity, as the unified map file does.

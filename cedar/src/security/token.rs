@@ -124,6 +124,7 @@ impl TokenClaims {
             issuer: self.issuer.clone(),
             id: self.id.clone(),
             scopes: self.scopes.clone(),
+            expires: self.expires,
         }
     }
 }
