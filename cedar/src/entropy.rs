@@ -9,8 +9,10 @@ pub enum Purpose {
     BaseIv,
     /// Nonce of a session resumption, 33 bytes.
     ResumeNonce,
-    /// Challenge of the token method, 256 bytes.
+    /// Challenge of TOKEN and PASSWORD, 256 bytes.
     Challenge,
+    /// Key that SSL sends through TLS and nobody uses, 256 bytes.
+    TransportedKey,
     /// Secret part of a claim id, 32 bytes.
     ClaimSecret,
     /// Random part of a name: rendezvous directory, session id.

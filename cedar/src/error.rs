@@ -6,7 +6,7 @@ use crate::frame::FrameError;
 use crate::security::auth::Attempt;
 use crate::security::policy::PolicyError;
 use crate::security::token::TokenSearch;
-use crate::security::{AuthMethod, Level};
+use crate::security::{AuthMethod, Level, SslError};
 use crate::wire::WireError;
 
 /// Whose fault a failure is.
@@ -49,6 +49,14 @@ pub enum HandshakeError {
     /// The server would take a token, but we have none that fits.
     #[error("no usable token: {0}")]
     NoToken(Box<TokenSearch>),
+    /// Our certificate or authorities for SSL cannot be used.
+    #[error(transparent)]
+    Ssl(#[from] SslError),
+    /// SSL has nothing to compare the server's certificate with.
+    #[error(
+        "the server's address has no host name (nor an alias) that its certificate could be checked against"
+    )]
+    NoServerName,
     /// The two sides have no method in common that we can run.
     #[error("no common authentication method (ours: {ours}; theirs: {theirs})")]
     NoMethod {
@@ -167,7 +175,10 @@ impl HandshakeError {
             | Self::Unexpected(_) => Blame::Peer,
             Self::Crypto(CryptoError::BadTag | CryptoError::BadPoint) => Blame::Peer,
             Self::Crypto(_) | Self::Over => Blame::Us,
-            Self::Policy(PolicyError::Contradiction { .. }) | Self::NoToken(_) => Blame::Config,
+            Self::Policy(PolicyError::Contradiction { .. })
+            | Self::NoToken(_)
+            | Self::Ssl(_)
+            | Self::NoServerName => Blame::Config,
             Self::Policy(_)
             | Self::NoMethod { .. }
             | Self::NoCipher { .. }
@@ -182,7 +193,10 @@ impl HandshakeError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Frame(_) | Self::Wire { .. } | Self::Unexpected(_) => true,
-            Self::UnknownSession { .. } | Self::NoToken(_) | Self::Authentication(_) => true,
+            Self::UnknownSession { .. }
+            | Self::Ssl(_)
+            | Self::NoToken(_)
+            | Self::Authentication(_) => true,
             Self::Crypto(error) => matches!(error, CryptoError::BadTag),
             _ => false,
         }

@@ -13,7 +13,9 @@ use crate::security::server::{
     Authenticators, CommandTable, ServerContext, ServerEvent, ServerHandshake, ServerRules,
 };
 use crate::security::token::{SigningKeys, TokenSet};
-use crate::security::{AuthMethod, Level, SUBMIT_SIDE, Session, SessionSource, SessionStore};
+use crate::security::{
+    AuthMethod, Level, PoolPassword, SUBMIT_SIDE, Session, SessionSource, SessionStore,
+};
 use crate::version::COMPATIBLE;
 use crate::wire::{Coding, MessageReader};
 use crate::{ClaimId, Sinful};
@@ -108,6 +110,9 @@ pub fn fuzz_cedar_handshake_client(data: &[u8]) {
         shared_port: None,
         policy,
         tokens: TokenSet::of(token.into_iter().collect()),
+        password: PoolPassword::new("secret").ok(),
+        ssl: None,
+        host: None,
         claim_to_be: Some("alice".to_owned()),
         fs: true,
         version: COMPATIBLE.banner("fuzz"),

@@ -6,6 +6,7 @@ mod admission;
 mod client;
 mod config;
 mod error;
+mod keepalive;
 mod refusals;
 mod server;
 mod session_cache;

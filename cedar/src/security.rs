@@ -7,6 +7,9 @@ mod identity;
 mod level;
 mod method;
 mod password;
+#[cfg(test)]
+#[path = "../tests/it/pki.rs"]
+mod pki;
 pub mod policy;
 pub mod server;
 mod session;

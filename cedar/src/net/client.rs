@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::config::{ClientConfig, FsAuthentication};
 use super::error::{Error, ErrorKind, Step};
+use super::keepalive::keep_alive;
 use super::session_cache::{SessionCache, unix_now};
 use super::stream::{Facts, Stream, end_of_stream, read_some};
 use crate::Sinful;
@@ -24,7 +25,7 @@ use crate::security::client::{
 use crate::security::policy::ConsistentPolicy;
 use crate::security::public_session_id;
 use crate::security::token::{TokenSet, read_directory};
-use crate::security::{AuthMethod, Session};
+use crate::security::{AuthMethod, Session, SslClient, SslError};
 
 /// Starts commands at daemons. Clones share configuration and sessions.
 #[derive(Debug, Clone)]
@@ -38,6 +39,13 @@ struct Target<'a> {
     address: &'a Sinful,
     command: i32,
     auth_command: Option<i32>,
+}
+
+/// What was read from files for one handshake.
+#[derive(Default)]
+struct Proofs {
+    tokens: TokenSet,
+    ssl: Option<Result<SslClient, SslError>>,
 }
 
 /// A TCP connection and the address it goes to.
@@ -160,7 +168,7 @@ impl Client {
     async fn resume(&self, target: &Target<'_>, session: Session) -> Result<Stream, Error> {
         let dialled = self.dial(target).await?;
         let request = self
-            .request(target, &dialled, TokenSet::default())
+            .request(target, &dialled, Proofs::default())
             .map_err(|error| target.error(Step::Resumption, error))?;
         let handshake = ClientHandshake::resume(request, session, &mut SystemEntropy)
             .map_err(|error| target.error(Step::Resumption, error))?;
@@ -171,12 +179,15 @@ impl Client {
     }
 
     async fn full_handshake(&self, target: &Target<'_>) -> Result<Stream, Error> {
-        let tokens = self.tokens().await;
+        let proofs = Proofs {
+            tokens: self.tokens().await,
+            ssl: self.ssl().await,
+        };
         let policy = self.config.policy.tightened();
         policy.map_err(|error| target.error(Step::Prepare, HandshakeError::Policy(error)))?;
         let dialled = self.dial(target).await?;
         let start = self
-            .request(target, &dialled, tokens)
+            .request(target, &dialled, proofs)
             .and_then(|request| ClientHandshake::new_session(request, &mut SystemEntropy));
         let handshake = start.map_err(|error| target.error(Step::Prepare, error))?;
         let (dialled, mut done) = self
@@ -218,11 +229,21 @@ impl Client {
         set
     }
 
+    /// Authorities and certificate of the moment: a proxy is renewed many times a day.
+    async fn ssl(&self) -> Option<Result<SslClient, SslError>> {
+        if !self.config.policy.methods.contains(&AuthMethod::Ssl) {
+            return None;
+        }
+        let files = self.config.credentials.ssl.clone()?;
+        let load = tokio::task::spawn_blocking(move || SslClient::load(files));
+        load.await.ok()
+    }
+
     fn request(
         &self,
         target: &Target<'_>,
         dialled: &Dialled,
-        tokens: TokenSet,
+        proofs: Proofs,
     ) -> Result<ClientRequest, HandshakeError> {
         let config = &self.config;
         let policy: ConsistentPolicy = config.policy.tightened()?;
@@ -238,7 +259,10 @@ impl Client {
                 deadline: i64::try_from(config.timeout.as_secs()).unwrap_or(-1),
             }),
             policy,
-            tokens,
+            tokens: proofs.tokens,
+            password: config.credentials.password.clone(),
+            ssl: proofs.ssl,
+            host: target.host_name(),
             claim_to_be: config.credentials.claim_to_be.clone(),
             fs: config.credentials.fs == FsAuthentication::On && is_local,
             version: config.version.clone(),
@@ -265,6 +289,7 @@ impl Client {
                 Ok(tcp) => {
                     let io = |error| target.error(Step::Connect, ErrorKind::Io(error));
                     tcp.set_nodelay(true).map_err(io)?;
+                    keep_alive(&tcp).map_err(io)?;
                     let local = tcp.local_addr().map_err(io)?;
                     return Ok(Dialled {
                         tcp,
@@ -365,6 +390,16 @@ impl Target<'_> {
     fn error(&self, step: Step, kind: impl Into<ErrorKind>) -> Error {
         let command = self.auth_command.unwrap_or(self.command);
         Error::new(self.address, Some(command), step, kind)
+    }
+
+    /// The name the server's certificate must be for: its alias, or the host if that is a name.
+    fn host_name(&self) -> Option<String> {
+        if let Some(alias) = self.address.alias_name() {
+            return Some(alias.to_owned());
+        }
+        let host = self.address.host();
+        let is_name = host.parse::<IpAddr>().is_err() && !host.starts_with('[');
+        is_name.then(|| host.to_owned())
     }
 
     /// The address as actually dialled: a name is replaced by the IP address found for it.

@@ -14,6 +14,7 @@ use super::admission::{Admission, Bounds};
 use super::client::within;
 use super::config::ServerConfig;
 use super::error::{Error, ErrorKind, Step};
+use super::keepalive::keep_alive;
 use super::refusals::Refusals;
 use super::session_cache::{SessionCache, unix_now};
 use super::stream::{Facts, Stream, end_of_stream, read_some};
@@ -129,6 +130,7 @@ impl Server {
         peer: SocketAddr,
     ) -> Result<Incoming, ErrorKind> {
         tcp.set_nodelay(true).map_err(ErrorKind::Io)?;
+        keep_alive(&tcp).map_err(ErrorKind::Io)?;
         let local_addr = tcp.local_addr().map_err(ErrorKind::Io)?;
         loop {
             let event = self.with_context(|ctx| handshake.advance(ctx));

@@ -3,10 +3,11 @@
 //! Each side of a method takes the body of a message and answers with a `Turn`. All messages of
 //! this phase are unencrypted.
 
+pub(crate) mod akep2;
 pub(crate) mod fs;
 mod seeds;
 pub(crate) mod simple;
-pub(crate) mod token;
+pub(crate) mod ssl;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -113,6 +114,9 @@ pub enum MethodFailure {
     /// No token of ours fits.
     #[error("no usable token: {0}")]
     NoToken(Box<super::token::TokenSearch>),
+    /// TLS did not come about, or a certificate is not acceptable.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The rendezvous directory could not be made or is not as it must be.
     #[error("the rendezvous directory {0}")]
     Directory(&'static str),
@@ -130,18 +134,20 @@ pub enum MethodFailure {
 /// Client side of a method in progress.
 #[derive(Debug)]
 pub(crate) enum ClientMethod {
-    Token(token::ClientToken),
+    Akep2(akep2::ClientAkep2),
     Fs(fs::ClientFs),
     ClaimToBe(simple::ClientClaim),
     Anonymous(simple::ClientAnonymous),
+    Ssl(Box<ssl::ClientSsl>),
 }
 
 /// Server side of a method in progress.
 #[derive(Debug)]
 pub(crate) enum ServerMethod {
-    Token(token::ServerToken),
+    Akep2(akep2::ServerAkep2),
     Fs(fs::ServerFs),
     ClaimToBe(simple::ServerClaim),
+    Ssl(Box<ssl::ServerSsl>),
 }
 
 pub(crate) type ClientTurn = Turn<ClientMethod, ()>;
@@ -150,7 +156,8 @@ pub(crate) type ServerTurn = Turn<ServerMethod, PeerIdentity>;
 impl ClientMethod {
     pub(crate) fn method(&self) -> AuthMethod {
         match self {
-            Self::Token(_) => AuthMethod::Token,
+            Self::Akep2(machine) => machine.method(),
+            Self::Ssl(_) => AuthMethod::Ssl,
             Self::Fs(_) => AuthMethod::Fs,
             Self::ClaimToBe(_) => AuthMethod::ClaimToBe,
             Self::Anonymous(_) => AuthMethod::Anonymous,
@@ -159,7 +166,8 @@ impl ClientMethod {
 
     pub(crate) fn message(self, body: &[u8]) -> Result<ClientTurn, HandshakeError> {
         match self {
-            Self::Token(machine) => machine.message(body),
+            Self::Akep2(machine) => machine.message(body),
+            Self::Ssl(machine) => machine.message(body),
             Self::Fs(machine) => machine.message(body),
             Self::ClaimToBe(machine) => machine.message(body),
             Self::Anonymous(machine) => machine.message(body),
@@ -177,7 +185,8 @@ impl ClientMethod {
 impl ServerMethod {
     pub(crate) fn method(&self) -> AuthMethod {
         match self {
-            Self::Token(_) => AuthMethod::Token,
+            Self::Akep2(machine) => machine.method(),
+            Self::Ssl(_) => AuthMethod::Ssl,
             Self::Fs(_) => AuthMethod::Fs,
             Self::ClaimToBe(_) => AuthMethod::ClaimToBe,
         }

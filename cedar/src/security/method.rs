@@ -16,9 +16,9 @@ pub enum AuthMethod {
     Kerberos,
     /// Nobody in particular.
     Anonymous,
-    /// TLS certificates. Not implemented here.
+    /// TLS certificates.
     Ssl,
-    /// The pool password. Not implemented here.
+    /// The pool password.
     Password,
     /// MUNGE credentials. Not implemented here.
     Munge,
@@ -100,7 +100,7 @@ impl AuthMethod {
     pub fn is_implemented(self) -> bool {
         matches!(
             self,
-            Self::ClaimToBe | Self::Fs | Self::Anonymous | Self::Token
+            Self::ClaimToBe | Self::Fs | Self::Anonymous | Self::Token | Self::Password | Self::Ssl
         )
     }
 }

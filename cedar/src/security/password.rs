@@ -49,7 +49,6 @@ impl PoolPassword {
         })
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the PASSWORD method"))]
     /// The secret that the keys of the method are derived from: the text twice.
     pub(crate) fn shared(&self) -> SecretBytes {
         SecretBytes::new(self.text.expose().repeat(2))

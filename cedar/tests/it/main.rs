@@ -16,8 +16,12 @@ mod hostile;
 #[cfg(feature = "tokio")]
 mod net;
 mod pair;
+#[cfg(feature = "tokio")]
+mod pki;
 mod primitives;
 mod properties;
 mod replay_client;
 mod replay_server;
+#[cfg(feature = "tokio")]
+mod ssl;
 mod support;

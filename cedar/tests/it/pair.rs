@@ -14,8 +14,8 @@ use cedar::security::server::{
 };
 use cedar::security::token::{SigningKeys, Token, TokenSet};
 use cedar::security::{
-    AuthMethod, Level, PeerIdentity, SUBMIT_SIDE, SecurityPolicy, Session, SessionSource,
-    SessionStore, Wish,
+    AuthMethod, Level, PeerIdentity, PoolPassword, SUBMIT_SIDE, SecurityPolicy, Session,
+    SessionSource, SessionStore, Wish,
 };
 use cedar::{HandshakeError, command};
 
@@ -64,6 +64,9 @@ impl World {
                 shared_port: None,
                 policy: tight.clone(),
                 tokens: TokenSet::of(vec![good_token()]),
+                password: PoolPassword::new("open sesame").ok(),
+                ssl: None,
+                host: None,
                 claim_to_be: Some("alice@nowhere".to_owned()),
                 fs: true,
                 version: "$CondorVersion: 23.9.6 2026-01-01 BuildID: test $".to_owned(),
@@ -79,6 +82,7 @@ impl World {
                     signing_keys: signing_keys(),
                     fs_directory: Some(PathBuf::from("/tmp")),
                     uid_domain: "test.pool".to_owned(),
+                    password: PoolPassword::new("open sesame").ok(),
                     claim_to_be: true,
                     anonymous: true,
                     ..Authenticators::default()
@@ -245,6 +249,7 @@ fn every_method_leads_to_an_encrypted_connection() {
         (AuthMethod::Fs, "bob@test.pool"),
         (AuthMethod::ClaimToBe, "alice@claimtobe"),
         (AuthMethod::Anonymous, "CONDOR_ANONYMOUS_USER"),
+        (AuthMethod::Password, "condor@password"),
     ] {
         let mut world = World::new(&[method]);
         let (mut client, mut server) = world.run().established();
@@ -260,6 +265,32 @@ fn every_method_leads_to_an_encrypted_connection() {
             assert_eq!(world.made[0].parent(), Some(Path::new("/tmp")));
         }
     }
+}
+
+#[test]
+fn the_name_of_those_who_know_the_pool_password_depends_on_the_versions() {
+    let old = "$CondorVersion: 9.0.1 2021-01-01 BuildID: test $";
+    let new = "$CondorVersion: 23.9.6 2026-01-01 BuildID: test $";
+    for (client, server) in [(old, old), (old, new), (new, old), (new, new)] {
+        let mut world = World::new(&[AuthMethod::Password]);
+        world.client.version = client.to_owned();
+        world.server.version = server.to_owned();
+        let (_, server) = world.run().established();
+        assert_eq!(server.peer.user, "condor@password");
+    }
+}
+
+#[test]
+fn another_pool_password_is_refused_by_whichever_side_sees_it_first() {
+    let mut world = World::new(&[AuthMethod::Password, AuthMethod::ClaimToBe]);
+    world.client.password = PoolPassword::new("open barley").ok();
+    // The client sees that the server's proof is wrong, and goes on with the next method.
+    let (client, _) = world.run().established();
+    assert_eq!(client.method, Some(AuthMethod::ClaimToBe));
+    let mut world = World::new(&[AuthMethod::Password]);
+    world.client.password = PoolPassword::new("open barley").ok();
+    let error = world.run().client_error().to_string();
+    assert!(error.contains("another pool password"), "{error}");
 }
 
 #[test]

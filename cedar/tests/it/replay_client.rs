@@ -10,7 +10,8 @@ use cedar::security::client::{
 use cedar::security::policy::ConsistentPolicy;
 use cedar::security::token::{Token, TokenSet};
 use cedar::security::{
-    AuthMethod, PeerIdentity, SUBMIT_SIDE, SecurityPolicy, Session, SessionSource, Wish,
+    AuthMethod, PeerIdentity, PoolPassword, SUBMIT_SIDE, SecurityPolicy, Session, SessionSource,
+    Wish,
 };
 use serde_json::Value;
 
@@ -49,6 +50,9 @@ fn request(ad: &Value, token: Option<&Value>) -> ClientRequest {
         shared_port: None,
         policy: ConsistentPolicy::unchecked(policy),
         tokens: TokenSet::of(token.into_iter().collect()),
+        password: PoolPassword::new("sailplane-pool-secret").ok(),
+        ssl: None,
+        host: None,
         claim_to_be: Some("alice".to_owned()),
         fs: true,
         version: text("RemoteVersion").unwrap(),
@@ -189,6 +193,13 @@ fn a_token_of_a_named_key_is_taken_by_a_real_collector() {
 #[test]
 fn a_scoped_token_of_the_pool_key_is_taken_too() {
     run("11_idtokens_poolkey_scoped", |_| {});
+}
+
+#[test]
+fn the_pool_password_is_proven_to_a_real_collector() {
+    let done = run("12_password_query", |_| {});
+    assert_eq!(done.method, Some(AuthMethod::Password));
+    assert_eq!(done.our_user.as_deref(), Some("condor@password"));
 }
 
 #[test]

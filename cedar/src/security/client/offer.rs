@@ -12,6 +12,8 @@ pub(super) fn methods(request: &ClientRequest) -> Result<Vec<AuthMethod>, Handsh
     let policy = &request.policy;
     let can = |method: &AuthMethod| match method {
         AuthMethod::Token => request.tokens.has_usable(request.now),
+        AuthMethod::Password => request.password.is_some(),
+        AuthMethod::Ssl => request.ssl_client().is_some() && request.host.is_some(),
         AuthMethod::ClaimToBe => request.claim_to_be.is_some(),
         AuthMethod::Fs => request.fs,
         other => other.is_implemented(),
@@ -23,6 +25,13 @@ pub(super) fn methods(request: &ClientRequest) -> Result<Vec<AuthMethod>, Handsh
     if policy.authentication == Wish::Never {
         // The attribute may not be empty; the list is not going to be used.
         return Ok(policy.methods.clone());
+    }
+    if policy.methods.contains(&AuthMethod::Ssl) {
+        match &request.ssl {
+            Some(Err(error)) => return Err(HandshakeError::Ssl(error.clone())),
+            Some(Ok(_)) => return Err(HandshakeError::NoServerName),
+            None => {}
+        }
     }
     let report = request.tokens.select(None, &[], request.now).err();
     match report {

@@ -5,7 +5,7 @@ use crate::frame::Channel;
 use crate::security::auth::DirectoryTask;
 use crate::security::policy::ConsistentPolicy;
 use crate::security::token::TokenSet;
-use crate::security::{AuthMethod, Session};
+use crate::security::{AuthMethod, PoolPassword, Session, SslClient, SslError};
 
 /// What a client asks for, and everything needed to get it.
 #[derive(Debug, Clone)]
@@ -24,6 +24,12 @@ pub struct ClientRequest {
     pub policy: ConsistentPolicy,
     /// Our tokens.
     pub tokens: TokenSet,
+    /// The pool password.
+    pub password: Option<PoolPassword>,
+    /// Authorities and certificate for SSL, or why they cannot be used; `None`: no SSL.
+    pub ssl: Option<Result<SslClient, SslError>>,
+    /// The name of the server, which its certificate must be for; without it no SSL.
+    pub host: Option<String>,
     /// The name to claim with CLAIMTOBE.
     pub claim_to_be: Option<String>,
     /// Whether FS can be tried: the caller can make directories, and the server is local.
@@ -40,6 +46,13 @@ pub struct ClientRequest {
     pub pid: i64,
     /// Unix time now.
     pub now: i64,
+}
+
+impl ClientRequest {
+    /// What SSL needs, if it can be used.
+    pub(super) fn ssl_client(&self) -> Option<&SslClient> {
+        self.ssl.as_ref().and_then(|loaded| loaded.as_ref().ok())
+    }
 }
 
 /// Selection of an endpoint behind a shared port daemon (protocol 01 section 7.2).

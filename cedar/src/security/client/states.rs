@@ -9,7 +9,7 @@ use crate::crypto::EcdhKey;
 use crate::entropy::Entropy;
 use crate::error::HandshakeError;
 use crate::secret::SessionKey;
-use crate::security::auth::{Attempt, ClientTurn, MethodFailure, Turn, fs, simple, token};
+use crate::security::auth::{Attempt, ClientTurn, MethodFailure, Turn, akep2, fs, simple, ssl};
 use crate::security::session::{Session, SessionSource, public_session_id};
 use crate::security::token::{Token, TokenSearch};
 use crate::security::{AuthMethod, PeerIdentity, method as methods};
@@ -146,17 +146,35 @@ impl ClientHandshake {
         };
         let turn = match method {
             AuthMethod::Token => match self.select_token(&progress.answer) {
-                Ok(token) => token::ClientToken::start(token, entropy)?,
+                Ok(token) => akep2::ClientAkep2::token(token, entropy)?,
                 Err(search) => return Err(HandshakeError::NoToken(Box::new(search))),
             },
+            AuthMethod::Password => {
+                let password = self.request.password.as_ref().ok_or_else(not_offered)?;
+                let (version, domain) = (progress.answer.peer_version, self.domain(&progress));
+                akep2::ClientAkep2::password(password, version, domain, entropy)?
+            }
+            AuthMethod::Ssl => {
+                let client = self.request.ssl_client().ok_or_else(not_offered)?;
+                let host = self.request.host.as_deref().ok_or_else(not_offered)?;
+                ssl::ClientSsl::start(client, host)
+            }
             AuthMethod::ClaimToBe => {
                 let name = self.request.claim_to_be.as_deref().unwrap_or("");
                 simple::ClientClaim::start(name)?
             }
             AuthMethod::Fs => fs::ClientFs::start(self.request.server.clone()),
-            _ => simple::ClientAnonymous::start(),
+            AuthMethod::Anonymous => simple::ClientAnonymous::start(),
+            _ => return Err(not_offered()),
         };
         self.turn(progress, method, turn)
+    }
+
+    /// The domain of a pool user's name at a server before 23.9; nobody compares it.
+    fn domain<'a>(&'a self, progress: &'a Loop) -> &'a str {
+        let domains = [&progress.answer.trust_domain, &self.request.trust_domain];
+        let known = domains.into_iter().find_map(|domain| domain.as_deref());
+        known.unwrap_or("pool")
     }
 
     pub(super) fn turn(
@@ -300,6 +318,11 @@ impl ClientHandshake {
             method: None,
         })))
     }
+}
+
+/// We offer only what we can do, and the choice was one of those.
+fn not_offered() -> HandshakeError {
+    HandshakeError::Unexpected("a method is chosen that we did not offer")
 }
 
 fn nothing_left(request: &ClientRequest, progress: &Loop) -> HandshakeError {

@@ -46,6 +46,8 @@ impl Authenticators {
     pub(super) fn can(&self, method: AuthMethod) -> bool {
         match method {
             AuthMethod::Token => !self.signing_keys.is_empty(),
+            AuthMethod::Password => self.password.is_some(),
+            AuthMethod::Ssl => self.ssl.is_some(),
             AuthMethod::Fs => self.fs_directory.is_some(),
             AuthMethod::ClaimToBe => self.claim_to_be,
             AuthMethod::Anonymous => self.anonymous,

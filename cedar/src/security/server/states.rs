@@ -12,7 +12,7 @@ use crate::crypto::{CryptoError, EcdhKey};
 use crate::entropy::Purpose;
 use crate::error::HandshakeError;
 use crate::frame::HANDSHAKE_LIMIT;
-use crate::security::auth::{Attempt, ServerMethod, ServerTurn, Turn, fs, simple, token};
+use crate::security::auth::{Attempt, ServerMethod, ServerTurn, Turn, akep2, fs, simple, ssl};
 use crate::security::policy::common_methods;
 use crate::security::session::{Session, SessionSource, public_session_id};
 use crate::security::{AuthMethod, Level, PeerIdentity, method as methods};
@@ -180,6 +180,8 @@ impl ServerHandshake {
             lease,
         );
         answer::send(&ad, &mut self.channel, &mut self.output)?;
+        // Certificates and tokens need more room than the one frame of a stranger's first message.
+        self.channel.set_limit(HANDSHAKE_LIMIT);
         let progress = Box::new(Progress {
             offer,
             level: rule.level,
@@ -219,13 +221,26 @@ impl ServerHandshake {
             return Err(HandshakeError::Authentication(attempts));
         };
         let authenticators = &self.rules.authenticators;
-        let turn = match (method, &authenticators.fs_directory) {
-            (AuthMethod::Token, _) => token::ServerToken::start(progress.offer.version),
-            (AuthMethod::ClaimToBe, _) => simple::ServerClaim::start(),
-            (AuthMethod::Fs, Some(directory)) => {
+        let unable = || {
+            // The list was made of what we can do.
+            HandshakeError::Unexpected("a method is chosen that cannot be run here")
+        };
+        let turn = match method {
+            AuthMethod::Token | AuthMethod::Password => {
+                akep2::ServerAkep2::start(method, progress.offer.version)
+            }
+            AuthMethod::Ssl => {
+                let server = authenticators.ssl.as_deref().ok_or_else(unable)?;
+                ssl::ServerSsl::start(server)
+            }
+            AuthMethod::Fs => {
+                let directory = authenticators.fs_directory.as_deref();
+                let directory = directory.ok_or_else(unable)?;
                 fs::ServerFs::start(directory, &authenticators.uid_domain, ctx.entropy)?
             }
-            _ => simple::serve_anonymous(),
+            AuthMethod::ClaimToBe => simple::ServerClaim::start(),
+            AuthMethod::Anonymous => simple::serve_anonymous(),
+            _ => return Err(unable()),
         };
         self.turn(progress, method, turn, ctx)
     }
@@ -237,8 +252,10 @@ impl ServerHandshake {
         ctx: &mut ServerContext<'_>,
     ) -> Result<ServerTurn, HandshakeError> {
         match method {
-            ServerMethod::Token(machine) => {
-                let rules = token::TokenRules {
+            ServerMethod::Ssl(machine) => machine.message(body, ctx.entropy),
+            ServerMethod::Akep2(machine) => {
+                let rules = akep2::Akep2Rules {
+                    password: self.rules.authenticators.password.as_ref(),
                     keys: &self.rules.authenticators.signing_keys,
                     rule: self.rules.authenticators.token_rule.as_deref(),
                     trust_domain: self.rules.trust_domain.as_deref(),

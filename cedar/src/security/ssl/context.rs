@@ -2,21 +2,25 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    SslContext, SslContextBuilder, SslFiletype, SslMethod, SslOptions, SslVerifyMode, SslVersion,
+    SslContext, SslContextBuilder, SslFiletype, SslMethod, SslOptions, SslSessionCacheMode,
+    SslVerifyMode, SslVersion,
 };
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
 
 use super::{Authorities, SslClientFiles, SslError, SslServerFiles};
 
+/// Any text: it only keeps sessions of one purpose from another's.
+const SESSION_PURPOSE: &[u8] = b"cedar";
+
 /// A server's certificate and authorities, loaded.
-#[derive(Clone)]
 pub struct SslServer {
     files: SslServerFiles,
-    context: SslContext,
+    context: RwLock<SslContext>,
 }
 
 /// A client's authorities and, if it has one, its certificate, loaded.
@@ -33,6 +37,23 @@ impl SslServer {
     ///
     /// [`SslError`].
     pub fn load(files: SslServerFiles) -> Result<Self, SslError> {
+        let context = RwLock::new(Self::read(&files)?);
+        Ok(Self { files, context })
+    }
+
+    /// Reads the files again, for renewed certificates and authorities. This blocks. What was loaded
+    /// before stays in use if they cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// [`SslError`].
+    pub fn reload(&self) -> Result<(), SslError> {
+        let fresh = Self::read(&self.files)?;
+        *self.context.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    fn read(files: &SslServerFiles) -> Result<SslContext, SslError> {
         let mut builder = builder(SslMethod::tls_server())?;
         identity(&mut builder, &files.certificate, &files.key)?;
         authorities(&mut builder, &files.authorities, files.allow_proxy)?;
@@ -41,10 +62,9 @@ impl SslServer {
             mode |= SslVerifyMode::FAIL_IF_NO_PEER_CERT;
         }
         builder.set_verify(mode);
-        Ok(Self {
-            files,
-            context: builder.build(),
-        })
+        builder.set_session_id_context(SESSION_PURPOSE)?;
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        Ok(builder.build())
     }
 
     /// The files this was loaded from.
@@ -52,9 +72,8 @@ impl SslServer {
         &self.files
     }
 
-    #[expect(dead_code, reason = "used by the SSL method")]
-    pub(crate) fn context(&self) -> &SslContext {
-        &self.context
+    pub(crate) fn with_context<T>(&self, work: impl FnOnce(&SslContext) -> T) -> T {
+        work(&self.context.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -83,7 +102,6 @@ impl SslClient {
         &self.files
     }
 
-    #[expect(dead_code, reason = "used by the SSL method")]
     pub(crate) fn context(&self) -> &SslContext {
         &self.context
     }
@@ -146,7 +164,10 @@ fn authorities(
             .load_verify_locations(file, directory)
             .map_err(|source| SslError::File {
                 what: "list of authorities",
-                path: file.or(directory).unwrap_or_else(|| Path::new("")).to_owned(),
+                path: file
+                    .or(directory)
+                    .unwrap_or_else(|| Path::new(""))
+                    .to_owned(),
                 source,
             })?;
     }

@@ -1,47 +1,89 @@
 use super::super::{ClientMethod, ClientTurn, MethodFailure, Turn, internal};
 use super::{
-    CHALLENGE, ERROR, OK, client_proof, derive_ka, put_bytes, put_name, server_proof, take_bytes,
-    take_name,
+    CHALLENGE, ERROR, OK, OLD_POOL_USER, POOL_USER, RENAMED, client_proof, derive_ka, password_ka,
+    put_bytes, put_name, server_proof, take_bytes, take_name,
 };
+use crate::Version;
 use crate::crypto::{self, CryptoError};
 use crate::entropy::{Entropy, Purpose};
 use crate::error::HandshakeError;
 use crate::secret::SecretBytes;
 use crate::security::token::Token;
+use crate::security::{AuthMethod, PoolPassword};
 use crate::wire::{Coding, MessageReader, MessageWriter, WireError};
 
-const MESSAGE_2: &str = "TOKEN message 2";
+const MESSAGE_2: &str = "AKEP2 message 2";
 
 /// Client, waiting for message 2.
 #[derive(Debug)]
-pub(crate) struct ClientToken {
+pub(crate) struct ClientAkep2 {
+    method: AuthMethod,
     ka: SecretBytes,
     name: String,
     challenge: Vec<u8>,
 }
 
-impl ClientToken {
-    pub(crate) fn start(
+impl ClientAkep2 {
+    /// Shows a token.
+    pub(crate) fn token(
         token: &Token,
         entropy: &mut dyn Entropy,
     ) -> Result<ClientTurn, HandshakeError> {
         let ka = derive_ka(token.signature().expose(), token.signed_part())?;
         let name = token.claims().subject.clone();
+        Self::start(
+            AuthMethod::Token,
+            ka,
+            name,
+            Some(token.signed_part()),
+            entropy,
+        )
+    }
+
+    /// Shows that we know the pool password, under the name that the server's version expects.
+    pub(crate) fn password(
+        password: &PoolPassword,
+        server: Option<Version>,
+        domain: &str,
+        entropy: &mut dyn Entropy,
+    ) -> Result<ClientTurn, HandshakeError> {
+        let name = match server {
+            Some(version) if version >= RENAMED => POOL_USER.to_owned(),
+            _ => format!("{OLD_POOL_USER}{domain}"),
+        };
+        let ka = password_ka(password)?;
+        Self::start(AuthMethod::Password, ka, name, None, entropy)
+    }
+
+    pub(crate) fn method(&self) -> AuthMethod {
+        self.method
+    }
+
+    fn start(
+        method: AuthMethod,
+        ka: SecretBytes,
+        name: String,
+        signed_part: Option<&str>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<ClientTurn, HandshakeError> {
         let mut challenge = vec![0u8; CHALLENGE];
         entropy
             .fill(Purpose::Challenge, &mut challenge)
             .map_err(CryptoError::from)?;
         let mut message = MessageWriter::new(Coding::Plain);
         put_name(message.int(OK), &name);
-        message.str(token.signed_part());
+        if let Some(signed_part) = signed_part {
+            message.str(signed_part);
+        }
         put_bytes(&mut message, &challenge);
         let body = message.finish().map_err(internal)?;
         let machine = Self {
+            method,
             ka,
             name,
             challenge,
         };
-        Ok(Turn::Wait(ClientMethod::Token(machine), vec![body]))
+        Ok(Turn::Wait(ClientMethod::Akep2(machine), vec![body]))
     }
 
     pub(crate) fn message(self, body: &[u8]) -> Result<ClientTurn, HandshakeError> {
@@ -80,9 +122,10 @@ impl ClientToken {
         }
         let expected = server_proof(&self.ka, answer.a, answer.b, answer.ra, answer.rb)?;
         if !crypto::constant_time_eq(&expected, answer.proof) {
-            return Ok(Err(MethodFailure::BadProof(
-                "the server does not know the token's signing key",
-            )));
+            return Ok(Err(MethodFailure::BadProof(match self.method {
+                AuthMethod::Password => "the server has another pool password",
+                _ => "the server does not know the token's signing key",
+            })));
         }
         Ok(Ok(client_proof(&self.ka, self.name.as_bytes(), answer.rb)?))
     }
