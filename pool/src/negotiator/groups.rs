@@ -173,6 +173,21 @@ impl Groups {
     }
 }
 
+/// The attributes of jobs that the slots' policies refer to, each once.
+pub(super) fn asked_of_jobs(slots: &[Slot]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for slot in slots {
+        let found = slot
+            .ad
+            .reference_closure(&["Requirements", "Rank", "SlotWeight"]);
+        for name in found.target {
+            let name = name.as_str().to_ascii_lowercase();
+            names.insert(name);
+        }
+    }
+    names.into_iter().collect()
+}
+
 /// Whether a slot may be given away: nobody has it, and it can be claimed.
 pub(super) fn is_free(slot: &Slot) -> bool {
     slot.claim.is_some()

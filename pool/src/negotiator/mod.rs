@@ -29,6 +29,10 @@ pub use self::task::Negotiator;
 
 /// Where the idle jobs come from.
 pub trait JobSource: Send + Sync {
+    /// Attributes of jobs that the slots' own policies refer to: jobs that differ in one of them may not be in one
+    /// request. Said before each [`idle`](Self::idle).
+    fn slots_ask_for(&self, names: &[String]);
+
     /// The idle jobs, by submitter.
     fn idle(&self) -> Vec<SubmitterJobs>;
 }

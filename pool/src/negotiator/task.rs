@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::ads::{self, LastCycle};
 use super::{
     Accountant, Cycle, CycleInput, JobSource, MatchSink, NegotiatorConfig, Reason, Rejection,
-    analyse, cycle,
+    analyse, cycle, groups::asked_of_jobs,
 };
 use crate::JobId;
 use crate::collector::Collector;
@@ -110,6 +110,7 @@ impl Negotiator {
         let (now, begin) = (unix_now(), std::time::Instant::now());
         let all = collector.slots();
         let total = all.len();
+        jobs.slots_ask_for(&asked_of_jobs(&all));
         let accountant = {
             let mut state = self.state();
             state.accountant.update(&all, now);

@@ -104,6 +104,10 @@ fn groups(model: &Model, submitter: &str, now: i64) -> Vec<Vec<JobId>> {
 }
 
 impl JobSource for Queue {
+    fn slots_ask_for(&self, names: &[String]) {
+        self.extend_significant(names);
+    }
+
     fn idle(&self) -> Vec<SubmitterJobs> {
         let now = now();
         let model = self.model();

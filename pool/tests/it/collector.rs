@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache, Stream};
-use cedar::security::server::{Authenticators, Authorizer, CommandRule, CommandTable, Decision, Policies};
+use cedar::security::server::{
+    Authenticators, Authorizer, CommandRule, CommandTable, Decision, Policies,
+};
 use cedar::security::token::{SigningKeys, Token};
 use cedar::security::{Level, PeerIdentity, SecurityPolicy};
 use cedar::{Sinful, command};
@@ -54,10 +56,13 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Sinful::from(listener.local_addr().unwrap());
         let collector = Collector::new(CollectorConfig::new(address.clone(), "here"));
-        let table = Collector::commands().into_iter().fold(CommandTable::new(), |table, (number, rule)| {
-            table.serve_with(number, rule.level, &rule.alternates)
-        });
-        let mut config = ServerConfig::for_sessions(SessionCache::new(), Arc::new(Rules(table)), "test-1");
+        let table = Collector::commands()
+            .into_iter()
+            .fold(CommandTable::new(), |table, (number, rule)| {
+                table.serve_with(number, rule.level, &rule.alternates)
+            });
+        let mut config =
+            ServerConfig::for_sessions(SessionCache::new(), Arc::new(Rules(table)), "test-1");
         config.policies = Policies::All(SecurityPolicy::default());
         config.authenticators = Authenticators {
             signing_keys: keys(),
@@ -89,7 +94,9 @@ impl Bench {
     }
 
     async fn open(&self, user: &str, command: i32) -> Result<Stream, cedar::net::Error> {
-        Self::client(user).start_command(&self.address, command).await
+        Self::client(user)
+            .start_command(&self.address, command)
+            .await
     }
 
     async fn ask(&self, user: &str, command: i32, query: &str) -> Vec<ClassAd> {
@@ -119,7 +126,9 @@ fn slot(name: &str) -> ClassAd {
 }
 
 fn private(number: u32) -> ClassAd {
-    ad(&format!("MyType = \"Machine\"\nClaimId = \"<10.0.0.1:5>#1#{number}#secret\""))
+    ad(&format!(
+        "MyType = \"Machine\"\nClaimId = \"<10.0.0.1:5>#1#{number}#secret\""
+    ))
 }
 
 /// Sends what is already written and waits until the collector has taken all of it: it closes then.
@@ -131,13 +140,18 @@ async fn finish(mut stream: Stream) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_updates_and_an_invalidation_on_one_connection() {
     let bench = Bench::start().await;
-    let mut stream = bench.open("pilot", command::UPDATE_STARTD_AD).await.unwrap();
+    let mut stream = bench
+        .open("pilot", command::UPDATE_STARTD_AD)
+        .await
+        .unwrap();
     for number in 1..=3_u32 {
         let mut message = stream.message();
         if number > 1 {
             message.int(i64::from(command::UPDATE_STARTD_AD));
         }
-        message.ad(&slot(&format!("slot{number}@a"))).ad(&private(number));
+        message
+            .ad(&slot(&format!("slot{number}@a")))
+            .ad(&private(number));
         stream.queue(message).unwrap();
     }
     let mut message = stream.message();
@@ -153,15 +167,27 @@ async fn several_updates_and_an_invalidation_on_one_connection() {
     let slots = bench.collector.slots();
     let names: Vec<_> = slots.iter().map(|slot| slot.name.as_str()).collect();
     assert_eq!(names, ["slot1@a", "slot3@a"]);
-    assert_eq!(slots[1].claim.as_ref().unwrap().public(), "<10.0.0.1:5>#1#3#...");
-    assert_eq!(slots[0].ad.string("AuthenticatedIdentity").as_deref(), Some("pilot@test.pool"));
-    assert_eq!(slots[0].ad.string("AuthenticationMethod").as_deref(), Some("TOKEN"));
+    assert_eq!(
+        slots[1].claim.as_ref().unwrap().public(),
+        "<10.0.0.1:5>#1#3#..."
+    );
+    assert_eq!(
+        slots[0].ad.string("AuthenticatedIdentity").as_deref(),
+        Some("pilot@test.pool")
+    );
+    assert_eq!(
+        slots[0].ad.string("AuthenticationMethod").as_deref(),
+        Some("TOKEN")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_update_and_claim_ids_for_the_negotiator_alone() {
     let bench = Bench::start().await;
-    let mut stream = bench.open("pilot", command::UPDATE_STARTD_AD_WITH_ACK).await.unwrap();
+    let mut stream = bench
+        .open("pilot", command::UPDATE_STARTD_AD_WITH_ACK)
+        .await
+        .unwrap();
     let mut message = stream.message();
     message.ad(&slot("slot1@a")).ad(&private(1));
     stream.send(message).await.unwrap();
@@ -171,20 +197,39 @@ async fn an_acknowledged_update_and_claim_ids_for_the_negotiator_alone() {
     let public = bench.ask("pilot", command::QUERY_STARTD_ADS, query).await;
     assert_eq!(public.len(), 1);
     assert!(!public[0].to_old().contains("secret"));
-    let all = bench.ask("pilot", command::QUERY_ANY_ADS, "SendPrivateAttributes = true").await;
+    let all = bench
+        .ask(
+            "pilot",
+            command::QUERY_ANY_ADS,
+            "SendPrivateAttributes = true",
+        )
+        .await;
     assert_eq!(all.len(), 2, "the slot and the collector itself");
     assert!(all.iter().all(|ad| !ad.to_old().contains("secret")));
 
-    assert!(bench.open("pilot", command::QUERY_STARTD_PVT_ADS).await.is_err());
-    let secret = bench.ask("admin", command::QUERY_STARTD_PVT_ADS, query).await;
-    assert_eq!(secret[0].string("ClaimId").as_deref(), Some("<10.0.0.1:5>#1#1#secret"));
+    assert!(
+        bench
+            .open("pilot", command::QUERY_STARTD_PVT_ADS)
+            .await
+            .is_err()
+    );
+    let secret = bench
+        .ask("admin", command::QUERY_STARTD_PVT_ADS, query)
+        .await;
+    assert_eq!(
+        secret[0].string("ClaimId").as_deref(),
+        Some("<10.0.0.1:5>#1#1#secret")
+    );
     assert_eq!(secret[0].string("Name").as_deref(), Some("slot1@a"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_for_slots_serves_for_nothing_else() {
     let bench = Bench::start().await;
-    let mut stream = bench.open("pilot", command::UPDATE_STARTD_AD).await.unwrap();
+    let mut stream = bench
+        .open("pilot", command::UPDATE_STARTD_AD)
+        .await
+        .unwrap();
     let mut message = stream.message();
     message.ad(&slot("slot1@a"));
     stream.queue(message).unwrap();
@@ -195,7 +240,12 @@ async fn a_connection_for_slots_serves_for_nothing_else() {
     stream.send(message).await.unwrap();
     assert!(stream.recv().await.is_err());
     assert_eq!(bench.collector.slots().len(), 1);
-    assert!(bench.collector.query(&Kind::from_type("Defrag"), None, &[], None).is_empty());
+    assert!(
+        bench
+            .collector
+            .query(&Kind::from_type("Defrag"), None, &[], None)
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,7 +253,9 @@ async fn types_that_htcondor_does_not_know_have_tables_of_their_own() {
     let bench = Bench::start().await;
     let mut stream = bench.open("admin", UPDATE_AD_GENERIC).await.unwrap();
     let mut message = stream.message();
-    message.ad(&ad("MyType = \"Defrag\"\nName = \"d\"\nA = B + 1\nB = 2\nC = 3"));
+    message.ad(&ad(
+        "MyType = \"Defrag\"\nName = \"d\"\nA = B + 1\nB = 2\nC = 3",
+    ));
     stream.send(message).await.unwrap();
     finish(stream).await;
     let query = "TargetType = \"Defrag\"\nRequirements = C == 3\nProjection = \"A,Name\"";
@@ -225,11 +277,17 @@ async fn a_large_answer_comes_whole_and_keeps_no_update_waiting() {
         bench.collector.advertise(ad);
     }
     // A tool that asks and does not read.
-    let mut slow = bench.open("pilot", command::QUERY_STARTD_ADS).await.unwrap();
+    let mut slow = bench
+        .open("pilot", command::QUERY_STARTD_ADS)
+        .await
+        .unwrap();
     let mut message = slow.message();
     message.ad(&ad("MyType = \"Query\""));
     slow.send(message).await.unwrap();
-    let mut stream = bench.open("pilot", command::UPDATE_STARTD_AD_WITH_ACK).await.unwrap();
+    let mut stream = bench
+        .open("pilot", command::UPDATE_STARTD_AD_WITH_ACK)
+        .await
+        .unwrap();
     let mut message = stream.message();
     message.ad(&slot("another@a")).ad(&private(1));
     stream.send(message).await.unwrap();
@@ -243,10 +301,14 @@ async fn a_large_answer_comes_whole_and_keeps_no_update_waiting() {
         count += 1;
     }
     assert!(count == 10_000 || count == 10_001, "{count}");
-    let limited = bench.ask("pilot", command::QUERY_STARTD_ADS, "LimitResults = 7").await;
+    let limited = bench
+        .ask("pilot", command::QUERY_STARTD_ADS, "LimitResults = 7")
+        .await;
     assert_eq!(limited.len(), 7);
     let constraint = Expr::parse_old("Name == \"another@a\"").unwrap();
     let names = ["Name".to_owned()];
-    let one = bench.collector.query(&Kind::Machine, Some(&constraint), &names, Some(5));
+    let one = bench
+        .collector
+        .query(&Kind::Machine, Some(&constraint), &names, Some(5));
     assert_eq!((one.len(), one[0].len()), (1, 1));
 }
