@@ -54,6 +54,7 @@ pub enum Start {
 }
 
 /// One run of one job.
+#[derive(Debug)]
 pub struct Shadow<'a> {
     /// Everything around.
     pub parts: &'a Parts,
@@ -227,6 +228,8 @@ impl Shadow<'_> {
             Reaction::Proxy { expiration } => return self.delegate(stream, expiration).await,
             Reaction::Finish(outcome) => return Err(self.end(stream, outcome).await),
             Reaction::Abort(outcome) => {
+                self.heard_transfers().await;
+                let outcome = self.with_transfer_failure(outcome);
                 self.finish(outcome).await;
                 return Err(Stop::Over(RunEnd::Over));
             }
@@ -236,7 +239,7 @@ impl Shadow<'_> {
     }
 
     /// The job's ad for the starter.
-    async fn job_ad(&mut self) -> Result<Answer, Stop> {
+    async fn job_ad(&self) -> Result<Answer, Stop> {
         let Some(job) = self.parts.queue.job(self.job) else {
             return Err(Stop::Over(RunEnd::Over));
         };
@@ -261,7 +264,7 @@ impl Shadow<'_> {
         }
     }
 
-    async fn constrain(&mut self, condition: classad::Expr) -> Answer {
+    async fn constrain(&self, condition: classad::Expr) -> Answer {
         let job = self.parts.queue.job(self.job).unwrap_or_default();
         let mut changes = ClassAd::new();
         changes.insert("AgentRequirements", condition);
@@ -310,7 +313,7 @@ impl Shadow<'_> {
         }
     }
 
-    async fn delegate(&mut self, stream: &mut Stream, expiration: i64) -> Result<(), Stop> {
+    async fn delegate(&self, stream: &mut Stream, expiration: i64) -> Result<(), Stop> {
         let job = self.parts.queue.job(self.job).unwrap_or_default();
         let path = job.string("x509userproxy").unwrap_or_default();
         let path = std::path::Path::new(&path);
@@ -372,6 +375,28 @@ impl Shadow<'_> {
                 code: super::exit::vacate::JOB_SHOULD_REQUEUE,
                 ad: ad.clone(),
             },
+        }
+    }
+
+    /// What our own side knows of a transfer that the starter gave up is better than what came back from it.
+    fn with_transfer_failure(&self, outcome: RunOutcome) -> RunOutcome {
+        let reports = [self.ticket.last_output(), self.ticket.last_input()];
+        let failure = reports.into_iter().flatten().find_map(|report| match report.outcome {
+            Outcome::Hold(failure) => Some(failure),
+            Outcome::Done | Outcome::TryAgain(_) => None,
+        });
+        match (outcome, failure) {
+            (RunOutcome::Hold { code, ad, .. }, Some(failure))
+                if i64::from(code) == failure.code =>
+            {
+                RunOutcome::Hold {
+                    code,
+                    subcode: i32::try_from(failure.subcode).unwrap_or(0),
+                    reason: failure.reason,
+                    ad,
+                }
+            }
+            (outcome, _) => outcome,
         }
     }
 

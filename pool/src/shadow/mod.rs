@@ -4,6 +4,8 @@ pub mod answer;
 pub mod driver;
 pub mod exit;
 pub mod file_call;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod job_ad;
 pub mod machine;
 pub mod open_files;

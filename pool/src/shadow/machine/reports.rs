@@ -116,7 +116,7 @@ impl Machine {
         changes.insert("LastSuspensionTime", 0);
     }
 
-    pub(super) fn set_attribute(&mut self, name: &str, expr: &str) -> Step {
+    pub(super) fn set_attribute(&self, name: &str, expr: &str) -> Step {
         if !self.rights.may_set(name) {
             tracing::info!(name, "the job may not set this attribute of its ad");
             return Step::answer(Answer::Failed(EACCES));
