@@ -381,10 +381,13 @@ impl Shadow<'_> {
     /// What our own side knows of a transfer that the starter gave up is better than what came back from it.
     fn with_transfer_failure(&self, outcome: RunOutcome) -> RunOutcome {
         let reports = [self.ticket.last_output(), self.ticket.last_input()];
-        let failure = reports.into_iter().flatten().find_map(|report| match report.outcome {
-            Outcome::Hold(failure) => Some(failure),
-            Outcome::Done | Outcome::TryAgain(_) => None,
-        });
+        let failure = reports
+            .into_iter()
+            .flatten()
+            .find_map(|report| match report.outcome {
+                Outcome::Hold(failure) => Some(failure),
+                Outcome::Done | Outcome::TryAgain(_) => None,
+            });
         match (outcome, failure) {
             (RunOutcome::Hold { code, ad, .. }, Some(failure))
                 if i64::from(code) == failure.code =>

@@ -30,8 +30,8 @@ pub fn fuzz_execute_side(data: &[u8]) {
 mod tests {
     #[test]
     fn the_corpus_passes() {
-        let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../fuzz/corpus/execute_side");
+        let seeds =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/execute_side");
         let mut count = 0;
         for seed in std::fs::read_dir(&seeds).unwrap() {
             super::fuzz_execute_side(&std::fs::read(seed.unwrap().path()).unwrap());
