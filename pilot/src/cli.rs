@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::blame::Exit;
+use crate::demo::Demo;
 use crate::log::LogFormat;
 
 /// Joins an HTCondor pool and runs each user's jobs under that user's own account
@@ -30,6 +31,12 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),
+    /// The embedded pool: serve it, or use it
+    #[command(subcommand)]
+    Pool(Box<pool::cli::Command>),
+    /// Show it all on this machine: a pool, a pilot, jobs of four users, a report
+    #[command(after_help = "Example:\n  sailplane demo --html report.html")]
+    Demo(Demo),
 }
 
 /// `sailplane run`.
@@ -41,6 +48,9 @@ pub struct Run {
     /// Form of the log lines
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
+    /// Ends when the process that started it ends
+    #[arg(long, hide = true)]
+    pub die_with_parent: bool,
 }
 
 /// `sailplane config`.

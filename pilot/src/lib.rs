@@ -19,6 +19,7 @@ pub mod blame;
 pub mod broker;
 pub mod cli;
 pub mod credential_watch;
+pub mod demo;
 pub mod execute;
 pub mod hardening;
 pub mod job;

@@ -1,18 +1,22 @@
 //! From the command line to an exit status. Errors are printed here, once, with their causes and what to do.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use tokio::runtime::Builder;
 
 use crate::blame::{Exit, chain};
 use crate::cli::{Cli, Command, Config, Run, Sources};
+use crate::demo;
 use crate::hardening;
 use crate::knobs::Knobs;
-use crate::log;
+use crate::log::{self, LogFormat};
 use crate::run;
 
 /// Most threads that carry connections. Transfers are bound by the network, not by us.
@@ -28,7 +32,16 @@ pub fn main() -> ExitCode {
     if let Some(status) = crate::broker::own::main() {
         return status;
     }
-    match Cli::parse().command {
+    let mut words = std::env::args_os().skip(1);
+    if words
+        .next()
+        .is_some_and(|word| word == pool::files::ARGUMENT)
+    {
+        return pool::files::child_main(words);
+    }
+    match Cli::parse_from(arguments()).command {
+        Command::Pool(command) => return embedded_pool(*command),
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => pilot(&args),
         Command::Config(Config::Dump(sources)) => dump(&sources),
         Command::Config(Config::Check(sources)) => check(&sources),
@@ -36,7 +49,37 @@ pub fn main() -> ExitCode {
     .into()
 }
 
+/// The command line; after `pool`, HTCondor's long options may have one dash.
+fn arguments() -> Vec<OsString> {
+    let mut all: Vec<OsString> = std::env::args_os().collect();
+    if all.get(1).is_some_and(|word| word == "pool") {
+        let rest = all.split_off(2);
+        all.extend(pool::cli::dashes::with_two_dashes(rest));
+    }
+    all
+}
+
+/// A pool that serves logs as a pilot does; its tools only talk to the person who calls them.
+fn embedded_pool(command: pool::cli::Command) -> ExitCode {
+    if let pool::cli::Command::Serve(serve) = &command {
+        let format = if serve.json_log() {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        };
+        if let Err(error) = log::start(format, None) {
+            return report(Exit::Configuration, &error, None).into();
+        }
+    }
+    pool::cli::run(command)
+}
+
 fn pilot(args: &Run) -> Exit {
+    if args.die_with_parent
+        && let Err(errno) = set_pdeathsig(Signal::SIGTERM)
+    {
+        return report(Exit::Pilot, &errno, None);
+    }
     let knobs = match load(&args.sources) {
         Ok(knobs) => knobs,
         Err(exit) => return exit,

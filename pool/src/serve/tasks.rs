@@ -1,0 +1,71 @@
+//! What goes on by itself, beside answering commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Pool;
+
+/// How often the ads of the queue are renewed in our own collector, at most.
+const ADS: Duration = Duration::from_secs(2);
+
+/// How often jobs' periodic expressions are looked at (`PERIODIC_EXPR_INTERVAL` of HTCondor is a minute).
+const TICK: Duration = Duration::from_secs(5);
+
+/// Starts everything; it ends when `cancel` says so.
+pub(super) fn start(pool: &Pool, tasks: &TaskTracker, cancel: &CancellationToken) {
+    let negotiator = pool.negotiator.clone();
+    let (collector, queue, schedd) = (
+        pool.collector.clone(),
+        pool.queue.clone(),
+        pool.schedd.clone(),
+    );
+    let stop = cancel.clone();
+    tasks.spawn(async move {
+        negotiator
+            .run(collector, Arc::new(queue), Arc::new(schedd), stop)
+            .await;
+    });
+    let (schedd, stop) = (pool.schedd.clone(), cancel.clone());
+    tasks.spawn(async move { schedd.run(stop).await });
+    tasks.spawn(until(cancel.clone(), kicks(pool.clone())));
+    tasks.spawn(until(cancel.clone(), ads(pool.clone())));
+    tasks.spawn(until(cancel.clone(), ticks(pool.clone())));
+}
+
+async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = cancel.cancelled() => {}
+    }
+}
+
+/// New jobs and new slots are worth a cycle of the negotiator.
+async fn kicks(pool: Pool) {
+    let (jobs, slots) = (pool.queue.changed(), pool.collector.changed());
+    loop {
+        tokio::select! {
+            () = jobs.notified() => {}
+            () = slots.notified() => {}
+        }
+        pool.negotiator.kick();
+    }
+}
+
+async fn ads(pool: Pool) {
+    loop {
+        for ad in pool.queue.ads() {
+            pool.collector.advertise(ad);
+        }
+        tokio::time::sleep(ADS).await;
+    }
+}
+
+async fn ticks(pool: Pool) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        pool.queue.tick().await;
+    }
+}
