@@ -148,8 +148,14 @@ fn measure(root: i32) -> Result<Memory> {
     Ok(total)
 }
 
+/// Proportional set size of a process in KiB; 0 when it is gone.
+pub(super) fn proportional(pid: i32) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    field(&rollup, "Pss:").map_or(0.0, f64::from)
+}
+
 /// A process and its descendants, without payloads.
-fn family(root: i32) -> Vec<i32> {
+pub(super) fn family(root: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for process in process::find(|process| !process.command.ends_with(PAYLOAD)) {
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", process.pid)) else {

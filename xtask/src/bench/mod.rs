@@ -2,6 +2,7 @@
 
 mod launch;
 mod memory;
+mod pool;
 mod rate;
 mod report;
 mod start;
@@ -9,6 +10,7 @@ mod stats;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sailplane_site_tests::{Pool, PoolOptions, helper, process};
@@ -24,6 +26,7 @@ struct Rounds {
     rates: usize,
     jobs: u32,
     memory: usize,
+    scale: pool::Scale,
 }
 
 const FULL: Rounds = Rounds {
@@ -32,6 +35,11 @@ const FULL: Rounds = Rounds {
     rates: 3,
     jobs: 60,
     memory: 3,
+    scale: pool::Scale {
+        jobs: 10_000,
+        pilots: 200,
+        watch: Duration::from_secs(90),
+    },
 };
 const QUICK: Rounds = Rounds {
     launches: 30,
@@ -39,6 +47,11 @@ const QUICK: Rounds = Rounds {
     rates: 1,
     jobs: 15,
     memory: 1,
+    scale: pool::Scale {
+        jobs: 1000,
+        pilots: 20,
+        watch: Duration::from_secs(30),
+    },
 };
 
 /// Runs the comparisons named (all when none is) and prints a table; with `--write` it also goes to
@@ -57,8 +70,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         match *word {
             "--quick" => rounds = QUICK,
             "--write" => write = true,
-            "launch" | "start" | "rate" | "memory" => chosen.push(*word),
-            other => bail!("unknown comparison {other}; there are launch, start, rate, memory"),
+            "launch" | "start" | "rate" | "memory" | "pool" => chosen.push(*word),
+            other => {
+                bail!("unknown comparison {other}; there are launch, start, rate, memory, pool")
+            }
         }
     }
     let wanted = |name: &str| chosen.is_empty() || chosen.contains(&name);
@@ -83,6 +98,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         comparisons.extend(memory::compare(site, &pool, rounds.memory)?);
     }
     drop(pool);
+    if wanted("pool") {
+        comparisons.extend(pool::compare(site, rounds.scale)?);
+    }
     let table = report::table(&comparisons);
     console::line(&table);
     if write {
