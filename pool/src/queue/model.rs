@@ -7,6 +7,7 @@ use classad::ClassAd;
 
 use super::autocluster::{Autoclusters, ClusterKey};
 use super::edit::{Changes, Edit, status_of};
+use super::error::SubmitError;
 use super::policy::has_periodic;
 use super::run::{RunRecord, Status};
 use super::store::Op;
@@ -133,6 +134,15 @@ pub(super) struct Totals {
 }
 
 impl Model {
+    /// The number of the next cluster.
+    pub(super) fn take_cluster(&mut self) -> Result<i32, SubmitError> {
+        let number = self.next_cluster.max(1);
+        self.next_cluster = number
+            .checked_add(1)
+            .ok_or_else(|| SubmitError::Limit("all cluster numbers are used up".to_owned()))?;
+        Ok(number)
+    }
+
     /// Adds a cluster; its jobs follow.
     pub(super) fn add_cluster(&mut self, number: i32, ad: ClassAd) {
         let key = self.autoclusters.cluster_key(&ad);

@@ -10,7 +10,7 @@ use super::error::{NotStartable, QueueError, SubmitError};
 use super::life::{self, Next};
 use super::run::{AfterRun, RunOutcome, RunRecord, Status};
 use super::store::{Op, Request};
-use super::submission::{Facts, prepare};
+use super::submission::{Facts, Prepared, prepare};
 use super::{Queue, now};
 use crate::JobId;
 use crate::user_log::Event;
@@ -32,6 +32,26 @@ impl Queue {
         cluster: ClassAd,
         procs: Vec<ClassAd>,
     ) -> Result<i32, SubmitError> {
+        self.submit_as(who, None, cluster, procs).await
+    }
+
+    /// Takes a cluster's number before its jobs are known, so that they can have it in their file names. A number that is
+    /// not used is lost.
+    ///
+    /// # Errors
+    /// All numbers are used up.
+    pub fn reserve_cluster(&self) -> Result<i32, SubmitError> {
+        self.model().take_cluster()
+    }
+
+    /// As [`Queue::submit`], with a number that [`Queue::reserve_cluster`] gave.
+    pub(super) async fn submit_as(
+        &self,
+        who: &PeerIdentity,
+        reserved: Option<i32>,
+        cluster: ClassAd,
+        procs: Vec<ClassAd>,
+    ) -> Result<i32, SubmitError> {
         let owner = owner_of(who).ok_or(SubmitError::NotAuthenticated)?;
         let config = &self.inner.config;
         let count = procs.len();
@@ -49,7 +69,7 @@ impl Queue {
         };
         let prepared = prepare(cluster, procs, facts)?;
         let (sender, receiver) = oneshot::channel();
-        let number = self.admit(owner, prepared.cluster, prepared.procs, facts.now, sender)?;
+        let number = self.admit(owner, reserved, prepared, facts.now, sender)?;
         match receiver.await {
             Ok(Ok(())) => Ok(number),
             Ok(Err(why)) => Err(SubmitError::Disk(why)),
@@ -62,11 +82,15 @@ impl Queue {
     fn admit(
         &self,
         owner: &str,
-        mut cluster: ClassAd,
-        mut procs: Vec<ClassAd>,
+        reserved: Option<i32>,
+        prepared: Prepared,
         qdate: i64,
         told: oneshot::Sender<Result<(), String>>,
     ) -> Result<i32, SubmitError> {
+        let Prepared {
+            mut cluster,
+            mut procs,
+        } = prepared;
         let config = &self.inner.config;
         let count = procs.len();
         let owner: Arc<str> = owner.into();
@@ -86,13 +110,11 @@ impl Queue {
                 config.max_jobs_per_owner
             )));
         }
-        let number = model.next_cluster.max(1);
-        let Some(next) = number.checked_add(1) else {
-            return Err(SubmitError::Limit(
-                "all cluster numbers are used up".to_owned(),
-            ));
+        let number = match reserved {
+            Some(number) => number,
+            None => model.take_cluster()?,
         };
-        model.next_cluster = next;
+        let next = model.next_cluster;
         model.arriving += count;
         *model
             .arriving_by_owner

@@ -271,7 +271,7 @@ impl Task {
     }
 
     /// Ends the writer if nothing has come meanwhile.
-    fn leave(&mut self) -> bool {
+    fn leave(&self) -> bool {
         let mut writers = self.log.writers();
         if !self.receiver.is_empty() {
             return false;

@@ -23,8 +23,9 @@ pub const QUERY_SCHEDD_HISTORY: i32 = 515;
 pub const QUERY_JOB_ADS: i32 = 516;
 /// Asks for jobs, as somebody in particular.
 pub const QUERY_JOB_ADS_WITH_AUTH: i32 = 519;
-/// Our own command to submit jobs (WRITE). Payload, one message: an ad reserved for later use, the cluster's ad, int n,
-/// n ads of the jobs. Answer: an ad with `Result` (0: done) and `ClusterId`, or `ErrorString` and `ErrorCode`.
+/// Our own command to submit jobs (WRITE). Payload, one message: an ad, the cluster's ad, int n, n ads of the jobs. Answer:
+/// an ad with `Result` (0: done) and `ClusterId`, or `ErrorString` and `ErrorCode`. A message with nothing but an ad
+/// `Reserve = true` may come before: it is answered in the same way, and the jobs that follow get the number it names.
 pub const SAILPLANE_SUBMIT: i32 = 74001;
 
 /// Messages collected before they are sent.

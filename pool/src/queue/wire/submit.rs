@@ -11,11 +11,29 @@ const MAX_MESSAGE: usize = 64 << 20;
 
 pub(super) async fn serve(queue: &Queue, incoming: &mut Incoming) -> Result<(), Unserved> {
     incoming.stream.set_max_message(MAX_MESSAGE);
-    let message = incoming.stream.recv().await?;
+    let mut message = incoming.stream.recv().await?;
+    let wants_number = message.reader().ad()?.bool("Reserve") == Some(true);
+    let mut reserved = None;
+    if wants_number {
+        let answer = match queue.reserve_cluster() {
+            Ok(number) => {
+                reserved = Some(number);
+                done(number)
+            }
+            Err(error) => refused(&error),
+        };
+        let mut reply = incoming.stream.message();
+        reply.ad(&answer);
+        incoming.stream.send(reply).await?;
+        if reserved.is_none() {
+            return Ok(());
+        }
+        message = incoming.stream.recv().await?;
+    }
     let most = queue.inner.config.max_jobs_per_submission;
     let (cluster, procs) = {
         let mut reader = message.reader();
-        let _reserved = reader.ad()?;
+        let _header = reader.ad()?;
         let cluster = reader.ad()?;
         let count = reader.int32()?;
         let mut procs = Vec::new();
@@ -33,19 +51,26 @@ pub(super) async fn serve(queue: &Queue, incoming: &mut Incoming) -> Result<(), 
     };
     drop(message);
     let count = procs.len();
-    let answer = match queue.submit(&incoming.peer, cluster, procs).await {
+    let submitted = queue
+        .submit_as(&incoming.peer, reserved, cluster, procs)
+        .await;
+    let answer = match submitted {
         Ok(cluster) => {
             tracing::info!(cluster, jobs = count, user = %incoming.peer.user, "submitted");
-            let mut ad = ClassAd::new();
-            ad.insert("Result", 0);
-            ad.insert("ClusterId", cluster);
-            ad
+            done(cluster)
         }
         Err(error) => refused(&error),
     };
     let mut message = incoming.stream.message();
     message.ad(&answer);
     Ok(incoming.stream.send(message).await?)
+}
+
+fn done(cluster: i32) -> ClassAd {
+    let mut ad = ClassAd::new();
+    ad.insert("Result", 0);
+    ad.insert("ClusterId", cluster);
+    ad
 }
 
 fn refused(error: &SubmitError) -> ClassAd {
