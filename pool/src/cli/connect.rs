@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cedar::Sinful;
-use cedar::net::{
-    Client, ClientConfig, Credentials, Error, FsAuthentication, SessionCache, Stream,
-};
-use cedar::security::AuthMethod;
+use cedar::net::{Client, Error, SessionCache, Stream};
 use cedar::sinful::SinfulError;
 use condorconf::Config;
 use nix::unistd::{User, getuid};
 use thiserror::Error;
 
 use crate::config::Sources;
+use crate::security::{Place, Security, SecurityErrors};
 
 /// The collector's own port, where `COLLECTOR_HOST` names none.
 pub const COLLECTOR_PORT: u16 = 9618;
@@ -44,6 +42,9 @@ pub enum ToolError {
     /// A knob has no usable value.
     #[error("the configuration is wrong\n{0}")]
     Knob(#[from] condorconf::Error),
+    /// What the configuration says about security.
+    #[error("the configuration is wrong\n{0}")]
+    Security(#[from] SecurityErrors),
     /// The address is none.
     #[error("{text:?} is not the address of a pool; write it as HOST:PORT")]
     Address {
@@ -104,7 +105,8 @@ impl Target {
     pub fn open(&self) -> Result<Pool, ToolError> {
         let config = self.sources.load("TOOL")?;
         let address = self.address(&config)?;
-        let client = Client::new(client_config(&config)?, SessionCache::new());
+        let security = Security::client(&config, &Place::here(), "TOOL")?;
+        let client = Client::new(security, SessionCache::new());
         Ok(Pool {
             client,
             address,
@@ -138,28 +140,6 @@ fn address_file(config: &Config) -> Result<Option<String>, ToolError> {
         .next()
         .map(|line| line.trim().to_owned())
         .filter(|line| !line.is_empty()))
-}
-
-/// A tool proves itself as the account that runs it (same machine), or with a token.
-fn client_config(config: &Config) -> Result<ClientConfig, ToolError> {
-    let mut client = ClientConfig::new("TOOL", PROGRAM);
-    client.policy.methods = vec![AuthMethod::Fs, AuthMethod::Token];
-    client.credentials = Credentials {
-        token_directories: token_directories(config)?,
-        fs: FsAuthentication::On,
-        ..Credentials::default()
-    };
-    Ok(client)
-}
-
-fn token_directories(config: &Config) -> Result<Vec<PathBuf>, ToolError> {
-    let mut directories = Vec::new();
-    match config.get("SEC_TOKEN_DIRECTORY")? {
-        Some(own) => directories.push(PathBuf::from(own)),
-        None => directories.extend(home().map(|home| home.join(".condor/tokens.d"))),
-    }
-    directories.extend(config.get("SEC_TOKEN_SYSTEM_DIRECTORY")?.map(PathBuf::from));
-    Ok(directories)
 }
 
 /// The folder of the account that runs the tool.

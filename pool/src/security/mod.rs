@@ -84,6 +84,31 @@ impl Security {
         })
     }
 
+    /// What a tool needs to reach a pool: only the knobs of `SEC_CLIENT_*`, `AUTH_SSL_CLIENT_*` and of tokens are read.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub fn client(
+        config: &Config,
+        place: &Place,
+        subsystem: &str,
+    ) -> Result<ClientConfig, SecurityErrors> {
+        let (policy, credentials, trust_domain) = setup::client(config, place)?;
+        let mut client = ClientConfig::new(subsystem, PROGRAM);
+        client.policy = policy;
+        client.credentials = credentials;
+        client.trust_domain = Some(trust_domain);
+        Ok(client)
+    }
+
+    /// `UID_DOMAIN` of a tool, which is added to names of users without a domain.
+    ///
+    /// # Errors
+    /// The value is wrong.
+    pub fn uid_domain_of(config: &Config, place: &Place) -> Result<String, SecurityErrors> {
+        setup::uid_domain(config, place)
+    }
+
     /// What is legal but probably not meant, for the log.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

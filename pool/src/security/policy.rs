@@ -41,6 +41,17 @@ pub(super) fn load(knobs: &mut Knobs<'_>, available: Available) -> BTreeMap<Leve
         .collect()
 }
 
+/// The policy of connections that we make.
+pub(super) fn load_client(knobs: &mut Knobs<'_>, available: Available) -> SecurityPolicy {
+    let mut reader = Reader {
+        knobs,
+        legacy: false,
+        available,
+        told: BTreeSet::new(),
+    };
+    reader.policy(Level::Client)
+}
+
 struct Reader<'k, 'a> {
     knobs: &'k mut Knobs<'a>,
     legacy: bool,

@@ -102,6 +102,40 @@ pub(super) fn load(config: &Config, place: &Place) -> Result<Inner, SecurityErro
     })
 }
 
+/// Policy, credentials and trust domain of a tool.
+pub(super) fn client(
+    config: &Config,
+    place: &Place,
+) -> Result<(SecurityPolicy, Credentials, String), SecurityErrors> {
+    let mut knobs = Knobs::new(config);
+    let uid_domain = domain(&mut knobs, "UID_DOMAIN", &place.host_name);
+    let trust_domain = domain(&mut knobs, "TRUST_DOMAIN", &uid_domain);
+    let password = if listed_anywhere(config, AuthMethod::Password) {
+        KeyFiles::load(&mut knobs, place)
+            .read_password()
+            .ok()
+            .flatten()
+    } else {
+        None
+    };
+    let available = Available {
+        ssl: true,
+        password: password.is_some(),
+    };
+    let policy = policy::load_client(&mut knobs, available);
+    let mut credentials = credentials(&mut knobs, place, Some(&policy));
+    credentials.password = password;
+    knobs.finish()?;
+    Ok((policy, credentials, trust_domain))
+}
+
+/// `UID_DOMAIN`.
+pub(super) fn uid_domain(config: &Config, place: &Place) -> Result<String, SecurityErrors> {
+    let mut knobs = Knobs::new(config);
+    let domain = domain(&mut knobs, "UID_DOMAIN", &place.host_name);
+    knobs.finish().map(|_| domain)
+}
+
 /// What is allowed where nothing is configured: users of this machine and bearers of our tokens may look and submit,
 /// root and the account that runs the pool may do the rest, and whoever has a token for it may advertise.
 fn defaults(login: &str, uid_domain: &str) -> Vec<(Level, String)> {
