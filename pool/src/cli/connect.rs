@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cedar::Sinful;
 use cedar::net::{Client, Error, SessionCache, Stream};
 use cedar::sinful::SinfulError;
 use condorconf::Config;
-use nix::unistd::{User, getuid};
 use thiserror::Error;
 
 use crate::config::Sources;
@@ -140,14 +139,6 @@ fn address_file(config: &Config) -> Result<Option<String>, ToolError> {
         .next()
         .map(|line| line.trim().to_owned())
         .filter(|line| !line.is_empty()))
-}
-
-/// The folder of the account that runs the tool.
-pub fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").map(PathBuf::from).or_else(|| {
-        let user = User::from_uid(getuid()).ok().flatten()?;
-        Some(user.dir)
-    })
 }
 
 impl Pool {

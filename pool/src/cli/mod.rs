@@ -36,6 +36,9 @@ pub enum Command {
     History(history::History),
     /// Show slots, daemons and submitters
     Status(status::Status),
+    /// Make, show, request and approve tokens
+    #[command(subcommand)]
+    Token(token::Token),
 }
 
 /// Runs a command.
@@ -49,5 +52,6 @@ pub fn run(command: Command) -> ExitCode {
         Command::Release(act) => act::run(Action::Release, act),
         Command::History(history) => history::run(history),
         Command::Status(status) => status::run(status),
+        Command::Token(token) => token::run(token),
     }
 }

@@ -118,9 +118,8 @@ fn hand_over(token: &str, file: Option<&str>, directory: Option<&Path>) -> Resul
             "this account has no token directory; set SEC_TOKEN_DIRECTORY".to_owned(),
         )
     })?;
-    let path = write_token(directory, file, token).map_err(|error| {
-        local("cannot write the token into", &directory.join(file), error)
-    })?;
+    let path = write_token(directory, file, token)
+        .map_err(|error| local("cannot write the token into", &directory.join(file), error))?;
     say(&format!("The token is in {}.", path.display()))
 }
 
@@ -203,8 +202,8 @@ fn end_text(end: Option<i64>) -> String {
     let Some(end) = end else {
         return "never".to_owned();
     };
-    let local = jiff::Timestamp::from_second(end)
-        .map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
+    let local =
+        jiff::Timestamp::from_second(end).map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
     local.map_or_else(
         |_| end.to_string(),
         |time| time.strftime("%Y-%m-%d %H:%M").to_string(),

@@ -36,7 +36,11 @@ impl Create {
             .map_err(|error| ToolError::Refused(error.to_string()))?;
         let client = Security::client(&config, &place, "TOOL")?;
         let directory = client.credentials.token_directories.first();
-        hand_over(&token, self.wanted.file.as_deref(), directory.map(AsRef::as_ref))?;
+        hand_over(
+            &token,
+            self.wanted.file.as_deref(),
+            directory.map(AsRef::as_ref),
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -89,10 +89,10 @@ fn table(found: &[FoundToken]) -> Table {
                 let end = end_text(claims.expires);
                 vec![
                     claims.subject.clone(),
-                    claims.scopes.as_deref().map_or_else(
-                        || "all".to_owned(),
-                        |scopes| scopes.replace("condor:/", ""),
-                    ),
+                    claims
+                        .scopes
+                        .as_deref()
+                        .map_or_else(|| "all".to_owned(), |scopes| scopes.replace("condor:/", "")),
                     if ended { format!("{end} (ended)") } else { end },
                     claims.issuer.clone(),
                     claims.key_id.clone(),

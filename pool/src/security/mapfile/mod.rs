@@ -16,7 +16,6 @@ use cedar::security::{AuthMethod, IdentityMap};
 use regex::{Captures, Regex};
 
 pub use self::error::{MapError, MapErrors, MapProblem};
-pub(crate) use self::read::Reading;
 
 /// The lines of a map file, by method.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,6 @@
 use condorconf::MemoryFiles;
 
+use super::read::Reading;
 use super::*;
 
 fn read(text: &str, hash_keys: bool) -> Result<Reading, MapErrors> {
