@@ -5,6 +5,7 @@ pub mod ads;
 pub mod connect;
 pub mod dashes;
 pub mod history;
+mod jobs;
 pub mod q;
 pub mod serve;
 pub mod status;

@@ -221,7 +221,7 @@ pub(super) fn finish(edit: &mut Edit, outcome: &RunOutcome, system: &System, now
     if status == Status::Removed {
         let mut events = Vec::new();
         if ran {
-            events.push(told.evicted(edit, Some("the job was removed"), 0, false));
+            events.push(told.evicted(edit, None, 0, false));
         }
         events.push(aborted(edit));
         return removed(edit, events, now);
@@ -254,7 +254,8 @@ pub(super) fn finish(edit: &mut Edit, outcome: &RunOutcome, system: &System, now
             edit.set("VacateReason", reason.as_str());
             edit.set("VacateReasonCode", i64::from(*code));
             edit.set("LastVacateTime", now);
-            let event = told.evicted(edit, Some(reason), *code, false);
+            // As in the logs of a real shadow: only failures have a reason there.
+            let event = told.evicted(edit, None, 0, false);
             back(edit, status, vec![event], now)
         }
         RunOutcome::ReconnectFailed { reason } => {

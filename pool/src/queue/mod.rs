@@ -153,6 +153,12 @@ impl Queue {
         self.model().jobs.get(&job).map(|job| job.status)
     }
 
+    /// Whose job it is, as the accountant knows them (`SubmitterJobs::submitter`).
+    pub fn submitter(&self, job: JobId) -> Option<String> {
+        let model = self.model();
+        model.jobs.get(&job).map(|job| job.submitter.to_string())
+    }
+
     /// Every job with a run that has not been finished: what to reconnect to at start-up.
     pub fn running(&self) -> Vec<(JobId, RunRecord)> {
         let model = self.model();

@@ -70,6 +70,7 @@ async fn a_running_job_is_still_running_after_a_restart() {
         .unwrap();
     let job = JobId::new(cluster, 0);
     queue.start(job, run("slot1@node")).await.unwrap();
+    queue.close().await;
     drop(queue);
 
     let (queue, _) = open(directory.path());
@@ -161,7 +162,12 @@ async fn holding_a_running_job_stops_it_and_releasing_lets_it_go_on() {
     assert_eq!(log.of(job), [0, 4, 12, 13]);
     assert_eq!(act("alice", Action::Remove).await, ActResult::Success);
     assert_eq!(queue.status(job), None);
-    assert_eq!(act("alice", Action::Remove).await.number(), 1);
+    let gone = Selection::Ids(vec![(cluster, Some(0))]);
+    let done = queue
+        .act(&who("alice"), None, Action::Remove, &gone, "", 0)
+        .await
+        .unwrap();
+    assert_eq!(done[0].result, ActResult::NotFound);
 }
 
 #[tokio::test]
@@ -180,6 +186,7 @@ async fn a_removed_running_job_leaves_when_it_has_stopped() {
         .await
         .unwrap();
     assert_eq!(queue.status(job), Some(Status::Removed));
+    queue.close().await;
     drop(queue);
     let (queue, log_after) = open(directory.path());
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The queue as a whole: on a real disk, through its public face.
 
+mod crash;
+mod disk;
 mod flow;
 
 use std::path::Path;
