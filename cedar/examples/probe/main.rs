@@ -1,27 +1,30 @@
 //! Talks to a real HTCondor: a check by hand that both ends of this crate are understood.
 //!
 //! ```text
-//! probe ping      COLLECTOR TOKENS COMMAND     may we run the command there?
-//! probe query     COLLECTOR TOKENS [COUNT]     all ads (command 48), COUNT times
-//! probe advertise COLLECTOR TOKENS NAME        a slot ad, seen in a query, then removed again
-//! probe serve     PORT KEYFILE TRUSTDOMAIN     a server for condor_ping and condor_status -direct
+//! probe ping      COLLECTOR PROOFS COMMAND     may we run the command there?
+//! probe query     COLLECTOR PROOFS [COUNT]     all ads (command 48), COUNT times
+//! probe advertise COLLECTOR PROOFS NAME        a slot ad, seen in a query, then removed again
+//! probe serve     PORT TRUSTDOMAIN CHECK...    a server for condor_ping and condor_status -direct
 //! ```
+//!
+//! PROOFS, separated by commas, in order: `token:DIRECTORY`, `password:FILE`,
+//! `ssl:CAFILE[:CERTIFICATE[:KEY]]`, `claim:NAME`, `fs`, `anonymous`. CHECK: `token:KEYFILE`,
+//! `password:FILE`, `ssl:CAFILE:CERTIFICATE:KEY`, `fs:DIRECTORY`, `claim`, `anonymous`.
 
 #![allow(
     clippy::print_stdout,
     reason = "a command line tool answers on its standard output"
 )]
 
+mod proof;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use cedar::net::{
-    Client, ClientConfig, Incoming, Policies, Server, ServerConfig, SessionCache, Stream,
-};
-use cedar::security::server::{Authenticators, CommandTable};
-use cedar::security::token::SigningKeys;
+use cedar::net::{Client, Incoming, Policies, Server, ServerConfig, SessionCache, Stream};
+use cedar::security::server::CommandTable;
 use cedar::security::{Level, SecurityPolicy};
 use cedar::{ClaimId, Sinful, command};
 use classad::ClassAd;
@@ -32,11 +35,11 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        ["ping", collector, tokens, command] => ping(collector, tokens, command).await,
-        ["query", collector, tokens] => query(collector, tokens, "1").await,
-        ["query", collector, tokens, count] => query(collector, tokens, count).await,
-        ["advertise", collector, tokens, name] => advertise(collector, tokens, name).await,
-        ["serve", port, key, domain] => serve(port, key, domain).await,
+        ["ping", collector, proofs, command] => ping(collector, proofs, command).await,
+        ["query", collector, proofs] => query(collector, proofs, "1").await,
+        ["query", collector, proofs, count] => query(collector, proofs, count).await,
+        ["advertise", collector, proofs, name] => advertise(collector, proofs, name).await,
+        ["serve", port, domain, checks @ ..] => serve(port, domain, checks).await,
         _ => Err(anyhow::anyhow!(
             "see the head of cedar/examples/probe.rs for the usage"
         )),
@@ -50,16 +53,16 @@ async fn main() -> ExitCode {
     }
 }
 
-fn client(tokens: &str) -> Client {
-    let mut config = ClientConfig::new("TOOL", "sailplane-probe");
-    config.credentials.token_directories = vec![tokens.into()];
-    Client::new(config, SessionCache::new())
+fn client(proofs: &str) -> anyhow::Result<Client> {
+    Ok(Client::new(proof::client(proofs)?, SessionCache::new()))
 }
 
-async fn ping(collector: &str, tokens: &str, number: &str) -> anyhow::Result<()> {
+async fn ping(collector: &str, proofs: &str, number: &str) -> anyhow::Result<()> {
     let address = Sinful::from_contact(collector, 9618)?;
     let number = number.parse().context("COMMAND is a number")?;
-    let user = client(tokens).query_authorization(&address, number).await?;
+    let user = client(proofs)?
+        .query_authorization(&address, number)
+        .await?;
     let name = command::name(number).unwrap_or("?");
     println!(
         "{number} {name}: allowed as {}",
@@ -98,9 +101,9 @@ async fn query_ads(
     read_ads(&mut stream).await
 }
 
-async fn query(collector: &str, tokens: &str, count: &str) -> anyhow::Result<()> {
+async fn query(collector: &str, proofs: &str, count: &str) -> anyhow::Result<()> {
     let address = Sinful::from_contact(collector, 9618)?;
-    let client = client(tokens);
+    let client = client(proofs)?;
     for _ in 0..count.parse::<u32>()? {
         let start = Instant::now();
         let ads = query_ads(&client, &address, "true").await?;
@@ -130,9 +133,9 @@ fn slot_ad(name: &str, address: &Sinful) -> ClassAd {
     ad
 }
 
-async fn advertise(collector: &str, tokens: &str, name: &str) -> anyhow::Result<()> {
+async fn advertise(collector: &str, proofs: &str, name: &str) -> anyhow::Result<()> {
     let address = Sinful::from_contact(collector, 9618)?;
-    let client = client(tokens);
+    let client = client(proofs)?;
     let own = Sinful::new("127.0.0.1".parse()?, 9).with_addrs().no_udp();
     let mut stream = client
         .start_command(&address, command::UPDATE_STARTD_AD)
@@ -174,9 +177,8 @@ async fn advertise(collector: &str, tokens: &str, name: &str) -> anyhow::Result<
     bail!("the collector still has the ad")
 }
 
-async fn serve(port: &str, key: &str, domain: &str) -> anyhow::Result<()> {
-    let mut keys = SigningKeys::new();
-    keys.add_file("POOL", &std::fs::read(key).with_context(|| key.to_owned())?)?;
+async fn serve(port: &str, domain: &str, checks: &[&str]) -> anyhow::Result<()> {
+    let (methods, authenticators) = proof::server(checks)?;
     let table = CommandTable::new()
         .serve(command::QUERY_STARTD_ADS, Level::Read)
         .serve(command::UPDATE_STARTD_AD, Level::AdvertiseStartd)
@@ -184,11 +186,11 @@ async fn serve(port: &str, key: &str, domain: &str) -> anyhow::Result<()> {
         .permit(Level::AdvertiseStartd, "*");
     let mut config =
         ServerConfig::for_sessions(SessionCache::new(), Arc::new(table), "sailplane-probe");
-    config.policies = Policies::All(SecurityPolicy::default());
-    config.authenticators = Authenticators {
-        signing_keys: keys,
-        ..Authenticators::default()
-    };
+    config.policies = Policies::All(SecurityPolicy {
+        methods,
+        ..SecurityPolicy::default()
+    });
+    config.authenticators = authenticators;
     config.trust_domain = Some(domain.to_owned());
     let server = Server::new(config)?;
     let listener = TcpListener::bind(("127.0.0.1", port.parse()?)).await?;
