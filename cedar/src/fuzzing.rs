@@ -6,7 +6,11 @@ use crate::entropy::{Entropy, EntropyError, Purpose};
 use crate::frame::Channel;
 use crate::secret::SessionKey;
 use crate::security::PeerIdentity;
-use crate::security::auth::DirectoryReport;
+use crate::security::auth::akep2::{Akep2Rules, ClientAkep2, ServerAkep2};
+use crate::security::auth::ssl::{ClientSsl, ServerSsl};
+use crate::security::auth::{
+    ClientMethod, ClientTurn, DirectoryReport, ServerMethod, ServerTurn, Turn,
+};
 use crate::security::client::{ClientEvent, ClientHandshake, ClientRequest};
 use crate::security::policy::SecurityPolicy;
 use crate::security::server::{
@@ -16,6 +20,7 @@ use crate::security::token::{SigningKeys, TokenSet};
 use crate::security::{
     AuthMethod, Level, PoolPassword, SUBMIT_SIDE, Session, SessionSource, SessionStore,
 };
+use crate::security::{SslClient, SslClientFiles, SslServer};
 use crate::version::COMPATIBLE;
 use crate::wire::{Coding, MessageReader};
 use crate::{ClaimId, Sinful};
@@ -154,6 +159,92 @@ fn drive_client(mut client: ClientHandshake, data: &[u8]) {
             Ok(ClientEvent::NeedInput | ClientEvent::Established(_)) | Err(_) => return,
         }
         client.take_output();
+    }
+}
+
+/// One side of PASSWORD, TOKEN or SSL whose peer sends these messages. The first byte chooses the
+/// side; each message stands behind its length in two bytes.
+pub fn fuzz_cedar_methods(data: &[u8]) {
+    let Some((side, mut rest)) = data.split_first() else {
+        return;
+    };
+    let Some(mut machine) = Machine::new(*side) else {
+        return;
+    };
+    for _ in 0..64 {
+        let Some((length, after)) = rest.split_first_chunk::<2>() else {
+            return;
+        };
+        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
+        let (body, after) = after.split_at(length);
+        rest = after;
+        match machine.message(body) {
+            Some(next) => machine = next,
+            None => return,
+        }
+    }
+}
+
+/// One side of a method.
+enum Machine {
+    Client(ClientMethod),
+    Server(ServerMethod),
+}
+
+impl Machine {
+    fn new(side: u8) -> Option<Self> {
+        let version = Some(COMPATIBLE);
+        match side % 5 {
+            0 => Self::of_server(ServerAkep2::start(AuthMethod::Password, version)),
+            1 => {
+                let password = PoolPassword::new("secret").ok()?;
+                let turn = ClientAkep2::password(&password, version, "test.pool", &mut Fixed);
+                Self::of_client(turn.ok()?)
+            }
+            2 => Self::of_server(ServerAkep2::start(AuthMethod::Token, version)),
+            3 => Self::of_server(ServerSsl::start(&SslServer::unable().ok()?)),
+            _ => {
+                let client = SslClient::load(SslClientFiles::default()).ok()?;
+                Self::of_client(ClientSsl::start(&client, "pool.example.org"))
+            }
+        }
+    }
+
+    fn of_client(turn: ClientTurn) -> Option<Self> {
+        match turn {
+            Turn::Wait(machine, _) => Some(Self::Client(machine)),
+            _ => None,
+        }
+    }
+
+    fn of_server(turn: ServerTurn) -> Option<Self> {
+        match turn {
+            Turn::Wait(machine, _) => Some(Self::Server(machine)),
+            _ => None,
+        }
+    }
+
+    fn message(self, body: &[u8]) -> Option<Self> {
+        let mut keys = SigningKeys::new();
+        keys.add_file("POOL", &[1; 32]).ok()?;
+        let password = PoolPassword::new("secret").ok()?;
+        match self {
+            Self::Client(machine) => Self::of_client(machine.message(body).ok()?),
+            Self::Server(ServerMethod::Akep2(machine)) => {
+                let rules = Akep2Rules {
+                    password: Some(&password),
+                    keys: &keys,
+                    rule: None,
+                    trust_domain: Some("test.pool"),
+                    now: 1_700_000_000,
+                };
+                Self::of_server(machine.message(body, rules, &mut Fixed).ok()?)
+            }
+            Self::Server(ServerMethod::Ssl(machine)) => {
+                Self::of_server(machine.message(body, &mut Fixed).ok()?)
+            }
+            Self::Server(_) => None,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Bounds {
     pub(super) total: usize,
     /// Handshakes in progress with one address.
     pub(super) per_address: usize,
-    /// Connections that wait for a place; a quarter of it for one address.
+    /// Connections that wait for a place; half of it for one address.
     pub(super) waiting: usize,
     /// How long a handshake may last when others wait for its place.
     pub(super) patience: Duration,
@@ -101,7 +101,7 @@ impl Admission {
                 return Ok(state.enter(from, self));
             }
             let same = state.waiting.iter().filter(|other| other.from == from);
-            let share = state.bounds.waiting.div_ceil(4);
+            let share = state.bounds.waiting.div_ceil(2);
             if state.waiting.len() >= state.bounds.waiting || same.count() >= share {
                 return Err(Crowded);
             }
@@ -294,7 +294,7 @@ mod tests {
         Admission::new(Bounds {
             total,
             per_address,
-            waiting: 8,
+            waiting: 4,
             patience: Duration::from_secs(2),
         })
     }
@@ -372,11 +372,7 @@ mod tests {
         };
         let queue = [wait(), wait()];
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(
-            wait().await.unwrap(),
-            Err(Crowded),
-            "a quarter of eight is two"
-        );
+        assert_eq!(wait().await.unwrap(), Err(Crowded), "half of four is two");
         queue.iter().for_each(tokio::task::JoinHandle::abort);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(places.lock().waiting.is_empty());

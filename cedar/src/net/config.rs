@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::SessionCache;
 use crate::Sinful;
 use crate::security::server::{Authenticators, Authorizer, Policies};
@@ -101,13 +103,26 @@ pub struct ServerConfig {
     pub max_handshakes: usize,
     /// Most handshakes in progress with one address (IPv6: one /64).
     pub max_handshakes_per_address: usize,
-    /// Most connections that wait for a handshake; more are closed at once. One address may have a
-    /// quarter of them.
+    /// Most connections that wait for a handshake; more are closed at once. One address may have half
+    /// of them. The default leaves half of the process's descriptors to what is in progress.
     pub max_waiting: usize,
     /// How long a handshake may last when others wait for its place; the oldest goes first.
     pub patience: Duration,
     /// Raw commands (without any handshake) that may be served, such as `DC_INVALIDATE_KEY`.
     pub raw_commands: Vec<i32>,
+}
+
+/// Handshakes in progress at a time, unless the caller says otherwise.
+const MAX_HANDSHAKES: usize = 128;
+
+/// Most connections that wait, however many descriptors there are.
+const MAX_WAITING: usize = 2048;
+
+/// How many connections may wait with the descriptors this process may have.
+fn waiting_by_descriptors() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let half = usize::try_from(limit / 2).unwrap_or(MAX_WAITING);
+    half.saturating_sub(MAX_HANDSHAKES).clamp(64, MAX_WAITING)
 }
 
 impl ServerConfig {
@@ -125,9 +140,9 @@ impl ServerConfig {
             version: COMPATIBLE.banner(program),
             trust_domain: None,
             deadline: Duration::from_secs(20),
-            max_handshakes: 128,
+            max_handshakes: MAX_HANDSHAKES,
             max_handshakes_per_address: 32,
-            max_waiting: 2048,
+            max_waiting: waiting_by_descriptors(),
             patience: Duration::from_secs(2),
             raw_commands: Vec::new(),
         }

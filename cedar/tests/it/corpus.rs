@@ -9,7 +9,7 @@ type Target = fn(&[u8]);
 
 #[test]
 fn every_kept_input_of_the_fuzzers_runs_through() {
-    let targets: [(&str, Target); 5] = [
+    let targets: [(&str, Target); 6] = [
         ("cedar_frame", fuzzing::fuzz_cedar_frame),
         ("cedar_ad", fuzzing::fuzz_cedar_ad),
         (
@@ -20,6 +20,7 @@ fn every_kept_input_of_the_fuzzers_runs_through() {
             "cedar_handshake_server",
             fuzzing::fuzz_cedar_handshake_server,
         ),
+        ("cedar_methods", fuzzing::fuzz_cedar_methods),
         ("sinful", fuzzing::fuzz_sinful),
     ];
     for (name, target) in targets {

@@ -10,6 +10,8 @@
 #[cfg(feature = "tokio")]
 mod access;
 mod corpus;
+#[cfg(feature = "tokio")]
+mod crowd;
 mod derivations;
 mod frames;
 mod hostile;

@@ -67,6 +67,20 @@ impl SslServer {
         Ok(builder.build())
     }
 
+    /// A server without a certificate, which can read what clients send and prove nothing.
+    pub(crate) fn unable() -> Result<Self, SslError> {
+        let nowhere = std::path::PathBuf::new;
+        let files = SslServerFiles {
+            certificate: nowhere(),
+            key: nowhere(),
+            authorities: Authorities::default(),
+            require_client_certificate: false,
+            allow_proxy: true,
+        };
+        let context = RwLock::new(builder(SslMethod::tls_server())?.build());
+        Ok(Self { files, context })
+    }
+
     /// The files this was loaded from.
     pub fn files(&self) -> &SslServerFiles {
         &self.files
