@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -75,6 +74,12 @@ pub(super) fn command(program: &Path, account: Option<&Account>, folder: &Path) 
     command
 }
 
+/// Waits a moment before the next look at a file or a process that tells nobody when it changes.
+#[expect(clippy::disallowed_methods, reason = "nothing to wait for but time")]
+pub(super) fn pause() {
+    std::thread::sleep(Duration::from_millis(30));
+}
+
 impl Actor {
     /// Starts a process whose output goes to `log`.
     pub(super) fn start(
@@ -122,7 +127,7 @@ impl Actor {
                     words: self.last_words(),
                 });
             }
-            sleep(Duration::from_millis(20));
+            pause();
         }
     }
 
@@ -153,7 +158,7 @@ impl Actor {
         while began.elapsed() < limit {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status.success(),
-                Ok(None) => sleep(Duration::from_millis(20)),
+                Ok(None) => pause(),
                 Err(_) => break,
             }
         }

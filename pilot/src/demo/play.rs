@@ -4,12 +4,11 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
 
-use super::actor::{Actor, command};
+use super::actor::{Actor, command, pause};
 use super::checks;
 use super::job_log::{self, Event};
 use super::people::Person;
@@ -153,7 +152,7 @@ impl Tools<'_> {
             0o600,
             self.scene.pilot.as_ref(),
         )?;
-        let folder = self.scene.tokens.parent().unwrap_or(self.stage.root());
+        let folder = self.scene.tokens.parent().unwrap_or_else(|| self.stage.root());
         let mut command = command(&self.programs.sailplane, self.scene.pilot.as_ref(), folder);
         command
             .args(["run", "--die-with-parent", "--config"])
@@ -308,7 +307,7 @@ fn watch(
             // The report says which jobs have not ended.
             return Ok(());
         }
-        sleep(Duration::from_millis(50));
+        pause();
     }
 }
 

@@ -64,7 +64,7 @@ fn interface(config: &Config) -> Result<Interface, ServeError> {
     if value.trim() == "*" {
         return Ok(Interface {
             bind: Ipv4Addr::UNSPECIFIED.into(),
-            public: outward().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            public: outward(),
         });
     }
     let ip: IpAddr = value.trim().parse().map_err(|_| ServeError::Address {
@@ -72,7 +72,7 @@ fn interface(config: &Config) -> Result<Interface, ServeError> {
         value: value.clone(),
     })?;
     let public = if ip.is_unspecified() {
-        outward().unwrap_or(Ipv4Addr::LOCALHOST.into())
+        outward()
     } else {
         ip
     };
@@ -81,10 +81,15 @@ fn interface(config: &Config) -> Result<Interface, ServeError> {
 
 /// The address that connections to the outside come from. Nothing is sent: connecting a datagram socket only asks the
 /// routing table. The address asked for belongs to a block kept for documentation (RFC 5737).
-fn outward() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+///
+/// A machine without a way out has only itself to talk to.
+fn outward() -> IpAddr {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    ask().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
 /// Writes `COLLECTOR_ADDRESS_FILE` as HTCondor's daemons do: address, version, platform, a line each. Others never see

@@ -117,7 +117,7 @@ fn figures(pool: &dyn Manager, site: &Site, scale: Scale) -> Result<Figures> {
     wait::pause(Duration::from_secs(10));
     let queued = memory_of(&pool.processes());
 
-    let mut pilots = Pilots::start(pool, site, scale.pilots)?;
+    let pilots = Pilots::start(pool, site, scale.pilots)?;
     pilots.wait_joined(pool)?;
     let log = folder.path().join("job.log");
     let mut last = (Instant::now(), ended(&log));
@@ -224,7 +224,7 @@ impl Pilots {
         Ok(pilots)
     }
 
-    fn wait_joined(&mut self, pool: &dyn Manager) -> Result<()> {
+    fn wait_joined(&self, pool: &dyn Manager) -> Result<()> {
         let wanted = self.children.len();
         wait::every(Duration::from_secs(1), "the pilots to join", GATHER, || {
             Ok((pool.slots()? >= wanted).then_some(()))
