@@ -46,6 +46,7 @@ struct Pool {
     queue: Queue,
     schedd: Schedd,
     transfers: Transfers,
+    log: Arc<UserLog>,
     routes: Arc<HashMap<i32, Service>>,
 }
 
@@ -130,6 +131,7 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
         tracing::debug!("some connections were still busy");
     }
     pool.queue.close().await;
+    pool.log.flush().await;
     Ok(())
 }
 
@@ -186,7 +188,7 @@ impl Pool {
                 collector: collector.clone(),
                 transfers: transfers.clone(),
                 files,
-                log,
+                log: log.clone(),
             },
         );
         let routes = setting
@@ -200,6 +202,7 @@ impl Pool {
             queue,
             schedd,
             transfers,
+            log,
             routes: Arc::new(routes.collect()),
         })
     }

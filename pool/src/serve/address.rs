@@ -89,7 +89,7 @@ fn outward() -> IpAddr {
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         socket.local_addr()
     };
-    ask().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+    ask().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
 /// Writes `COLLECTOR_ADDRESS_FILE` as HTCondor's daemons do: address, version, platform, a line each. Others never see
