@@ -26,8 +26,8 @@ use crate::user_log::{Event, TransferStep};
 
 /// How long a starter has for its last word after the startd took the claim back.
 const LAST_WORD: Duration = Duration::from_secs(5);
-/// How long an output transfer that the starter thinks is over may still be written to disk.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(300);
+/// How long a transfer that the starter thinks is over may take to reach our disk.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(60);
 /// A long time, for waits that do not end.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
@@ -209,6 +209,10 @@ impl Shadow<'_> {
             tracing::warn!(job = %self.job, "{error}");
             Stop::Lost(error.to_string())
         })?;
+        if matches!(call, Call::JobExit { .. } | Call::Ulog(_)) {
+            // What the starter says now stands on a transfer that it thinks is over.
+            self.settle_transfers().await;
+        }
         let step = self.machine.call(call, unix_now());
         self.note(step.changes, step.events).await;
         let answer = match step.reaction {
@@ -228,7 +232,6 @@ impl Shadow<'_> {
             Reaction::Proxy { expiration } => return self.delegate(stream, expiration).await,
             Reaction::Finish(outcome) => return Err(self.end(stream, outcome).await),
             Reaction::Abort(outcome) => {
-                self.heard_transfers().await;
                 let outcome = self.with_transfer_failure(outcome);
                 self.finish(outcome).await;
                 return Err(Stop::Over(RunEnd::Over));
@@ -336,7 +339,7 @@ impl Shadow<'_> {
 
     /// The last word of the starter: durable before it is answered.
     async fn end(&mut self, stream: &mut Stream, outcome: RunOutcome) -> Stop {
-        let outcome = self.with_output(outcome).await;
+        let outcome = self.with_output(outcome);
         let end = match outcome {
             RunOutcome::Exited { .. } => RunEnd::Exited,
             _ => RunEnd::Over,
@@ -350,18 +353,10 @@ impl Shadow<'_> {
     }
 
     /// A job that ended has its output here; if it is not, that is what the run comes to.
-    async fn with_output(&mut self, outcome: RunOutcome) -> RunOutcome {
+    fn with_output(&self, outcome: RunOutcome) -> RunOutcome {
         let RunOutcome::Exited { ad, .. } = &outcome else {
             return outcome;
         };
-        if self.ticket.is_busy()
-            && timeout(OUTPUT_PATIENCE, self.transfer_ends())
-                .await
-                .is_err()
-        {
-            tracing::warn!(job = %self.job, "the output is still being written");
-        }
-        self.heard_transfers().await;
         match self.ticket.last_output().map(|report| report.outcome) {
             None | Some(Outcome::Done) => outcome,
             Some(Outcome::Hold(failure)) => RunOutcome::Hold {
@@ -403,12 +398,19 @@ impl Shadow<'_> {
         }
     }
 
-    async fn transfer_ends(&mut self) {
-        while self.ticket.is_busy() {
-            match self.ticket.next_event().await {
-                Some(event) => self.transferred(event).await,
-                None => return,
+    /// Waits for the end of a transfer that the starter has ended already.
+    async fn settle_transfers(&mut self) {
+        self.heard_transfers().await;
+        let settled = timeout(TRANSFER_PATIENCE, async {
+            while self.machine.is_transferring() {
+                match self.ticket.next_event().await {
+                    Some(event) => self.transferred(event).await,
+                    None => return,
+                }
             }
+        });
+        if settled.await.is_err() {
+            tracing::warn!(job = %self.job, "the job's files are still being written");
         }
     }
 

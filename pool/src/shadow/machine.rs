@@ -312,6 +312,12 @@ impl Machine {
         matches!(self.phase, Phase::Executing | Phase::Suspended)
     }
 
+    /// Whether a sandbox is on its way.
+    #[must_use]
+    pub fn is_transferring(&self) -> bool {
+        self.is_transferring
+    }
+
     /// Takes a call of the starter.
     pub fn call(&mut self, call: Call, now: i64) -> Step {
         self.last_contact = now;
