@@ -115,26 +115,40 @@ struct Programs {
     helper: Vec<(&'static str, PathBuf)>,
 }
 
-/// Builds what the tests run: the pilot and the verifier in this program's own profile; the helper and the agent in
-/// the profile that they are shipped in, each alone, so that features other crates ask of a dependency do not leak in.
-fn build() -> Result<Programs> {
-    let this = std::env::current_exe().context("find this program's path")?;
-    let folder = this
-        .ancestors()
-        .find(|folder| {
-            folder
-                .file_name()
-                .is_some_and(|name| name == "debug" || name == "release")
-        })
-        .with_context(|| format!("{} is in no cargo target folder", this.display()))?;
-    let target = folder.parent().context("the target folder has no parent")?;
-    let profile = if folder.ends_with("release") {
-        "release"
-    } else {
-        "dev"
-    };
+/// Builds programs of the source tree where this program itself was built.
+#[derive(Debug)]
+pub(crate) struct Cargo {
+    /// Where programs of this program's own profile are.
+    folder: PathBuf,
+    target: PathBuf,
+    profile: &'static str,
+}
 
-    let cargo = |profile: &str, packages: &[&str]| -> Result<()> {
+impl Cargo {
+    /// Finds the target folder.
+    pub(crate) fn here() -> Result<Self> {
+        let this = std::env::current_exe().context("find this program's path")?;
+        let folder = this
+            .ancestors()
+            .find(|folder| {
+                folder
+                    .file_name()
+                    .is_some_and(|name| name == "debug" || name == "release")
+            })
+            .with_context(|| format!("{} is in no cargo target folder", this.display()))?;
+        let target = folder.parent().context("the target folder has no parent")?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            target: target.to_owned(),
+            profile: if folder.ends_with("release") {
+                "release"
+            } else {
+                "dev"
+            },
+        })
+    }
+
+    fn build(&self, profile: &str, packages: &[&str]) -> Result<()> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(process::source_tree()).args([
             "build",
@@ -143,15 +157,28 @@ fn build() -> Result<Programs> {
             "--profile",
             profile,
         ]);
-        command.arg("--target-dir").arg(target);
+        command.arg("--target-dir").arg(&self.target);
         for package in packages {
             command.args(["--package", package]);
         }
         process::output(&mut command).map(drop)
-    };
-    cargo(profile, &["sailplane", "sailplane-verify"])?;
-    cargo("setuid", &["sailplane-switch"])?;
-    cargo("setuid", &["sailplane-job"])?;
+    }
+
+    /// Builds the program `sailplane`.
+    pub(crate) fn pilot(&self) -> Result<PathBuf> {
+        self.build(self.profile, &["sailplane"])?;
+        Ok(self.folder.join("sailplane"))
+    }
+}
+
+/// Builds what the tests run: the pilot and the verifier in this program's own profile; the helper and the agent in
+/// the profile that they are shipped in, each alone, so that features other crates ask of a dependency do not leak in.
+fn build() -> Result<Programs> {
+    let cargo = Cargo::here()?;
+    cargo.build(cargo.profile, &["sailplane", "sailplane-verify"])?;
+    cargo.build("setuid", &["sailplane-switch"])?;
+    cargo.build("setuid", &["sailplane-job"])?;
+    let (folder, target) = (&cargo.folder, &cargo.target);
     let programs = Programs {
         pilot: folder.join("sailplane"),
         helper: vec![

@@ -10,6 +10,7 @@
 
 mod ad;
 mod ca;
+mod embedded;
 mod events;
 pub mod helper;
 mod peer;
@@ -22,6 +23,7 @@ pub mod wait;
 
 pub use ad::Ad;
 pub use ca::{ProxyKind, TestCa};
+pub use embedded::{EmbeddedOptions, EmbeddedPool, EmbeddedStartd};
 pub use events::{Event, EventLog};
 pub use peer::CondorStartd;
 pub use pilot::{Pilot, PilotOptions};
