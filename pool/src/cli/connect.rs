@@ -126,10 +126,12 @@ impl Target {
 }
 
 /// The first line of the file in which a pool on this machine says where it is. A collector that somebody named in a
-/// file or on the command line comes first.
+/// file or on the command line comes first, unless its port is 0: then the pool chose one itself, and only the file
+/// knows it.
 fn address_file(config: &Config) -> Result<Option<String>, ToolError> {
     let named = config.origin("COLLECTOR_HOST");
-    if named.is_some_and(|origin| *origin != condorconf::Origin::Default) {
+    let chosen = config.required("COLLECTOR_HOST")?.trim().ends_with(":0");
+    if !chosen && named.is_some_and(|origin| *origin != condorconf::Origin::Default) {
         return Ok(None);
     }
     let path = config.required("COLLECTOR_ADDRESS_FILE")?;

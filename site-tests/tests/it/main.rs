@@ -7,6 +7,7 @@
 mod commands;
 mod configuration;
 mod credentials;
+mod embedded_tools;
 mod endings;
 mod faults;
 mod files;
