@@ -197,23 +197,26 @@ async fn serve(port: &str, domain: &str, checks: &[&str]) -> anyhow::Result<()> 
     println!("serving on {}", listener.local_addr()?);
     loop {
         let (tcp, peer) = listener.accept().await?;
-        match server.accept(tcp, peer).await {
-            Ok(incoming) => {
-                println!(
-                    "command {} (asked {:?}) from {} by {:?}, resumed {}, version {:?}",
-                    incoming.command,
-                    incoming.auth_command,
-                    incoming.peer.user,
-                    incoming.method(),
-                    incoming.resumed,
-                    incoming.stream.peer_version()
-                );
-                if let Err(error) = answer(incoming).await {
-                    println!("{error:#}");
+        let server = server.clone();
+        tokio::spawn(async move {
+            match server.accept(tcp, peer).await {
+                Ok(incoming) => {
+                    println!(
+                        "command {} (asked {:?}) from {} by {:?}, resumed {}, version {:?}",
+                        incoming.command,
+                        incoming.auth_command,
+                        incoming.peer.user,
+                        incoming.method(),
+                        incoming.resumed,
+                        incoming.stream.peer_version()
+                    );
+                    if let Err(error) = answer(incoming).await {
+                        println!("{error:#}");
+                    }
                 }
+                Err(error) => println!("{error}"),
             }
-            Err(error) => println!("{error}"),
-        }
+        });
     }
 }
 

@@ -105,6 +105,9 @@ impl Server {
             return Err(self.refuse(peer, &Asked::default(), ErrorKind::Busy));
         };
         let mut handshake = ServerHandshake::new(Arc::clone(&self.rules), Some(peer.ip()));
+        if let Ok(local) = tcp.local_addr() {
+            handshake = handshake.at(local);
+        }
         let outcome = {
             let work = self.handshake(&mut handshake, tcp, peer);
             tokio::select! {

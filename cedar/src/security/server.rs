@@ -7,7 +7,7 @@ mod policies;
 mod rules;
 mod states;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use self::authorize::{Authorizer, CommandRule, CommandTable, Decision};
@@ -29,6 +29,7 @@ use crate::secret::SessionKey;
 pub struct ServerHandshake {
     rules: Arc<ServerRules>,
     from: Option<IpAddr>,
+    local: Option<SocketAddr>,
     asked: Asked,
     channel: Channel,
     output: Vec<u8>,
@@ -78,11 +79,19 @@ impl ServerHandshake {
         Self {
             rules,
             from,
+            local: None,
             asked: Asked::default(),
             channel: Channel::new(HANDSHAKE_LIMIT, true),
             output: Vec::new(),
             state: State::ExpectCommand,
         }
+    }
+
+    /// The same, at our own address `local`, which some proofs are bound to.
+    #[must_use]
+    pub fn at(mut self, local: SocketAddr) -> Self {
+        self.local = Some(local);
+        self
     }
 
     /// What the client wanted, and who it is, as far as that is known now; also after an error.

@@ -27,6 +27,8 @@ struct World {
     sessions: SessionStore,
     /// What stands at the rendezvous path when the server looks.
     directory: DirectoryReport,
+    /// The server's unix time.
+    server_clock: i64,
     made: Vec<PathBuf>,
     removed: Vec<PathBuf>,
 }
@@ -105,6 +107,7 @@ impl World {
                 mode: 0o700,
                 owner: Some("bob".to_owned()),
             }),
+            server_clock: NOW,
             made: Vec::new(),
             removed: Vec::new(),
         }
@@ -159,7 +162,7 @@ impl World {
                 let mut ctx = ServerContext {
                     sessions: &mut self.sessions,
                     entropy: &mut SystemEntropy,
-                    now: NOW,
+                    now: self.server_clock,
                 };
                 let mut event = end.advance(&mut ctx);
                 if let Ok(ServerEvent::Directory(DirectoryTask::Inspect(path))) = &event {
@@ -591,9 +594,39 @@ fn a_negotiated_session_is_resumed_until_it_ends() {
     assert!(server.resumed);
     assert_eq!(server.peer.user, "pilot@test.pool");
     assert_eq!(server.peer.limit, Some(vec![Level::AdvertiseStartd]));
-    let kept = world.sessions.by_id(&session.id, NOW).unwrap();
-    assert!(kept.is_live(NOW + 86_000, 0) || kept.lease == Some(3600));
-    assert!(world.sessions.for_peer(&session.id, NOW + 3700).is_none());
+    // An hour of silence and the slop, and it is gone.
+    world.server_clock = NOW + 3_600 + 21;
+    let gone = world.resume(session).server_error();
+    assert!(
+        matches!(gone, HandshakeError::UnknownSession { .. }),
+        "{gone}"
+    );
+}
+
+#[test]
+fn a_session_in_use_ends_with_the_shorter_of_both_durations() {
+    let mut world = World::new(&[AuthMethod::Token]);
+    let wish = |duration| {
+        let policy = SecurityPolicy {
+            session_duration: duration,
+            session_lease: 0,
+            ..SecurityPolicy::default()
+        };
+        policy.tightened().unwrap()
+    };
+    world.client.policy = wish(60);
+    world.server.policies = wish(600).into();
+    let session = world.run().established().0.session.unwrap();
+    for passed in [30, 59, 79] {
+        world.server_clock = NOW + passed;
+        assert!(world.resume(session.clone()).established().1.resumed);
+    }
+    world.server_clock = NOW + 81;
+    let gone = world.resume(session).server_error();
+    assert!(
+        matches!(gone, HandshakeError::UnknownSession { .. }),
+        "{gone}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! FS: the client proves its uid by creating a directory where the server says (protocol 01
 //! section 5.5). The file system is touched by the shell only.
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use super::{
@@ -47,12 +48,12 @@ impl ClientFs {
                 let mut path = reader.str().map_err(&bad)?;
                 reader.expect_end().map_err(&bad)?;
                 // A name that ends in '_' is to be completed with the server's address.
-                let appended = path.ends_with('_').then_some(server);
+                let appended = path.ends_with('_').then(|| server.clone());
                 if let Some(appended) = &appended {
                     path.push_str(appended);
                 }
                 let path = PathBuf::from(path);
-                if !is_acceptable(&path) {
+                if !is_acceptable(&path) || !is_meant_for(&path, &server) {
                     // The server waits for a result and answers it; stay in step.
                     return Self::report(-1, None, None);
                 }
@@ -120,6 +121,23 @@ fn is_acceptable(path: &Path) -> bool {
             .is_some_and(|name| name.to_string_lossy().starts_with("FS_"))
 }
 
+/// A name that carries a server's address must carry that of the server we dialled: else it is the
+/// name of another server, to which this one would pass our proof as its own.
+fn is_meant_for(path: &Path, server: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match bound_address(&name) {
+        Some(bound) => server.parse() == Ok(bound),
+        None => true,
+    }
+}
+
+/// The address in a name like `FS_127.0.0.1_9618_XXXXXXXXX`.
+fn bound_address(name: &str) -> Option<SocketAddr> {
+    let (rest, _random) = name.strip_prefix("FS_")?.rsplit_once('_')?;
+    let (ip, port) = rest.rsplit_once('_')?;
+    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+}
+
 /// Server side.
 #[derive(Debug)]
 pub(crate) enum ServerFs {
@@ -130,9 +148,11 @@ pub(crate) enum ServerFs {
 }
 
 impl ServerFs {
-    /// Invents a name in `directory`. `domain` completes the user name of the client.
+    /// Invents a name in `directory`, bound to our address if that is known: clients from 24.0.22 on
+    /// make no directory for a server of another address. `domain` completes the user name.
     pub(crate) fn start(
         directory: &Path,
+        local: Option<SocketAddr>,
         domain: &str,
         entropy: &mut dyn Entropy,
     ) -> Result<ServerTurn, HandshakeError> {
@@ -140,7 +160,12 @@ impl ServerFs {
         entropy
             .fill(Purpose::Name, &mut random)
             .map_err(crate::crypto::CryptoError::from)?;
-        let path = directory.join(format!("FS_{:032x}", u128::from_be_bytes(random)));
+        let random = u128::from_be_bytes(random);
+        let name = match local {
+            Some(local) => format!("FS_{}_{}_{random:032x}", local.ip(), local.port()),
+            None => format!("FS_{random:032x}"),
+        };
+        let path = directory.join(name);
         let mut message = MessageWriter::new(Coding::Plain);
         message.str(&path.to_string_lossy());
         let body = message.finish().map_err(internal)?;
@@ -199,4 +224,38 @@ fn refuse(why: &'static str) -> ServerTurn {
         MethodFailure::Directory(why),
         vec![(-1i64).to_be_bytes().to_vec()],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_for_another_server_is_not_made_here() {
+        let path = |name: &str| Path::new("/tmp").join(name);
+        let server = "127.0.0.1:9618";
+        assert!(is_meant_for(&path("FS_127.0.0.1_9618_aBcDeFgHi"), server));
+        assert!(!is_meant_for(&path("FS_127.0.0.1_9619_aBcDeFgHi"), server));
+        assert!(!is_meant_for(&path("FS_192.0.2.1_9618_aBcDeFgHi"), server));
+        assert!(is_meant_for(&path("FS_::1_9618_aBcDeFgHi"), "[::1]:9618"));
+        // Servers before 24.0.22 bind their names to nothing.
+        assert!(is_meant_for(&path("FS_aBcDeFgHi"), server));
+        assert!(is_meant_for(&path("FS_aBcDeFgHi_127.0.0.1:9618"), server));
+    }
+
+    #[test]
+    fn our_names_carry_our_address() {
+        let local = "127.0.0.1:9618".parse().ok();
+        let turn = ServerFs::start(
+            Path::new("/tmp"),
+            local,
+            "d",
+            &mut crate::entropy::SystemEntropy,
+        );
+        let Ok(Turn::Wait(ServerMethod::Fs(ServerFs::Result { path, .. }), _)) = turn else {
+            panic!("another turn");
+        };
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(bound_address(name), local);
+    }
 }

@@ -236,7 +236,8 @@ impl ServerHandshake {
             AuthMethod::Fs => {
                 let directory = authenticators.fs_directory.as_deref();
                 let directory = directory.ok_or_else(unable)?;
-                fs::ServerFs::start(directory, &authenticators.uid_domain, ctx.entropy)?
+                let domain = &authenticators.uid_domain;
+                fs::ServerFs::start(directory, self.local, domain, ctx.entropy)?
             }
             AuthMethod::ClaimToBe => simple::ServerClaim::start(),
             AuthMethod::Anonymous => simple::serve_anonymous(),
