@@ -105,7 +105,7 @@ impl Offer {
 
 /// The abilities of our starter half. Only what is implemented: a missing one keeps away jobs that need it, a false
 /// one breaks them.
-const ABILITIES: [&str; 2] = ["HasFileTransfer", "HasTransferInputRemaps"];
+const ABILITIES: [&str; 3] = ["HasFileTransfer", "HasReconnect", "HasTransferInputRemaps"];
 
 /// The attributes of one slot that do not change.
 #[must_use]
@@ -121,7 +121,6 @@ pub fn base_ad(node: &NodeFacts, identity: &Identity, offer: &Offer, slot: u32) 
         ad.insert(ability, true);
     }
     ad.insert("StarterAbilityList", ABILITIES.join(","));
-    ad.insert("HasReconnect", false);
     let own = offer
         .slot_attributes
         .get(&slot)

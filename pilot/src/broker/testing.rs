@@ -61,6 +61,11 @@ impl Script {
         self.state.lock().unwrap().credential.clone()
     }
 
+    /// Whether no payload runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.lock().unwrap().leader.is_none()
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.state.lock().unwrap().leader {
             let _ = killpg(leader, signal);

@@ -10,6 +10,7 @@
 
 pub mod arguments;
 pub mod clock;
+mod contact;
 pub mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -18,6 +19,7 @@ mod input;
 #[cfg(test)]
 mod journeys;
 mod launch;
+mod line;
 mod output;
 pub mod plan;
 mod run;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use cedar::net::{Client, Stream};
 use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
@@ -53,6 +56,66 @@ pub struct Activation {
     pub stream: Stream,
     /// What the slot offers.
     pub slot: SlotFacts,
+    /// What is said about the connections that come after this one.
+    pub line: LineEnds,
+}
+
+/// A shadow that has come back to its job: CA_RECONNECT_JOB, after the pilot answered `Success`.
+#[derive(Debug)]
+pub struct Reconnect {
+    /// The connection it came on: now the syscall socket.
+    pub stream: Stream,
+    /// What it said: `TransferKey`, `TransferSocket`, `ShadowIpAddr`, `ShadowVersion`.
+    pub ad: ClassAd,
+}
+
+/// Whether a shadow is connected to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineState {
+    /// Yes.
+    Connected,
+    /// Not at present; the job goes on within its lease.
+    Disconnected,
+}
+
+/// What slot and job say to each other about the connection to the shadow: the job's ends.
+pub struct LineEnds {
+    /// Shadows that come back.
+    reconnects: mpsc::Receiver<Reconnect>,
+    /// Told of every change.
+    tell: Box<dyn Fn(LineState) + Send + Sync>,
+}
+
+impl LineEnds {
+    /// The job's ends, and where the slot hands over a shadow that has come back. `tell` hears of every change.
+    #[must_use]
+    pub fn new(
+        tell: impl Fn(LineState) + Send + Sync + 'static,
+    ) -> (Self, mpsc::Sender<Reconnect>) {
+        // One shadow comes back at a time; another waits on its connection.
+        let (sender, reconnects) = mpsc::channel(1);
+        let tell = Box::new(tell);
+        (Self { reconnects, tell }, sender)
+    }
+
+    /// The next shadow that comes back; never completes when none can. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Reconnect {
+        match self.reconnects.recv().await {
+            Some(reconnect) => reconnect,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the slot of a change.
+    pub fn tell(&self, state: LineState) {
+        (self.tell)(state);
+    }
+}
+
+impl std::fmt::Debug for LineEnds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LineEnds").finish_non_exhaustive()
+    }
 }
 
 /// What a job needs to know about the slot it runs in.
@@ -226,6 +289,8 @@ pub struct JobProgress {
     pub pids: u64,
     /// `JobUniverse`.
     pub universe: i64,
+    /// What a shadow that has lost its connection is told; `None` while, or if, the job does not outlive it.
+    pub starter: Option<Arc<ClassAd>>,
 }
 
 /// How a job ended, as far as the slot is concerned. In every case the sandbox is gone or being removed.
@@ -244,6 +309,8 @@ pub enum JobEnd {
     },
     /// The connection to the shadow broke; the job was killed.
     ShadowLost,
+    /// It broke, and no shadow came back within the job's lease; the job was killed, or its result is lost.
+    LeaseOver,
     /// The site could not run it, through no fault of the job; the shadow was asked to run it elsewhere.
     Site {
         /// The slot should take no further jobs that need the helper.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::JobServices;
 use super::hold::{Hold, HoldCode, one_line};
 use super::input::connect;
-use super::plan::{Executable, JobPlan, Selection, Stdout};
+use super::plan::{Executable, JobPlan, Selection, Stdout, TransferPlan};
 use super::trouble::Trouble;
 use super::usage::Figures;
 use crate::broker::{Agent, Payload};
@@ -30,6 +30,8 @@ pub(super) struct Output<'a> {
     pub(super) services: &'a JobServices,
     pub(super) session: &'a str,
     pub(super) plan: &'a JobPlan,
+    /// Where to.
+    pub(super) transfer: &'a TransferPlan,
     pub(super) payload: &'a Payload,
     pub(super) before: &'a Catalogue,
     pub(super) selection: Selection,
@@ -43,13 +45,13 @@ impl Output<'_> {
     /// Chooses, sends, and gives the names for `SpooledOutputFiles`.
     pub(super) async fn send(
         self,
-        mut agent: Agent,
+        agent: &mut Agent,
         figures: &mut Figures,
     ) -> Result<Vec<String>, Trouble> {
-        let selected = self.choose(&mut agent, figures).await?;
+        let selected = self.choose(agent, figures).await?;
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=ATTEMPTS {
-            let error = match self.attempt(&mut agent, &selected).await {
+            let error = match self.attempt(agent, &selected).await {
                 Ok(uploaded) => return self.judge(uploaded, selected.names),
                 Err(UploadError::Agent(error)) => return Err(error.into()),
                 Err(UploadError::Protocol(SendError::Refused {
@@ -61,6 +63,12 @@ impl Output<'_> {
                     let reason = format!("The shadow will not take the output files: {reason}");
                     let subcode = i32::try_from(subcode).unwrap_or(0);
                     return Err(Hold::new(HoldCode::TransferOutputError, subcode, reason).into());
+                }
+                // A shadow that has been away does not know its own key any more (03, section 8).
+                Err(error @ UploadError::Protocol(SendError::KeyRefused)) => {
+                    return Err(Trouble::OutputLost {
+                        reason: format!("The output could not be sent: {}", chain(&error)),
+                    });
                 }
                 Err(error) => error,
             };
@@ -144,7 +152,7 @@ impl Output<'_> {
         selected: &Selected,
     ) -> Result<Uploaded, UploadError> {
         let config = &self.services.config;
-        let transfer = &self.plan.transfer;
+        let transfer = self.transfer;
         let command = cedar::command::FILETRANS_DOWNLOAD;
         let stream = connect(self.services, self.session, transfer, command).await?;
         let from = stream.local_addr().ip().to_string();

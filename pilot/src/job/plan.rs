@@ -52,6 +52,8 @@ pub struct JobPlan {
     pub process: ProcessPlan,
     /// How it is stopped.
     pub stop: StopPlan,
+    /// `JobLeaseDuration`: how long it goes on without its shadow.
+    pub lease: Option<Duration>,
 }
 
 /// Who a job is.
@@ -195,7 +197,17 @@ pub fn plan(ad: &ClassAd, site: Site<'_>) -> Result<JobPlan, Hold> {
             core_limit: core_limit(ad),
         },
         stop: stop(ad),
+        lease: lease(ad),
     })
+}
+
+/// `JobLeaseDuration` in the ad; without it the job ends with the connection to its shadow.
+#[must_use]
+pub fn lease(ad: &ClassAd) -> Option<Duration> {
+    ad.int("JobLeaseDuration")
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }
 
 /// Who the ad is about; also for ads that no plan can be made of.

@@ -1,5 +1,7 @@
 //! The journey of one job, step by step.
 
+use std::sync::Arc;
+
 use classad::ClassAd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,8 +18,8 @@ use super::syscalls::{Call, ExitReason};
 use super::trouble::Trouble;
 use super::usage::{self, Ended, Figures};
 use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder};
-use crate::broker::Payload;
 use crate::broker::own::NO_END;
+use crate::broker::{Agent, Payload};
 use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
 use crate::transfer::download::{Downloaded, chain};
 use crate::transfer::select::Catalogue;
@@ -37,16 +39,18 @@ pub async fn run(
         claim,
         stream,
         slot,
+        line,
     } = activation;
     services.broker.prepare();
+    let clock = Clock::start();
     let mut job = Job {
-        shadow: Shadow::new(stream, services.config.transfer_timeout),
+        shadow: Shadow::new(stream, line, clock, services.config.transfer_timeout),
         session: claim.file_transfer_session_id(),
         services,
         slot,
         orders: Orders::new(orders),
         progress,
-        clock: Clock::start(),
+        clock,
         payload: None,
     };
     let result = job.journey().await;
@@ -68,7 +72,7 @@ pub async fn run(
     let Job {
         shadow, services, ..
     } = job;
-    if end == JobEnd::ShadowLost {
+    if matches!(end, JobEnd::ShadowLost | JobEnd::LeaseOver) {
         drop(shadow);
     } else {
         services.cleanups.spawn(shadow.farewell());
@@ -93,6 +97,10 @@ struct Ending {
     exit: Exit,
     figures: Figures,
     catalogue: Catalogue,
+    /// In the sandbox, while the output waits.
+    agent: Option<Agent>,
+    /// The names of the output that has arrived.
+    sent: Option<Vec<String>>,
 }
 
 impl Job {
@@ -102,8 +110,13 @@ impl Job {
         self.progress
             .send_replace(usage::not_started(&plan::job_id(&ad), universe));
         let config = &self.services.config;
-        let info =
-            usage::starter_info(config, &self.slot, &self.services.address, self.clock.now());
+        let info = usage::starter_info(
+            config,
+            &self.slot,
+            &self.services.address,
+            self.clock.now(),
+            plan::lease(&ad).is_some(),
+        );
         self.shadow.call(Call::RegisterStarterInfo(&info)).await?;
         let plan = plan::plan(
             &ad,
@@ -114,7 +127,7 @@ impl Job {
         )?;
         tracing::info!(job = %plan.id, user = plan.id.user, "job accepted");
         let fetched = self.fetch(&plan).await?;
-        let ending = self.execute(&ad, &plan, fetched).await?;
+        let ending = self.execute(&ad, &plan, fetched, info).await?;
         self.finish(&plan, ending).await
     }
 
@@ -126,7 +139,7 @@ impl Job {
             .await?;
         let result = tokio::select! {
             fetched = fetch(&self.services, &self.session, plan) => fetched,
-            error = self.shadow.lost() => Err(error.into()),
+            error = self.shadow.ended() => Err(error.into()),
             order = self.orders.next() => Err(not_started(&order)),
             () = self.services.broker.closed() => Err(crate::broker::BrokerError::Gone.into()),
         };
@@ -139,6 +152,7 @@ impl Job {
         ad: &ClassAd,
         plan: &JobPlan,
         fetched: Downloaded<Place>,
+        info: ClassAd,
     ) -> Result<Ending, Trouble> {
         let Downloaded {
             opened:
@@ -193,9 +207,16 @@ impl Job {
         };
         let Launched { catalogue, files } = launch.run(agent).await?;
         let mut figures = Figures::new(pid, self.clock.now(), bytes.div_ceil(1024), files);
-        self.shadow.post(Call::BeginExecution).await?;
-        self.progress
-            .send_modify(|progress| figures.show(figures.started, progress));
+        self.shadow.outlive(plan.lease);
+        self.progress.send_modify(|progress| {
+            figures.show(figures.started, progress);
+            progress.starter = plan.lease.map(|_| Arc::new(info));
+        });
+        match self.shadow.post(Call::BeginExecution).await {
+            // A shadow that comes back learns it from the first report.
+            Err(error) if error.is_loss() && plan.lease.is_some() => {}
+            other => other?,
+        }
         let running = Running {
             services: &self.services,
             shadow: &mut self.shadow,
@@ -214,32 +235,75 @@ impl Job {
             exit,
             figures,
             catalogue,
+            agent: None,
+            sent: None,
         })
     }
 
-    /// Reports the end, sends the output, and takes leave.
-    async fn finish(&mut self, plan: &JobPlan, ending: Ending) -> Result<JobEnd, Trouble> {
-        let Ending {
-            exit,
-            mut figures,
-            catalogue,
-        } = ending;
+    /// Reports the end, sends the output, and takes leave; with a shadow that comes back, all of it once more, but for
+    /// an output that has arrived.
+    async fn finish(&mut self, plan: &JobPlan, mut ending: Ending) -> Result<JobEnd, Trouble> {
         let Some(payload) = &self.payload else {
             return Err(Trouble::passing("The sandbox of the job is gone"));
         };
-        self.shadow.post(Call::ExecutionExit).await?;
         match payload.usage().await {
-            Ok(usage) => figures.record(&usage),
+            Ok(usage) => ending.figures.record(&usage),
             Err(error) => tracing::warn!(error = chain(&error), "no last figures of the job"),
         }
-        let last = figures.exited(
+        let last = ending.figures.exited(
             self.clock.now(),
             &self.services.address,
-            exit.wait_status,
-            &exit.ended,
+            ending.exit.wait_status,
+            &ending.exit.ended,
         );
-        if let Some(reason) = exit.credential {
-            self.shadow.call(Call::RegisterJobInfo(&last)).await?;
+        // Whoever ordered the end does not come back to hear of it.
+        let is_awaited =
+            ending.exit.ended == Ended::ItsOwnAccord || ending.exit.credential.is_some();
+        loop {
+            let error = match self.conclude(plan, &mut ending, &last).await {
+                Err(Trouble::Shadow(error)) if error.is_loss() => error,
+                Err(Trouble::OutputLost { reason }) => {
+                    if !self.shadow.output_lost() {
+                        return Err(Trouble::passing(reason));
+                    }
+                    tracing::warn!(reason, "the output waits for a shadow that comes back");
+                    ShadowError::Disconnected
+                }
+                other => return other,
+            };
+            if !is_awaited {
+                return Err(error.into());
+            }
+            self.reconnected().await?;
+        }
+    }
+
+    /// Waits for a shadow to tell the result to. An order ends that: the claim is being given up.
+    async fn reconnected(&mut self) -> Result<(), ShadowError> {
+        tokio::select! {
+            biased;
+            back = self.shadow.connected() => back,
+            order = self.orders.next() => {
+                tracing::info!(?order, "nobody will ask for the result of the job any more");
+                Err(ShadowError::Disconnected)
+            }
+        }
+    }
+
+    /// The last words to one shadow.
+    async fn conclude(
+        &mut self,
+        plan: &JobPlan,
+        ending: &mut Ending,
+        last: &ClassAd,
+    ) -> Result<JobEnd, Trouble> {
+        let Some(payload) = &self.payload else {
+            return Err(Trouble::passing("The sandbox of the job is gone"));
+        };
+        let exit = &ending.exit;
+        self.shadow.post(Call::ExecutionExit).await?;
+        if let Some(reason) = &exit.credential {
+            self.shadow.call(Call::RegisterJobInfo(last)).await?;
             return Err(Hold::new(HoldCode::CorruptedCredential, 0, reason).into());
         }
         let by_itself = exit.ended == Ended::ItsOwnAccord;
@@ -250,39 +314,51 @@ impl Job {
                 .then_some(Selection::Everything)
         };
         let has_core = exit.wait_status & 0x80 != 0;
-        let mut sent = Vec::new();
         let mut was_interrupted = false;
-        if let Some(selection) = selection {
-            let (reported, spawned) = tokio::join!(
-                self.shadow.call(Call::RegisterJobInfo(&last)),
-                payload.spawn_agent()
-            );
-            reported?;
-            let (agent, _) = spawned?;
+        if let (Some(selection), None) = (selection, &ending.sent) {
+            if ending.agent.is_none() {
+                let (reported, spawned) = tokio::join!(
+                    self.shadow.call(Call::RegisterJobInfo(last)),
+                    payload.spawn_agent()
+                );
+                // Kept for the next shadow, whatever becomes of this one.
+                ending.agent = Some(spawned?.0);
+                reported?;
+            } else {
+                self.shadow.call(Call::RegisterJobInfo(last)).await?;
+            }
+            let Some(agent) = &mut ending.agent else {
+                return Err(Trouble::passing("The sandbox of the job is gone"));
+            };
+            let transfer = self.shadow.transfer().unwrap_or(&plan.transfer).clone();
             let output = Output {
                 services: &self.services,
                 session: &self.session,
                 plan,
+                transfer: &transfer,
                 payload,
-                before: &catalogue,
+                before: &ending.catalogue,
                 selection,
                 is_final: by_itself,
                 has_core,
             };
             let vacate = plan.stop.vacate(self.services.config.max_vacate_time);
             match guarded(
-                output.send(agent, &mut figures),
+                output.send(agent, &mut ending.figures),
                 &mut self.shadow,
                 &mut self.orders,
                 vacate,
             )
             .await
             {
-                Some(result) => sent = result?,
+                Some(result) => {
+                    ending.sent = Some(result?);
+                    ending.agent = None;
+                }
                 None => was_interrupted = true,
             }
         } else {
-            self.shadow.call(Call::RegisterJobInfo(&last)).await?;
+            self.shadow.call(Call::RegisterJobInfo(last)).await?;
         }
         let finished = by_itself && !was_interrupted;
         let reason = match (finished, has_core) {
@@ -290,7 +366,10 @@ impl Job {
             (true, true) => ExitReason::CoreDumped,
             (true, false) => ExitReason::Exited,
         };
-        let ad = figures.last(self.clock.now(), &self.services.address, &sent);
+        let sent = ending.sent.as_deref().unwrap_or_default();
+        let ad = ending
+            .figures
+            .last(self.clock.now(), &self.services.address, sent);
         self.shadow
             .call(Call::JobExit {
                 wait_status: exit.wait_status,
@@ -305,7 +384,7 @@ impl Job {
         })
     }
 
-    /// Tells the shadow what went wrong, if it is still there.
+    /// Tells the shadow what went wrong, if it is still there, or comes back.
     async fn report(&mut self, trouble: Trouble) -> JobEnd {
         let now = self.clock.now();
         let (event, end) = match trouble {
@@ -320,25 +399,45 @@ impl Job {
             }
             Trouble::Site { permanent, reason } => {
                 tracing::error!(permanent, reason, "the site could not run a job");
-                (
-                    requeue_event(&reason, now),
-                    JobEnd::Site { permanent, reason },
-                )
+                let end = JobEnd::Site {
+                    permanent,
+                    reason: reason.clone(),
+                };
+                // A shadow that asks for the job and does not find it does the same.
+                if !self.shadow.is_connected() {
+                    return end;
+                }
+                (requeue_event(&reason, now), end)
             }
+            Trouble::OutputLost { reason } => (
+                requeue_event(&reason, now),
+                JobEnd::Site {
+                    permanent: false,
+                    reason,
+                },
+            ),
             Trouble::NotStarted { why } => return JobEnd::NotStarted { why },
-            Trouble::Shadow(error) => {
-                tracing::warn!(error = chain(&error), "the shadow is lost");
-                return JobEnd::ShadowLost;
-            }
+            Trouble::Shadow(error) => return gone(&error),
         };
-        // After this event the shadow is gone: nothing else may be said.
-        match self.shadow.call(Call::Ulog(&event)).await {
-            Ok(_) => end,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "the shadow could not be told");
-                JobEnd::ShadowLost
+        loop {
+            // After this event the shadow is gone: nothing else may be said.
+            let error = match self.shadow.call(Call::Ulog(&event)).await {
+                Ok(_) => return end,
+                Err(error) => error,
+            };
+            tracing::warn!(error = chain(&error), "the shadow could not be told");
+            if let Err(error) = self.reconnected().await {
+                return gone(&error);
             }
         }
+    }
+}
+
+fn gone(error: &ShadowError) -> JobEnd {
+    tracing::warn!(error = chain(error), "the shadow is lost");
+    match error {
+        ShadowError::LeaseOver { .. } => JobEnd::LeaseOver,
+        _ => JobEnd::ShadowLost,
     }
 }
 
@@ -364,7 +463,7 @@ async fn guarded(
         tokio::select! {
             biased;
             result = &mut sending => return Some(result),
-            error = shadow.lost() => return Some(Err(ShadowError::into(error))),
+            error = shadow.disturbed() => return Some(Err(ShadowError::into(error))),
             order = orders.next() => match order {
                 // The work is done, only the way home is left: a soft stop gives it the time a job would have.
                 StopOrder::Soft { .. } => {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::plan::StopPlan;
-use super::shadow::Shadow;
+use super::shadow::{Change, Shadow};
 use super::syscalls::Call;
 use super::trouble::Trouble;
 use super::usage::{Ended, Figures};
@@ -93,7 +93,12 @@ impl Running<'_> {
                     Some(PayloadEvent::Empty) => {}
                     None => return Err(crate::broker::BrokerError::Gone.into()),
                 },
-                error = self.shadow.lost() => return Err(error.into()),
+                change = self.shadow.change() => match change {
+                    // Nobody to report to: everything else goes on.
+                    Change::Lost => {}
+                    Change::Back => update_at = Instant::now(),
+                    Change::Over(error) => return Err(error.into()),
+                },
                 order = self.orders.next() => self.obey(order, &mut stopping).await?,
                 () = sleep_until(kill_at) => self.kill(&mut stopping).await?,
                 () = sleep_until(look_at) => look_at = self.look_at_credential(&mut stopping).await?,
@@ -180,7 +185,7 @@ impl Running<'_> {
             .send_modify(|progress| self.figures.show(now, progress));
         // A shadow that is slow must not keep orders and the credential's end waiting: it gets the next report.
         if !self.shadow.is_idle() {
-            tracing::debug!("the shadow has not answered to the last report yet");
+            tracing::debug!("the shadow is away, or has not answered to the last report yet");
             return Ok(());
         }
         let ad = self.figures.running(
@@ -188,7 +193,11 @@ impl Running<'_> {
             &self.services.address,
             self.services.config.update_interval,
         );
-        Ok(self.shadow.post(Call::RegisterJobInfo(&ad)).await?)
+        match self.shadow.post(Call::RegisterJobInfo(&ad)).await {
+            // What follows from it is decided where changes of the connection are waited for.
+            Err(error) if error.is_loss() => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// What the payload's leader left behind dies with it.

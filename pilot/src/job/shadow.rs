@@ -1,101 +1,74 @@
-//! The syscall socket: one request at a time, and a steady watch for its end.
+//! The shadow of a job: the syscall socket that is there, the ones that come after it, and the times between them.
 
-use std::time::Duration;
-
-use cedar::Coding;
-use cedar::net::{Message, Stream, WriteHalf};
+use cedar::Sinful;
+use cedar::net::Stream;
 use classad::ClassAd;
-use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use zeroize::Zeroizing;
 
-use super::syscalls::{Answer, Call, SyscallError};
+use super::clock::Clock;
+use super::contact::Contact;
+use super::line::Line;
+pub(super) use super::line::ShadowError;
+use super::plan::TransferPlan;
+use super::syscalls::{Answer, Call};
+use super::{LineEnds, LineState, Reconnect};
+use crate::transfer::download::chain;
 
-/// How long the shadow may take to close its end by itself after the last word. It has to get round its event loop
-/// once in this time: see [`Shadow::farewell`].
-const NUDGE: Duration = Duration::from_millis(3);
-/// How long to wait for the shadow to close its end after ours is closed.
-const FAREWELL: Duration = Duration::from_secs(10);
-
-/// The dialogue with the shadow cannot go on.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(super) enum ShadowError {
-    /// The connection broke or was closed.
-    #[error("the connection to the shadow broke")]
-    Wire(#[from] cedar::net::Error),
-    /// It was closed in good order.
-    #[error("the shadow closed the connection")]
-    Closed,
-    /// No answer came in time.
-    #[error("the shadow did not answer to {call} within {} seconds", within.as_secs())]
-    Timeout {
-        /// Which call.
-        call: &'static str,
-        /// How long was waited.
-        within: Duration,
-    },
-    /// It answered with an error or with nonsense.
-    #[error(transparent)]
-    Syscall(#[from] SyscallError),
-    /// It spoke without being asked.
-    #[error("the shadow sent a message nobody asked for")]
-    Unasked,
+/// What happened to the connection.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// It is gone, and a shadow may come back.
+    Lost,
+    /// A shadow has come back.
+    Back,
+    /// It is gone for good.
+    Over(ShadowError),
 }
 
-/// The shadow, seen through the syscall socket.
+/// The shadow of a job.
 #[derive(Debug)]
 pub(super) struct Shadow {
-    write: WriteHalf,
-    coding: Coding,
-    incoming: mpsc::Receiver<Result<Message, cedar::net::Error>>,
-    reader: JoinHandle<()>,
-    /// A request whose answer has not come yet, and which nobody waits for.
-    outstanding: Option<&'static str>,
-    patience: Duration,
+    line: Option<Line>,
+    contact: Contact,
+    ends: LineEnds,
+    clock: Clock,
+    patience: std::time::Duration,
+    /// Where the sandbox goes, as the shadow that came back last has it.
+    transfer: Option<TransferPlan>,
+    /// What ended the last connection.
+    broken: Option<ShadowError>,
 }
 
 impl Shadow {
     /// Takes over the activation's connection.
-    pub(super) fn new(mut stream: Stream, patience: Duration) -> Self {
-        stream.set_write_timeout(Some(patience));
-        // Silence is normal between two requests; keepalive probes find a dead peer.
-        stream.set_read_timeout(None);
-        let coding = if stream.is_encrypted() {
-            Coding::Encrypted
-        } else {
-            Coding::Plain
-        };
-        let (mut read, write) = stream.into_split();
-        let (sender, incoming) = mpsc::channel(1);
-        let reader = tokio::spawn(async move {
-            loop {
-                let message = read.recv().await;
-                let is_last = message.is_err();
-                if sender.send(message).await.is_err() || is_last {
-                    return;
-                }
-            }
-        });
+    pub(super) fn new(
+        stream: Stream,
+        ends: LineEnds,
+        clock: Clock,
+        patience: std::time::Duration,
+    ) -> Self {
         Self {
-            write,
-            coding,
-            incoming,
-            reader,
-            outstanding: None,
+            line: Some(Line::new(stream, patience)),
+            contact: Contact::new(clock.now().monotonic),
+            ends,
+            clock,
             patience,
+            transfer: None,
+            broken: None,
         }
+    }
+
+    /// From now on the job outlives the connection, if there is a lease.
+    pub(super) fn outlive(&mut self, lease: Option<std::time::Duration>) {
+        self.contact.outlive(lease);
     }
 
     /// Asks, and waits for the answer.
     pub(super) async fn call(&mut self, call: Call<'_>) -> Result<Answer, ShadowError> {
-        self.settle().await?;
-        self.write.send(call.message(self.coding)).await?;
-        if !call.is_answered() {
-            return Ok(Answer::Done);
-        }
-        let message = self.answer(call.name()).await?;
-        Ok(call.answer(self.coding, message.body())?)
+        let line = self.line.as_mut().ok_or(ShadowError::Disconnected)?;
+        let outcome = line.call(call).await;
+        self.judge(outcome)
     }
 
     /// The complete job ad.
@@ -108,92 +81,178 @@ impl Shadow {
 
     /// Asks without waiting: the answer only says that it arrived. It is awaited before the next request.
     pub(super) async fn post(&mut self, call: Call<'_>) -> Result<(), ShadowError> {
-        self.settle().await?;
-        self.write.send(call.message(self.coding)).await?;
-        self.outstanding = Some(call.name());
-        Ok(())
-    }
-
-    /// Whether the answer to what was posted is here, so that the next request will not have to wait.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.outstanding.is_none()
+        let line = self.line.as_mut().ok_or(ShadowError::Disconnected)?;
+        let outcome = line.post(call).await;
+        self.judge(outcome)
     }
 
     /// Waits for the answer to what was posted.
     pub(super) async fn settle(&mut self) -> Result<(), ShadowError> {
-        if let Some(call) = self.outstanding {
-            let message = self.answer(call).await?;
-            self.take_posted(call, &message);
-        }
-        Ok(())
+        let line = self.line.as_mut().ok_or(ShadowError::Disconnected)?;
+        let outcome = line.settle().await;
+        self.judge(outcome)
     }
 
-    /// Completes when the connection is over; answers to what was posted are taken in meanwhile. Nothing is lost when
+    /// Whether a request can be sent that will not have to wait for the answer to another.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.as_ref().is_some_and(Line::is_idle)
+    }
+
+    /// Whether there is a connection, as far as it is known.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Where the sandbox goes, if a shadow that came back said so.
+    pub(super) const fn transfer(&self) -> Option<&TransferPlan> {
+        self.transfer.as_ref()
+    }
+
+    /// Completes when the connection changes; answers to what was posted are taken in meanwhile. Nothing is lost when
     /// the future is dropped.
-    pub(super) async fn lost(&mut self) -> ShadowError {
+    pub(super) async fn change(&mut self) -> Change {
         loop {
-            match self.next().await {
-                Err(error) => return error,
-                Ok(message) => match self.outstanding {
-                    Some(call) => self.take_posted(call, &message),
-                    None => return ShadowError::Unasked,
+            if self.contact.is_over() {
+                return Change::Over(self.last_error());
+            }
+            let deadline = self.contact.deadline();
+            let wait = deadline
+                .unwrap_or_default()
+                .saturating_sub(self.clock.now().monotonic);
+            tokio::select! {
+                biased;
+                new = self.ends.next() => {
+                    if self.take(new) {
+                        return Change::Back;
+                    }
+                }
+                error = lost(&mut self.line) => if self.lose(error) {
+                    return Change::Lost;
                 },
+                () = sleep_until(Instant::now() + wait), if deadline.is_some() => {
+                    self.contact.tick(self.clock.now().monotonic);
+                }
             }
         }
     }
 
+    /// Completes when the connection is gone for good.
+    pub(super) async fn ended(&mut self) -> ShadowError {
+        loop {
+            if let Change::Over(error) = self.change().await {
+                return error;
+            }
+        }
+    }
+
+    /// Waits until there is a connection.
+    pub(super) async fn connected(&mut self) -> Result<(), ShadowError> {
+        while !self.is_connected() {
+            if let Change::Over(error) = self.change().await {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes when the present connection is gone, or another has taken its place.
+    pub(super) async fn disturbed(&mut self) -> ShadowError {
+        match self.change().await {
+            Change::Lost => ShadowError::Disconnected,
+            Change::Back => ShadowError::Replaced,
+            Change::Over(error) => error,
+        }
+    }
+
+    /// An output transfer was lost though the connection is there: it goes too, for the shadow to come back with a new
+    /// key. False if the transfer is not to be begun again.
+    pub(super) fn output_lost(&mut self) -> bool {
+        if !self.contact.output_lost() {
+            return false;
+        }
+        if self.is_connected() {
+            self.lose(ShadowError::Disconnected);
+        }
+        true
+    }
+
     /// Lets the last word reach the shadow before the connection goes.
-    ///
-    /// A shadow that is done closes it. One that takes `job_exit` before it has noticed the end of its own transfer
-    /// process looks again only a second later, or when our end closes
-    /// (`htcondor:src/condor_shadow.V6.1/remoteresource.cpp`, `attemptShutdown`). By then that process must have been
-    /// noticed, which happens at the start of each round of the shadow's event loop; so our end closes soon, but not
-    /// at once.
-    pub(super) async fn farewell(mut self) {
-        if self.is_closed_within(NUDGE).await {
-            return;
-        }
-        if let Err(error) = self.write.shutdown().await {
-            tracing::debug!(%error, "the connection to the shadow was gone already");
-            return;
-        }
-        if !self.is_closed_within(FAREWELL).await {
-            tracing::debug!("the shadow keeps its end of the connection open");
+    pub(super) async fn farewell(self) {
+        if let Some(line) = self.line {
+            line.farewell().await;
         }
     }
 
-    async fn is_closed_within(&mut self, time: Duration) -> bool {
-        let until_closed = async { while self.next().await.is_ok() {} };
-        tokio::time::timeout(time, until_closed).await.is_ok()
-    }
-
-    async fn answer(&mut self, call: &'static str) -> Result<Message, ShadowError> {
-        let within = self.patience;
-        tokio::time::timeout(within, self.next())
-            .await
-            .unwrap_or(Err(ShadowError::Timeout { call, within }))
-    }
-
-    async fn next(&mut self) -> Result<Message, ShadowError> {
-        match self.incoming.recv().await {
-            Some(Ok(message)) => Ok(message),
-            Some(Err(error)) if error.is_closed() => Err(ShadowError::Closed),
-            Some(Err(error)) => Err(error.into()),
-            None => Err(ShadowError::Closed),
+    fn judge<T>(&mut self, outcome: Result<T, ShadowError>) -> Result<T, ShadowError> {
+        match outcome {
+            Ok(value) => {
+                self.contact.heard(self.clock.now().monotonic);
+                Ok(value)
+            }
+            Err(error) if error.is_loss() => {
+                self.lose(ShadowError::Disconnected);
+                Err(error)
+            }
+            Err(error) => {
+                self.contact.heard(self.clock.now().monotonic);
+                Err(error)
+            }
         }
     }
 
-    fn take_posted(&mut self, call: &'static str, message: &Message) {
-        self.outstanding = None;
-        if message.reader().int().is_ok_and(|value| value >= 0) {
-            return;
+    /// The connection is gone. True if a shadow may come back.
+    fn lose(&mut self, error: ShadowError) -> bool {
+        self.line = None;
+        let waits = self.contact.broke(self.clock.now().monotonic);
+        if waits {
+            tracing::warn!(
+                error = chain(&error),
+                "the shadow is lost; the job goes on and waits for it to come back"
+            );
+            self.ends.tell(LineState::Disconnected);
         }
-        tracing::warn!(call, "the shadow did not accept a report");
+        self.broken = Some(error);
+        waits
+    }
+
+    fn take(&mut self, new: Reconnect) -> bool {
+        if !self.contact.back(self.clock.now().monotonic) {
+            return false;
+        }
+        let Reconnect { stream, ad } = new;
+        tracing::info!(shadow = %stream.peer_addr(), "a shadow has come back to the job");
+        self.line = Some(Line::new(stream, self.patience));
+        if let Some(transfer) = transfer_of(&ad) {
+            self.transfer = Some(transfer);
+        }
+        self.ends.tell(LineState::Connected);
+        true
+    }
+
+    fn last_error(&mut self) -> ShadowError {
+        match self.contact.lease() {
+            Some(lease) => ShadowError::LeaseOver { lease },
+            None => self.broken.take().unwrap_or(ShadowError::Disconnected),
+        }
     }
 }
 
-impl Drop for Shadow {
-    fn drop(&mut self) {
-        self.reader.abort();
+/// Never completes while there is no connection.
+async fn lost(line: &mut Option<Line>) -> ShadowError {
+    match line {
+        Some(line) => line.lost().await,
+        None => std::future::pending().await,
     }
+}
+
+/// `TransferSocket` and `TransferKey` of a CA_RECONNECT_JOB. A key is good for one shadow only.
+fn transfer_of(ad: &ClassAd) -> Option<TransferPlan> {
+    let address = ad
+        .string("TransferSocket")
+        .and_then(|text| Sinful::parse(&text).ok())?;
+    let key = ad.string("TransferKey").filter(|key| !key.is_empty())?;
+    Some(TransferPlan {
+        address,
+        key: Zeroizing::new(key),
+    })
 }

@@ -22,6 +22,12 @@ pub(super) enum Trouble {
         /// One sentence.
         reason: String,
     },
+    /// The output did not arrive, and may do so with a shadow that comes back.
+    #[error("{reason}")]
+    OutputLost {
+        /// One sentence.
+        reason: String,
+    },
     /// Nobody is left to be told.
     #[error(transparent)]
     Shadow(#[from] ShadowError),

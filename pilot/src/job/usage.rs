@@ -197,13 +197,14 @@ fn ticket_of_execution(now: Moment, wait_status: i32, ended: &Ended) -> ClassAd 
     ad
 }
 
-/// The ad of `register_starter_info`.
+/// The ad of `register_starter_info`. `outlives`: the job goes on for its lease when the connection is lost.
 #[must_use]
 pub fn starter_info(
     config: &JobConfig,
     slot: &SlotFacts,
     address: &Sinful,
     now: Moment,
+    outlives: bool,
 ) -> ClassAd {
     let mut ad = ClassAd::new();
     ad.insert("Name", slot.name.as_str());
@@ -212,7 +213,7 @@ pub fn starter_info(
     ad.insert("StarterIpAddr", address.to_string());
     ad.insert("UidDomain", config.uid_domain.as_str());
     ad.insert("FileSystemDomain", config.filesystem_domain.as_str());
-    ad.insert("HasReconnect", false);
+    ad.insert("HasReconnect", outlives);
     ad.insert("CondorVersion", config.condor_version.as_str());
     ad.insert("CondorPlatform", config.condor_platform.as_str());
     ad.insert("MachineResources", "Cpus Memory Disk");

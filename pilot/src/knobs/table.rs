@@ -445,7 +445,7 @@ pub static TABLE: &[Knob] = &[
          beside the pilot's program, else in /usr/lib/sailplane.",
     ),
     knob(
-        &["SAILPLANE_CA_DIRECTORY"],
+        &["SAILPLANE_CA_DIRECTORY", "X509_CERT_DIR"],
         Kind::Path,
         None,
         "",

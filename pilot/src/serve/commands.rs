@@ -1,4 +1,4 @@
-//! One connection's commands: read, passed on, answered (protocol page 02, sections 2.4 to 2.7 and 2.11).
+//! One connection's commands: read, passed on, answered (protocol pages 02, sections 2.4 to 2.7 and 2.11, and 03, section 8).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,10 +9,12 @@ use cedar::net::{Error, Incoming, Stream};
 use cedar::wire::{MessageReader, WireError};
 use classad::{ClassAd, half_match};
 
+use super::ca::{self, Ask, Failure};
+use crate::job::Reconnect;
 use crate::slot::claims::Proof;
 use crate::slot::clock::unix_now;
 use crate::slot::event::Deactivation;
-use crate::slot::{Accepted, Activate, Request, StartdHandle};
+use crate::slot::{Accepted, Activate, Locate, Request, StartdHandle};
 
 /// Longest wait for the payload of a command.
 const PAYLOAD: Duration = Duration::from_secs(20);
@@ -133,7 +135,7 @@ impl Call<'_> {
                 self.startd.alive(proof).await;
                 Ok(After::Keep(Box::new(stream)))
             }
-            command::CA_CMD => locate(reader, stream).await,
+            command::CA_CMD => self.classad_command(reader, stream).await,
             command::QUERY_STARTD_ADS => self.query(reader, stream).await,
             UPDATE_GSI_CRED => decline_proxy(reader, stream).await,
             command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => {
@@ -243,6 +245,55 @@ impl Call<'_> {
         Ok(After::Keep(Box::new(stream)))
     }
 
+    /// A shadow that has lost its job looks for it, or comes back to it.
+    async fn classad_command(
+        &self,
+        mut reader: MessageReader<'_>,
+        mut stream: Stream,
+    ) -> Result<After, ServeError> {
+        const GONE: &str = "the job is not here any more, or does not outlive its shadow";
+        let (answer, handed_over) = match ca::read(reader.ad()?) {
+            Ok(Ask::Locate {
+                claim,
+                global_job_id,
+                schedd,
+            }) => {
+                let proof = Proof {
+                    session: self.session.to_owned(),
+                    claim,
+                };
+                let locate = Locate {
+                    proof,
+                    global_job_id,
+                    schedd,
+                };
+                match self.startd.locate(locate).await {
+                    Some(berth) => (ca::located(&berth), None),
+                    None => (ca::failed(Failure::NotThere, GONE), None),
+                }
+            }
+            Ok(Ask::Reconnect(ad)) => match self.startd.berth(self.session.to_owned()).await {
+                Some(berth) => (
+                    ca::reconnected(&berth, unix_now()),
+                    Some((berth.reconnects, *ad)),
+                ),
+                None => (ca::failed(Failure::NotThere, GONE), None),
+            },
+            Err(error) => (ca::failed(Failure::Invalid, &error.to_string()), None),
+        };
+        let mut reply = stream.message();
+        reply.ad(&answer);
+        stream.send(reply).await?;
+        match handed_over {
+            Some((reconnects, ad)) => {
+                // A job that ended this moment takes nobody back: the shadow sees the connection close and looks again.
+                let _ = reconnects.send(Reconnect { stream, ad }).await;
+                Ok(After::Close)
+            }
+            None => Ok(After::Keep(Box::new(stream))),
+        }
+    }
+
     async fn query(
         &self,
         mut reader: MessageReader<'_>,
@@ -265,32 +316,6 @@ impl Call<'_> {
         stream.send(reply).await?;
         Ok(After::Keep(Box::new(stream)))
     }
-}
-
-/// Answers CA_LOCATE_STARTER (03, section 8): a job does not outlive its connection here, so there is none to find,
-/// and the shadow lets the job be queued again.
-async fn locate(mut reader: MessageReader<'_>, mut stream: Stream) -> Result<After, ServeError> {
-    let ask = reader.ad()?;
-    let known = ask
-        .string("Command")
-        .is_some_and(|name| name.eq_ignore_ascii_case("CA_LOCATE_STARTER"));
-    let (result, why) = if known {
-        (
-            "Failure",
-            "the job is not running here any more: a pilot ends a job whose shadow is lost",
-        )
-    } else {
-        ("InvalidRequest", "this ClassAd command is not served here")
-    };
-    let mut answer = ClassAd::new();
-    answer.insert("MyType", "Reply");
-    answer.insert("TargetType", "Command");
-    answer.insert("Result", result);
-    answer.insert("ErrorString", why);
-    let mut reply = stream.message();
-    reply.ad(&answer);
-    stream.send(reply).await?;
-    Ok(After::Keep(Box::new(stream)))
 }
 
 /// Reads the file to its end, so that the answer is not lost to a connection closed over unread data.

@@ -5,6 +5,7 @@
 //! above debug.
 
 pub mod address;
+mod ca;
 mod commands;
 
 pub(crate) use commands::UPDATE_GSI_CRED;

@@ -132,6 +132,17 @@ impl ClaimBook {
         }
     }
 
+    /// The schedd of a claim listens somewhere else now.
+    pub fn moved(&mut self, number: ClaimNumber, schedd: Sinful) {
+        if let Some(holder) = self
+            .records
+            .get_mut(&number)
+            .and_then(|record| record.holder.as_mut())
+        {
+            holder.schedd = Some(schedd);
+        }
+    }
+
     /// The claim is over: its session goes a little later.
     pub fn end(&mut self, now: Time, number: ClaimNumber) {
         self.lingering.push((now.saturating_add(LINGER), number));

@@ -1,9 +1,10 @@
 //! How other tasks speak to the slots' task.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use cedar::ClaimId;
 use cedar::net::Stream;
+use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,6 +14,7 @@ use super::runner::JobRunner;
 use crate::advertise::board::SlotUpdate;
 use crate::advertise::live::EndOfLife;
 use crate::blame::Exit;
+use crate::job::Reconnect;
 
 /// Most messages waiting for the slots' task.
 const QUEUE: usize = 256;
@@ -68,6 +70,30 @@ pub struct Activate {
     pub stream: Stream,
 }
 
+/// CA_LOCATE_STARTER: a shadow looks for its job.
+#[derive(Debug)]
+pub struct Locate {
+    /// Session and claim id.
+    pub proof: Proof,
+    /// `GlobalJobId`.
+    pub global_job_id: String,
+    /// `ScheddIpAddr`, where ALIVE and RELEASE_CLAIM go from now on.
+    pub schedd: Sinful,
+}
+
+/// Where a shadow can come back to its job.
+#[derive(Debug)]
+pub struct Berth {
+    /// The starter info ad: what the shadow is told.
+    pub starter: Arc<ClassAd>,
+    /// `GlobalJobId`.
+    pub global_job_id: String,
+    /// `cluster.proc`.
+    pub job_id: String,
+    /// Where its connection is handed over.
+    pub reconnects: mpsc::Sender<Reconnect>,
+}
+
 /// Orders of the pilot to all its slots.
 #[derive(Debug)]
 pub enum Order {
@@ -104,6 +130,8 @@ pub(super) enum Command {
     Release(Proof, oneshot::Sender<bool>),
     Alive(Proof),
     Updates(Vec<usize>, oneshot::Sender<Vec<SlotUpdate>>),
+    Locate(Box<Locate>, oneshot::Sender<Option<Berth>>),
+    Berth(String, oneshot::Sender<Option<Berth>>),
     AdsOfSession(String, oneshot::Sender<Vec<ClassAd>>),
     Order(Order),
 }
@@ -166,6 +194,20 @@ impl StartdHandle {
         self.ask(|reply| Command::Updates(slots, reply))
             .await
             .unwrap_or_default()
+    }
+
+    /// A shadow looks for its job; `None`: it is not there, or does not outlive its shadow.
+    pub async fn locate(&self, locate: Locate) -> Option<Berth> {
+        self.ask(|reply| Command::Locate(Box::new(locate), reply))
+            .await
+            .flatten()
+    }
+
+    /// A shadow comes back to the job of the claim whose session this is; `None`: there is none to come back to.
+    pub async fn berth(&self, session: String) -> Option<Berth> {
+        self.ask(|reply| Command::Berth(session, reply))
+            .await
+            .flatten()
     }
 
     /// The public ads a claim's session may see: its own slot's.

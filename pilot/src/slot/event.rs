@@ -123,6 +123,8 @@ pub enum Outcome {
     Reusable,
     /// The shadow is gone; the schedd shall say whether it still wants the claim.
     ShadowLost,
+    /// The shadow was gone for longer than the job's lease: so is the claim.
+    LeaseOver,
     /// The node could not run it; no job for this long.
     BackOff(Duration),
 }
@@ -194,6 +196,13 @@ pub enum Event {
         claim: ClaimNumber,
         /// What follows from it.
         outcome: Outcome,
+    },
+    /// The job of this claim lost its shadow for now, or it has come back.
+    Line {
+        /// The claim.
+        claim: ClaimNumber,
+        /// A shadow is there.
+        connected: bool,
     },
     /// START was evaluated again, or the pilot paused or went on.
     Start {

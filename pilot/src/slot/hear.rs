@@ -6,7 +6,7 @@ use std::time::Duration;
 use cedar::Sinful;
 
 use super::claims::Holder;
-use super::command::{Accepted, Activate, Command, Grant, Order, Request};
+use super::command::{Accepted, Activate, Berth, Command, Grant, Locate, Order, Request};
 use super::event::{ClaimNumber, Event, Lease, Ticket, Time};
 use super::matching::{fits, pledge, wanted};
 use super::seat::Pending;
@@ -72,6 +72,16 @@ impl Startd {
             }
             Command::Updates(slots, reply) => {
                 let _ = reply.send(self.updates(&slots));
+            }
+            Command::Locate(locate, reply) => {
+                let _ = reply.send(self.locate(*locate));
+            }
+            Command::Berth(session, reply) => {
+                let slot = self
+                    .claims
+                    .of_session(&session)
+                    .map(|(_, record)| record.slot);
+                let _ = reply.send(slot.and_then(|slot| self.berth(slot)));
             }
             Command::AdsOfSession(session, reply) => {
                 let slot = self
@@ -237,6 +247,33 @@ impl Startd {
                 pledge,
             },
         );
+    }
+
+    fn locate(&mut self, locate: Locate) -> Option<Berth> {
+        let Locate {
+            proof,
+            global_job_id,
+            schedd,
+        } = locate;
+        let (claim, record) = self.claims.resolve(&proof)?;
+        let berth = self.berth(record.slot)?;
+        if berth.global_job_id != global_job_id {
+            return None;
+        }
+        self.claims.moved(claim, schedd);
+        Some(berth)
+    }
+
+    /// The job of a slot, if it outlives its shadow.
+    fn berth(&self, slot: usize) -> Option<Berth> {
+        let job = self.seats.get(slot)?.job.as_ref()?;
+        let progress = job.progress.borrow();
+        Some(Berth {
+            starter: progress.starter.clone()?,
+            global_job_id: progress.global_job_id.clone(),
+            job_id: progress.job_id.clone(),
+            reconnects: job.reconnects.clone(),
+        })
     }
 
     /// Passes an event to the slot of a claim.

@@ -32,6 +32,8 @@ struct Job {
     since: Time,
     pledge: Pledge,
     stopped: Option<Force>,
+    /// Its shadow is away, and may come back.
+    adrift: bool,
     /// An activation that waits for this job to be reaped, and until when.
     waiting: Option<(Ticket, Pledge, Time)>,
 }
@@ -230,6 +232,7 @@ impl Machine {
             } => self.released(now, claim, out),
             Event::AliveFailed(claim) => self.alive_failed(now, claim),
             Event::JobEnded { claim, outcome } => self.job_ended(now, claim, outcome, out),
+            Event::Line { claim, connected } => self.line(now, claim, connected),
             Event::Start {
                 willing,
                 fits_claim,
@@ -298,11 +301,16 @@ impl Machine {
                         since: now,
                         pledge,
                         stopped: None,
+                        adrift: false,
                         waiting: None,
                     });
                     Some(Verdict::Start)
                 }
                 Work::Busy(job) if job.waiting.is_none() => {
+                    // Whoever sends the next job does not want the one whose shadow is away any more.
+                    if job.adrift {
+                        stop(job, Force::Hard, Cause::DeactivateForcibly, out);
+                    }
                     job.waiting = Some((
                         ticket,
                         pledge,
@@ -415,6 +423,24 @@ impl Machine {
         }
     }
 
+    /// While the shadow is away the schedd is asked whether it still knows the claim, however quiet the claim may be
+    /// while a job runs: one that was restarted, and does not send a shadow, would let the job run for nothing.
+    fn line(&mut self, now: Time, claim: ClaimNumber, connected: bool) {
+        let retry = self.policy.alive_retry;
+        if let Phase::Held(held, work) = &mut self.phase
+            && held.number == claim
+            && let Work::Busy(job) | Work::Retiring(job, _) | Work::Vacating(job, _) = work
+        {
+            job.adrift = !connected;
+            held.lease_end = now.saturating_add(held.lease.length);
+            held.next_alive = if connected {
+                now.saturating_add(held.lease.length / 3)
+            } else {
+                now.saturating_add(retry)
+            };
+        }
+    }
+
     fn job_ended(
         &mut self,
         now: Time,
@@ -438,16 +464,18 @@ impl Machine {
         held.lease_end = now.saturating_add(held.lease.length);
         match outcome {
             Outcome::Reusable => {}
+            // The submit side is there: it has sent the next job.
+            Outcome::ShadowLost | Outcome::LeaseOver if job.waiting.is_some() => {}
             Outcome::ShadowLost if held.lease.we_send => held.next_alive = now,
             // Nobody is there to say goodbye, and nobody would tell us that the claim is gone.
-            Outcome::ShadowLost => held.closing = true,
+            Outcome::ShadowLost | Outcome::LeaseOver => held.closing = true,
             Outcome::BackOff(pause) => self.back_off = Some(now.saturating_add(pause)),
         }
         let busy = matches!(work, Work::Busy(_));
         held.closing |= !busy || !self.accepting() || self.worn_out(now, &held);
         if held.closing {
             refuse_waiting(&mut job, out);
-            if held.given_up || matches!(outcome, Outcome::ShadowLost) {
+            if held.given_up || matches!(outcome, Outcome::ShadowLost | Outcome::LeaseOver) {
                 self.end_claim(&held, out);
             } else {
                 self.phase =
@@ -469,6 +497,7 @@ impl Machine {
                     since: now,
                     pledge,
                     stopped: None,
+                    adrift: false,
                     waiting: None,
                 })
             }
@@ -606,8 +635,8 @@ impl Machine {
     }
 
     fn alive_due(&self, held: &Claim, work: &Work) -> Option<Time> {
-        (held.lease.we_send && !held.alive_in_flight && self.lease_counts(held, work))
-            .then_some(held.next_alive)
+        let asks = self.lease_counts(held, work) || is_adrift(work);
+        (held.lease.we_send && !held.alive_in_flight && asks).then_some(held.next_alive)
     }
 
     /// Derives what the ad shows and asks for an update when it changed.
@@ -636,6 +665,10 @@ impl Machine {
             urgent: new.0 != old.0,
         });
     }
+}
+
+fn is_adrift(work: &Work) -> bool {
+    matches!(work, Work::Busy(job) | Work::Retiring(job, _) | Work::Vacating(job, _) if job.adrift)
 }
 
 /// Passes an order on, unless one as hard went before.

@@ -282,6 +282,92 @@ fn a_lost_shadow_makes_us_ask_the_schedd() {
 }
 
 #[test]
+fn while_the_shadow_is_away_the_schedd_is_asked() {
+    let (mut story, claim) = Story::busy();
+    let lost = |connected| Event::Line { claim, connected };
+    story.after(10_000).event(lost(false));
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
+    let retry = Policy::default().alive_retry;
+    assert_eq!(story.machine.deadline(), Some(story.now + retry));
+    story.now += retry;
+    assert_eq!(story.event(Event::Tick), [Action::SendAlive(claim)]);
+    // It cannot be reached: asked again, for as long as the job waits.
+    story.event(Event::AliveFailed(claim));
+    story.now += retry;
+    assert_eq!(story.event(Event::Tick), [Action::SendAlive(claim)]);
+    story.event(Event::AliveAnswered { claim, known: true });
+    assert!(story.machine.deadline().is_some());
+    // The shadow is back: silence, as ever while a job runs.
+    story.event(lost(true));
+    assert_eq!(story.machine.deadline(), None);
+}
+
+#[test]
+fn a_schedd_that_does_not_know_the_claim_any_more_ends_the_job() {
+    let (mut story, claim) = Story::busy();
+    story.event(Event::Line {
+        claim,
+        connected: false,
+    });
+    let out = story.event(Event::AliveAnswered {
+        claim,
+        known: false,
+    });
+    assert!(out.contains(&Action::Stop {
+        force: Force::Hard,
+        cause: Cause::DeactivateForcibly
+    }));
+    let out = story.event(Event::JobEnded {
+        claim,
+        outcome: Outcome::ShadowLost,
+    });
+    assert!(out.contains(&Action::Forget(claim)), "{out:?}");
+    assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
+}
+
+#[test]
+fn the_next_job_takes_the_place_of_one_whose_shadow_is_away() {
+    let (mut story, claim) = Story::busy();
+    story.event(Event::Line {
+        claim,
+        connected: false,
+    });
+    let out = story.activate(claim, 2);
+    assert_eq!(
+        out,
+        [Action::Stop {
+            force: Force::Hard,
+            cause: Cause::DeactivateForcibly
+        }]
+    );
+    let out = story.event(Event::JobEnded {
+        claim,
+        outcome: Outcome::ShadowLost,
+    });
+    assert!(out.contains(&Action::Activation {
+        ticket: Ticket(2),
+        verdict: Verdict::Start
+    }));
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
+}
+
+#[test]
+fn with_the_lease_of_its_job_a_claim_is_over() {
+    let (mut story, claim) = Story::busy();
+    story.event(Event::Line {
+        claim,
+        connected: false,
+    });
+    let out = story.event(Event::JobEnded {
+        claim,
+        outcome: Outcome::LeaseOver,
+    });
+    assert!(out.contains(&Action::SendRelease(claim)), "{out:?}");
+    assert!(out.contains(&Action::Forget(claim)), "{out:?}");
+    assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
+}
+
+#[test]
 fn retirement_lets_the_job_use_its_time_then_stops_it_softly_then_hard() {
     let mut story = Story::new();
     let claim = story.claim();
@@ -437,6 +523,7 @@ enum Move {
     AliveAnswered(bool),
     AliveFailed,
     JobEnded(Outcome),
+    Line(bool),
     Start(bool, bool),
     Retire(u64),
     RetireFast,
@@ -456,8 +543,10 @@ fn moves() -> impl Strategy<Value = Move> {
         6 => prop_oneof![
             6 => Just(Outcome::Reusable),
             1 => Just(Outcome::ShadowLost),
+            1 => Just(Outcome::LeaseOver),
             1 => (1_u64..60).prop_map(|s| Outcome::BackOff(Duration::from_secs(s)))
         ].prop_map(Move::JobEnded),
+        2 => any::<bool>().prop_map(Move::Line),
         2 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(a, b)| Move::Start(a, b)),
         1 => (0_u64..2000).prop_map(Move::Retire),
         1 => Just(Move::RetireFast),
@@ -568,6 +657,7 @@ proptest! {
                     watch.job = false;
                     Event::JobEnded { claim: held.expect("a job without a claim"), outcome }
                 }
+                Move::Line(connected) => Event::Line { claim: held.unwrap_or(ClaimNumber(1)), connected },
                 Move::Start(willing, fits_claim) => Event::Start { willing, fits_claim },
                 Move::Retire(seconds) => Event::Retire { limit: Duration::from_secs(seconds) },
                 Move::RetireFast => Event::RetireFast,

@@ -13,6 +13,6 @@ mod runner;
 mod seat;
 mod startd;
 
-pub use command::{Accepted, Activate, Grant, Order, Request, StartdHandle};
+pub use command::{Accepted, Activate, Berth, Grant, Locate, Order, Request, StartdHandle};
 pub use runner::JobRunner;
 pub use startd::{Ending, Parts, Startd, StartdCommands, StartdConfig};

@@ -11,11 +11,13 @@ use tracing::Instrument;
 use super::errand;
 use super::event::{Action, Cause, ClaimNumber, Event, Force, Outcome, State, Ticket, Verdict};
 use super::seat::{Pending, RunningJob};
-use super::startd::Startd;
+use super::startd::{LineNote, Startd};
 use crate::advertise::offer::short_slot_name;
 use crate::backoff::random;
 use crate::blame::Exit;
-use crate::job::{Activation, JobEnd, JobProgress, SlotFacts, StopHow, StopOrder};
+use crate::job::{
+    Activation, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder,
+};
 
 /// Orders a job may have waiting: a soft one, a hard one, and room for repetitions.
 const ORDERS: usize = 8;
@@ -128,6 +130,12 @@ impl Startd {
         };
         let (orders, orders_rx) = mpsc::channel(ORDERS);
         let (progress, progress_rx) = watch::channel(JobProgress::default());
+        let lines = self.lines.0.clone();
+        let activation = seat.machine.activations();
+        let (line, reconnects) = LineEnds::new(move |state| {
+            // The task that would hear it ends only with the pilot.
+            let _ = lines.send((slot, claim, activation, state));
+        });
         let runner = self.runner.clone();
         let work = async move {
             let mut message = stream.message();
@@ -141,6 +149,7 @@ impl Startd {
                 claim: id,
                 stream,
                 slot: facts,
+                line,
             };
             runner.run(activation, orders_rx, progress).await
         };
@@ -151,6 +160,7 @@ impl Startd {
             ad,
             orders,
             progress: progress_rx,
+            reconnects,
             task,
         });
     }
@@ -222,6 +232,19 @@ impl Startd {
         self.claims.end(self.clock.now(), claim);
     }
 
+    /// A job lost its shadow for now, or has it back.
+    pub(super) fn line_changed(&mut self, (slot, claim, activation, state): LineNote) {
+        let connected = state == LineState::Connected;
+        // The last words of a job may come after the start of the next one.
+        let is_present = self
+            .seats
+            .get(slot)
+            .is_some_and(|seat| seat.job.is_some() && seat.machine.activations() == activation);
+        if is_present {
+            self.event(slot, Event::Line { claim, connected });
+        }
+    }
+
     /// A job's task has ended.
     pub(super) fn job_done(&mut self, ended: Result<(Id, JobEnd), JoinError>) {
         let (task, end) = match ended {
@@ -263,6 +286,13 @@ impl Startd {
                 permanent: true, ..
             } => Outcome::Reusable,
             JobEnd::ShadowLost => Outcome::ShadowLost,
+            JobEnd::LeaseOver => {
+                tracing::warn!(
+                    slot = seat.number,
+                    "no shadow came back within a job's lease"
+                );
+                Outcome::LeaseOver
+            }
             JobEnd::NotStarted { why } => {
                 tracing::info!(slot = seat.number, "a job was not started: {why}");
                 Outcome::Reusable

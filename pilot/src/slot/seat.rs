@@ -18,7 +18,7 @@ use crate::advertise::facts::NodeUse;
 use crate::advertise::live::{ClaimView, Counts, EndOfLife, JobView, Live, slot_ad};
 use crate::advertise::offer::Offer;
 use crate::backoff::BackOff;
-use crate::job::{JobProgress, StopOrder};
+use crate::job::{JobProgress, Reconnect, StopOrder};
 
 /// Pause after the node failed a job: first and longest.
 const NODE_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
@@ -29,6 +29,8 @@ pub(super) struct RunningJob {
     pub(super) ad: ClassAd,
     pub(super) orders: mpsc::Sender<StopOrder>,
     pub(super) progress: watch::Receiver<JobProgress>,
+    /// Where a shadow that has come back is handed over.
+    pub(super) reconnects: mpsc::Sender<Reconnect>,
     pub(super) task: AbortHandle,
 }
 

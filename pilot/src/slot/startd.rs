@@ -26,7 +26,7 @@ use crate::advertise::facts::{NodeFacts, NodeUse};
 use crate::advertise::live::EndOfLife;
 use crate::advertise::offer::{Identity, Offer, base_ad};
 use crate::blame::Exit;
-use crate::job::JobEnd;
+use crate::job::{JobEnd, LineState};
 use crate::life::Promises;
 
 /// What the slots' task is told at its start.
@@ -78,6 +78,10 @@ pub struct Ending {
     pub why: String,
 }
 
+/// A change of a job's connection: slot, claim, which activation of it, and what it is now.
+pub(super) type LineNote = (usize, ClaimNumber, u64, LineState);
+type LineSender = mpsc::UnboundedSender<LineNote>;
+
 /// The slots' task.
 #[derive(Debug)]
 pub struct Startd {
@@ -94,6 +98,8 @@ pub struct Startd {
     pub(super) job_of_task: HashMap<Id, (usize, ClaimNumber)>,
     pub(super) errands: JoinSet<Errand>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// What jobs say about their connections: kept at both ends.
+    pub(super) lines: (LineSender, mpsc::UnboundedReceiver<LineNote>),
     pub(super) tickets: u64,
     pub(super) usage: NodeUse,
     pub(super) end: Option<EndOfLife>,
@@ -145,6 +151,7 @@ impl Startd {
             job_of_task: HashMap::new(),
             errands: JoinSet::new(),
             commands: commands.0,
+            lines: mpsc::unbounded_channel(),
             tickets: 0,
             usage,
             end: None,
@@ -181,6 +188,7 @@ impl Startd {
                 },
                 Some(ended) = self.jobs.join_next_with_id() => self.job_done(ended),
                 Some(errand) = self.errands.join_next() => if let Ok(errand) = errand { self.errand_done(errand) },
+                Some(note) = self.lines.1.recv() => self.line_changed(note),
                 () = sleep_until(due) => self.tick(),
             }
         }

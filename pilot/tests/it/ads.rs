@@ -71,7 +71,7 @@ async fn a_slot_has_what_a_match_needs() {
     ] {
         assert!(ad.contains(name), "{name} is missing");
     }
-    assert_eq!(ad.bool("HasReconnect"), Some(false));
+    assert_eq!(ad.bool("HasReconnect"), Some(true));
     assert!(!ad.contains("ClaimId"));
 }
 

@@ -390,6 +390,73 @@ async fn a_shadow_looking_for_a_lost_job_is_told_that_it_is_gone() {
     assert!(answer.string("ErrorString").is_some());
 }
 
+const GLOBAL_ID: &str = "s#1.0#1";
+
+/// CA_LOCATE_STARTER for a job; the answer.
+async fn locate(schedd: &SubmitSide, job: &str, from: &str) -> classad::ClassAd {
+    let mut ad = classad::ClassAd::new();
+    ad.insert("MyType", "Command");
+    ad.insert("Command", "CA_LOCATE_STARTER");
+    ad.insert("ClaimId", schedd.claim.as_str());
+    ad.insert("GlobalJobId", job);
+    ad.insert("ScheddIpAddr", from);
+    let (answer, _) = schedd.classad_command(&ad).await;
+    answer
+}
+
+#[tokio::test]
+async fn a_shadow_finds_its_job_and_its_connection_becomes_the_jobs() {
+    let mut pilot = Pilot::start(Setup::default()).await;
+    let mut schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
+    schedd.activate(JOB).await;
+    let mut played = pilot.job().await;
+    let here = schedd.address.to_string();
+    let failed = |ad: classad::ClassAd| ad.string("Result").as_deref() == Some("Failure");
+    // Nothing to come back to before the job runs.
+    assert!(failed(locate(&schedd, GLOBAL_ID, &here).await));
+    played.progress.send_modify(|progress| {
+        let mut starter = classad::ClassAd::new();
+        starter.insert("StarterIpAddr", pilot.address.to_string());
+        starter.insert("HasReconnect", true);
+        progress.starter = Some(std::sync::Arc::new(starter));
+        GLOBAL_ID.clone_into(&mut progress.global_job_id);
+    });
+    assert!(failed(locate(&schedd, "s#2.0#1", &here).await));
+    let found = locate(&schedd, GLOBAL_ID, &here).await;
+    assert_eq!(found.string("Result").as_deref(), Some("Success"));
+    assert_eq!(found.bool("HasReconnect"), Some(true));
+    assert_eq!(
+        found.string("StarterIpAddr"),
+        Some(pilot.address.to_string())
+    );
+
+    let mut ad = classad::ClassAd::new();
+    ad.insert("Command", "CA_RECONNECT_JOB");
+    ad.insert("TransferKey", "1#new");
+    let (answer, mut shadow) = schedd.classad_command(&ad).await;
+    assert_eq!(answer.string("Result").as_deref(), Some("Success"));
+    let mut back = played.activation.line.next().await;
+    assert_eq!(back.ad.string("TransferKey").as_deref(), Some("1#new"));
+    // From now on the job asks on it.
+    let mut question = back.stream.message();
+    question.int(-81);
+    back.stream.send(question).await.unwrap();
+    assert_eq!(shadow.recv().await.unwrap().reader().int().unwrap(), -81);
+
+    // The schedd that moved is the one that is asked while the shadow is away.
+    played
+        .activation
+        .line
+        .tell(sailplane::job::LineState::Disconnected);
+    let (heard, _) = schedd.hears().await;
+    assert_eq!(heard, command::ALIVE);
+    played.end(JobEnd::LeaseOver);
+    let (heard, _) = schedd.hears().await;
+    assert_eq!(heard, command::RELEASE_CLAIM);
+    pilot.reaches("Unclaimed/Idle").await;
+}
+
 #[tokio::test]
 async fn a_claim_sees_its_own_slot_only_and_not_its_secret() {
     let pilot = Pilot::start(Setup::default()).await;

@@ -13,7 +13,7 @@ use classad::{ClassAd, Expr};
 use sailplane::advertise::board::{Board, BoardReader};
 use sailplane::advertise::facts::NodeFacts;
 use sailplane::advertise::offer::{Identity, Offer};
-use sailplane::job::{Activation, JobEnd, StopOrder};
+use sailplane::job::{Activation, JobEnd, JobProgress, StopOrder};
 use sailplane::serve::Port;
 use sailplane::slot::clock::Clock;
 use sailplane::slot::event::Policy;
@@ -21,7 +21,7 @@ use sailplane::slot::{
     Ending, JobRunner, Parts, Startd, StartdCommands, StartdConfig, StartdHandle,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,7 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Played {
     pub(crate) activation: Activation,
     pub(crate) orders: mpsc::Receiver<StopOrder>,
+    pub(crate) progress: watch::Sender<JobProgress>,
     end: tokio::sync::oneshot::Sender<JobEnd>,
 }
 
@@ -85,7 +86,7 @@ impl Pilot {
         let (startd, commands) = StartdCommands::channel();
         let (board, reader) = Board::new();
         let (started, jobs) = mpsc::channel(8);
-        let runner = JobRunner::new(move |activation, orders, _progress| {
+        let runner = JobRunner::new(move |activation, orders, progress| {
             let started = started.clone();
             async move {
                 let (end, ended) = tokio::sync::oneshot::channel();
@@ -93,6 +94,7 @@ impl Pilot {
                     .send(Played {
                         activation,
                         orders,
+                        progress,
                         end,
                     })
                     .await
@@ -307,6 +309,16 @@ impl SubmitSide {
         stream.send(message).await.unwrap();
         let answer = stream.recv().await.unwrap();
         (answer.reader().int().unwrap(), stream)
+    }
+
+    /// CA_CMD; the answer, and the connection.
+    pub(crate) async fn classad_command(&self, ad: &ClassAd) -> (ClassAd, Stream) {
+        let mut stream = self.open(command::CA_CMD).await.unwrap();
+        let mut message = stream.message();
+        message.ad(ad);
+        stream.send(message).await.unwrap();
+        let answer = stream.recv().await.unwrap().reader().ad().unwrap();
+        (answer, stream)
     }
 
     /// 403 or 404; the `Start` of the answer.

@@ -14,6 +14,7 @@ mod files;
 mod identity;
 mod own_account;
 mod pools;
+mod reconnect;
 mod retirement;
 mod reuse;
 mod sound;

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::super::{
-    Activation, JobConfig, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder, run,
+    Activation, JobConfig, JobEnd, JobProgress, JobServices, LineEnds, LineState, Reconnect,
+    SlotFacts, StopOrder, run,
 };
 use crate::broker::testing::{self, Helper, Script};
 use crate::transfer::receive::{Received, Receiver};
@@ -41,6 +42,16 @@ pub(super) struct Record {
     pub(super) exit: Option<(i64, i64)>,
     /// Names and contents of the output, and whether it was final.
     pub(super) output: Option<(bool, BTreeMap<String, Vec<u8>>)>,
+    /// How often output was sent.
+    pub(super) outputs: u32,
+    /// Transfer keys that were refused.
+    pub(super) refused: Vec<String>,
+    /// What the slot heard about the connection.
+    pub(super) lines: Vec<LineState>,
+    /// The transfer key that is good.
+    key: String,
+    /// The shadow goes away instead of answering to this call, once.
+    pub(super) dies_at: Option<i64>,
 }
 
 /// How a journey is set up.
@@ -54,6 +65,8 @@ pub(super) struct Setup {
     pub(super) refuse: Option<launch_protocol::broker::RefusalClass>,
     /// The shadow never serves a transfer.
     pub(super) is_stalling: bool,
+    /// As in [`Record`].
+    pub(super) dies_at: Option<i64>,
 }
 
 /// A journey in progress.
@@ -64,11 +77,92 @@ pub(super) struct Journey {
     pub(super) helper: Helper,
     pub(super) shadow_task: JoinHandle<()>,
     run: JoinHandle<JobEnd>,
+    door: Door,
+    reconnects: mpsc::Sender<Reconnect>,
     cleanups: tokio_util::task::TaskTracker,
     folder: tempfile::TempDir,
 }
 
+/// How shadows reach the pilot.
+struct Door {
+    listener: TcpListener,
+    server: Server,
+    client: Client,
+    claim: ClaimId,
+    address: Sinful,
+    shadow_address: Sinful,
+}
+
+impl Door {
+    /// A new connection: the shadow's end and the pilot's.
+    async fn connect(&self, command: i32) -> (Stream, Stream) {
+        let (ours, theirs) = tokio::join!(
+            self.client
+                .start_command_in_session(&self.address, command, self.claim.session_id()),
+            async {
+                let (tcp, peer) = self.listener.accept().await.unwrap();
+                self.server.accept(tcp, peer).await.unwrap().stream
+            }
+        );
+        (ours.unwrap(), theirs)
+    }
+}
+
 impl Journey {
+    /// A shadow comes back, with this transfer key; the shadow knows `good`.
+    pub(super) async fn comes_back(&mut self, key: &str, good: &str) {
+        let (shadow, stream) = self.door.connect(command::CA_CMD).await;
+        let mut ad = ClassAd::new();
+        ad.insert("TransferKey", key);
+        ad.insert("TransferSocket", self.door.shadow_address.to_string());
+        good.clone_into(&mut self.record.lock().unwrap().key);
+        self.shadow_task = tokio::spawn(answer(shadow, ClassAd::new(), Arc::clone(&self.record)));
+        // A job that has ended takes nobody.
+        let _ = self.reconnects.send(Reconnect { stream, ad }).await;
+    }
+
+    /// Makes a file in the sandbox.
+    pub(super) fn make(&self, name: &str) {
+        std::fs::write(self.folder.path().join("execute/dir_1").join(name), "").unwrap();
+    }
+
+    /// Waits until the payload has ended.
+    pub(super) async fn until_payload_is_gone(&self) {
+        self.until("the payload to end", || self.helper.script.is_idle())
+            .await;
+    }
+
+    /// Waits until so many transfer keys were refused.
+    pub(super) async fn refused(&self, count: usize) {
+        self.until("a refused key", || {
+            self.record.lock().unwrap().refused.len() >= count
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, done: impl Fn() -> bool) {
+        let wait = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("waited in vain for {what}"));
+    }
+
+    /// Waits until the job has noticed that its shadow is gone.
+    pub(super) async fn adrift(&self) {
+        let lost = async {
+            while self.record.lock().unwrap().lines.last() != Some(&LineState::Disconnected) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, lost)
+            .await
+            .expect("the loss is noticed");
+    }
+
     /// The end of the journey; checks that nothing is left of the sandbox.
     pub(super) async fn end(self) -> (JobEnd, Record) {
         let end = tokio::time::timeout(PATIENCE, self.run)
@@ -160,20 +254,20 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         .unwrap();
 
     // The shadow activates the claim.
-    let pilot_server = server(&pilot_sessions, &[command::ACTIVATE_CLAIM]);
-    let shadow_client = Client::new(ClientConfig::new("SHADOW", "test"), shadow_sessions.clone());
-    let (activated, accepted) = tokio::join!(
-        shadow_client.start_command_in_session(
-            &pilot_address,
-            command::ACTIVATE_CLAIM,
-            claim.session_id()
-        ),
-        async {
-            let (tcp, peer) = pilot_listener.accept().await.unwrap();
-            pilot_server.accept(tcp, peer).await.unwrap().stream
-        }
-    );
-    let record = Arc::new(Mutex::new(Record::default()));
+    let door = Door {
+        listener: pilot_listener,
+        server: server(&pilot_sessions, &[command::ACTIVATE_CLAIM, command::CA_CMD]),
+        client: Client::new(ClientConfig::new("SHADOW", "test"), shadow_sessions.clone()),
+        claim: claim.clone(),
+        address: pilot_address.clone(),
+        shadow_address: shadow_address.clone(),
+    };
+    let (activated, accepted) = door.connect(command::ACTIVATE_CLAIM).await;
+    let record = Arc::new(Mutex::new(Record {
+        key: "1#key".to_owned(),
+        dies_at: setup.dies_at,
+        ..Record::default()
+    }));
     let ad = job_ad(&setup.ad, &shadow_address);
     if !setup.is_stalling {
         let transfers = server(
@@ -189,7 +283,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
     } else {
         std::mem::forget(shadow_listener);
     }
-    let shadow_task = tokio::spawn(answer(activated.unwrap(), ad, Arc::clone(&record)));
+    let shadow_task = tokio::spawn(answer(activated, ad, Arc::clone(&record)));
 
     let mut helper = Script::new(&execute, setup.not_after);
     helper.refuse = setup.refuse;
@@ -221,10 +315,13 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         disk_kib: 1000,
         machine_ad: ClassAd::new(),
     };
+    let heard = Arc::clone(&record);
+    let (line, reconnects) = LineEnds::new(move |state| heard.lock().unwrap().lines.push(state));
     let activation = Activation {
         claim,
         stream: accepted,
         slot,
+        line,
     };
     let (orders, order_receiver) = mpsc::channel(4);
     let (progress_sender, progress) = watch::channel(JobProgress::default());
@@ -236,6 +333,8 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         helper,
         shadow_task,
         run,
+        door,
+        reconnects,
         cleanups,
         folder,
     }
@@ -263,6 +362,10 @@ async fn answer(mut stream: Stream, ad: ClassAd, record: Arc<Mutex<Record>>) {
         {
             let mut record = record.lock().unwrap();
             record.calls.push(call);
+            if record.dies_at == Some(call) {
+                record.dies_at = None;
+                return;
+            }
             match call {
                 -63 => {
                     reply.ad(&ad);
@@ -292,14 +395,22 @@ async fn serve_transfers(
         let incoming = server.accept(tcp, peer).await.unwrap();
         let command = incoming.command;
         let mut stream = incoming.stream;
-        let key = stream.recv().await.unwrap();
-        assert_eq!(key.reader().str().unwrap(), "1#key");
+        let key = stream.recv().await.unwrap().reader().str().unwrap();
+        if key != record.lock().unwrap().key {
+            record.lock().unwrap().refused.push(key);
+            let mut refusal = stream.message();
+            refusal.int(0);
+            stream.send(refusal).await.unwrap();
+            continue;
+        }
         let mut link = Link::new(stream, PATIENCE);
         if command == command::FILETRANS_UPLOAD {
             send_input(&mut link, &submit).await;
         } else {
             let output = take_output(&mut link).await;
-            record.lock().unwrap().output = output;
+            let mut record = record.lock().unwrap();
+            record.outputs += 1;
+            record.output = output;
         }
     }
 }

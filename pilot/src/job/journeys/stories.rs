@@ -16,7 +16,7 @@ const UPDATE: i64 = -81;
 const ULOG: i64 = 284;
 const EXECUTION_EXIT: i64 = 304;
 
-fn in_seconds(seconds: i64) -> i64 {
+pub(super) fn in_seconds(seconds: i64) -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -24,31 +24,32 @@ fn in_seconds(seconds: i64) -> i64 {
     i64::try_from(now).unwrap() + seconds
 }
 
-fn setup(script: &str) -> Setup {
+pub(super) fn setup(script: &str) -> Setup {
     Setup {
         ad: String::new(),
         script: script.to_owned(),
         not_after: in_seconds(3600),
         refuse: None,
         is_stalling: false,
+        dies_at: None,
     }
 }
 
-fn soft() -> StopOrder {
+pub(super) fn soft() -> StopOrder {
     StopOrder::Soft {
         by: "<1.2.3.4:5>".to_owned(),
         how: StopHow::Deactivate,
     }
 }
 
-fn hard() -> StopOrder {
+pub(super) fn hard() -> StopOrder {
     StopOrder::Hard {
         by: "<1.2.3.4:5>".to_owned(),
         how: StopHow::DeactivateForcibly,
     }
 }
 
-fn hold_codes(record: &Record) -> (Option<i64>, Option<i64>) {
+pub(super) fn hold_codes(record: &Record) -> (Option<i64>, Option<i64>) {
     let event = record.event.as_ref().expect("an event");
     assert!(
         !record.calls.contains(&JOB_EXIT),
@@ -64,7 +65,7 @@ fn reason(record: &Record) -> String {
 
 const TRAP: &str =
     "trap 'echo stopped > state.txt; exit 5' TERM\n: > ready\nwhile :; do /bin/sleep 0.02; done\n";
-const STUBBORN: &str = "trap '' TERM\n: > ready\nwhile :; do /bin/sleep 0.02; done\n";
+pub(super) const STUBBORN: &str = "trap '' TERM\n: > ready\nwhile :; do /bin/sleep 0.02; done\n";
 
 #[tokio::test]
 async fn a_job_runs_and_its_output_comes_back() {
