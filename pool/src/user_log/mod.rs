@@ -8,6 +8,8 @@ mod ad;
 mod event;
 mod form;
 mod format;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod writer;
 
