@@ -107,6 +107,40 @@ pub struct Macros {
     limits: Limits,
     directory: Option<String>,
     used: Used,
+    names: Names,
+}
+
+/// Which names may be in the table: a reader asks for hundreds of names of which a few are set.
+#[derive(Debug, Default)]
+struct Names([u64; 32]);
+
+impl Names {
+    fn add(&mut self, name: &str, prefix: &str) {
+        let bare = name
+            .split_once('.')
+            .filter(|(head, _)| head.eq_ignore_ascii_case(prefix))
+            .map_or(name, |(_, bare)| bare);
+        for name in [name, bare] {
+            let (word, bit) = Self::place(name);
+            if let Some(word) = self.0.get_mut(word) {
+                *word |= bit;
+            }
+        }
+    }
+
+    fn may_have(&self, name: &str) -> bool {
+        let (word, bit) = Self::place(name);
+        self.0.get(word).is_none_or(|word| word & bit != 0)
+    }
+
+    /// Where the name's bit is: FNV-1a over its letters in lower case.
+    fn place(name: &str) -> (usize, u64) {
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
+        });
+        let hash = hash ^ (hash >> 15);
+        (usize::from((hash >> 6) as u8 & 31), 1 << (hash & 63))
+    }
 }
 
 impl Macros {
@@ -130,7 +164,13 @@ impl Macros {
             limits: Limits::default(),
             directory: None,
             used: Used::default(),
+            names: Names::default(),
         }
+    }
+
+    fn note(&mut self, name: &str) {
+        let prefix = self.scope.subsys.as_deref().unwrap_or("");
+        self.names.add(name, prefix);
     }
 
     /// What relative names are relative to, for `$Ff()`.
@@ -140,11 +180,13 @@ impl Macros {
 
     /// Sets what counts where nothing else is set.
     pub fn set_default(&mut self, name: &str, value: &str) {
+        self.note(name);
         self.table.insert_default(name, value);
     }
 
     /// Sets a macro to a value as it is.
     pub fn set(&mut self, name: &str, value: &str, origin: Origin) {
+        self.note(name);
         self.table.insert(name, value.to_owned(), origin);
     }
 
@@ -162,12 +204,16 @@ impl Macros {
                 return Err(ErrorKind::TooLarge { what, limit });
             }
         }
+        self.note(name);
         self.table.insert(name, raw, Origin::File(place.clone()));
         Ok(())
     }
 
     /// The value as written, defaults included; counts as a use.
     pub fn raw(&self, name: &str) -> Option<&str> {
+        if !self.names.may_have(name) {
+            return None;
+        }
         let entry = self.table.lookup(name, &self.scope)?;
         self.used
             .borrow_mut()
@@ -194,6 +240,9 @@ impl Macros {
     /// # Errors
     /// It cannot be expanded.
     pub fn get(&self, name: &str) -> Result<Option<String>, ErrorKind> {
+        if !self.names.may_have(name) {
+            return Ok(None);
+        }
         let expander = self.expander();
         let Some(raw) = expander.lookup(name) else {
             return Ok(None);
@@ -221,6 +270,12 @@ impl Macros {
             let seen = used.contains(&entry.name.to_ascii_lowercase());
             (entry.name.as_str(), entry.raw.as_str(), &entry.origin, seen)
         })
+    }
+
+    /// Whether the macro was looked up.
+    #[must_use]
+    pub fn is_used(&self, name: &str) -> bool {
+        self.used.borrow().contains(&name.to_ascii_lowercase())
     }
 
     /// Counts a macro as used.
@@ -274,4 +329,35 @@ pub fn is_name(text: &str) -> bool {
 #[must_use]
 pub fn split_command(line: &str) -> Option<Vec<String>> {
     crate::read::split_command(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoExpressions;
+
+    impl Evaluator for NoExpressions {
+        fn evaluate(&self, _text: &str) -> Option<crate::Evaluated> {
+            None
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_with_the_prefix() {
+        let mut macros = Macros::new("SUBMIT", BTreeMap::new(), Arc::new(NoExpressions), 1);
+        macros.set_directory("/home/alice");
+        for number in 0..200 {
+            macros.set_default(&format!("Name{number}"), "x");
+        }
+        macros.set("SUBMIT.Where", "$Ff(file) $(nAME7)", Origin::CommandLine);
+        macros.set("file", "a/b.c", Origin::CommandLine);
+        assert_eq!(
+            macros.get("WHERE").unwrap().as_deref(),
+            Some("/home/alice/a/b.c x")
+        );
+        assert_eq!(macros.raw("nAME199"), Some("x"));
+        assert_eq!(macros.raw("Name200"), None);
+        assert!(macros.is_used("FILE") && macros.is_used("name7") && !macros.is_used("Name8"));
+    }
 }

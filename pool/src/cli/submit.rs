@@ -93,17 +93,29 @@ async fn work(submit: &Submit) -> Result<ExitCode, ToolError> {
         print::submitted(submit, &submission, context.cluster, "dry-run");
         return Ok(ExitCode::SUCCESS);
     }
-    send(submit, &pool, &mut context, &text, name, &files).await
+    let source = Source {
+        text: &text,
+        name,
+        files: &files,
+    };
+    send(submit, &pool, &mut context, submission, &source).await
 }
 
-/// Two steps on one connection: the number of the cluster, with which the jobs are made again, and then the jobs.
+/// Where the jobs come from.
+struct Source<'s> {
+    text: &'s str,
+    name: &'s str,
+    files: &'s Once<Real>,
+}
+
+/// Two steps on one connection: the number of the cluster, with which the jobs are made again if it stands in them, and
+/// then the jobs.
 async fn send(
     submit: &Submit,
     pool: &Pool,
     context: &mut SubmitContext,
-    text: &str,
-    name: &str,
-    files: &Once<Real>,
+    mut submission: Submission,
+    source: &Source<'_>,
 ) -> Result<ExitCode, ToolError> {
     const WHAT: &str = "the submission";
     let mut stream = pool.start(SAILPLANE_SUBMIT, WHAT).await?;
@@ -120,10 +132,13 @@ async fn send(
         .await
         .map_err(|error| pool.failed(WHAT, error))?;
     context.cluster = number(&reply.reader().ad().map_err(|error| pool.malformed(error))?)?;
-    let submission = match parse(text, name, context, files) {
-        Ok(submission) => submission,
-        Err(errors) => return Ok(refuse(&errors)),
-    };
+    if submission.uses_cluster {
+        submission = match parse(source.text, source.name, context, source.files) {
+            Ok(submission) => submission,
+            Err(errors) => return Ok(refuse(&errors)),
+        };
+    }
+    submission.cluster.insert("ClusterId", context.cluster);
     let mut message = stream.message();
     message.ad(&ClassAd::new());
     message.ad(&submission.cluster);

@@ -47,6 +47,8 @@ pub struct Submission {
     pub procs: Vec<ClassAd>,
     /// What is legal but odd.
     pub warnings: Vec<Warning>,
+    /// Whether the number of the cluster stands in more than `ClusterId`: in names of files and the like.
+    pub uses_cluster: bool,
 }
 
 /// Jobs in one submission, unless the configuration says fewer.
@@ -328,6 +330,9 @@ impl Queued {
                 Ok(Submission {
                     cluster,
                     procs: self.procs,
+                    uses_cluster: ["Cluster", "ClusterId", "JobId"]
+                        .iter()
+                        .any(|name| reader.macros.is_used(name)),
                     warnings: reader.warnings,
                 })
             }
