@@ -35,13 +35,6 @@ impl Edit {
         self.set.insert(name, value);
     }
 
-    /// Sets several attributes.
-    pub(super) fn set_all(&mut self, attributes: &ClassAd) {
-        for (name, value) in attributes.iter() {
-            self.set(name, value);
-        }
-    }
-
     /// Takes an attribute away.
     pub(super) fn clear(&mut self, name: &str) {
         if self.ad.remove(name).is_some() {

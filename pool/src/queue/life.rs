@@ -128,13 +128,22 @@ pub(super) fn rounded(name: &str, value: &Expr) -> Option<(i64, i64)> {
         return None;
     }
     let raw = value.as_literal().and_then(|value| value.as_int())?;
-    let mut magnitude: i64 = 1;
-    while raw / magnitude >= 10 {
-        magnitude *= 10;
+    if raw <= 0 {
+        return Some((raw, raw));
     }
-    let step = (magnitude / 4).max(1);
-    let over = raw % step;
-    Some((raw, if over > 0 { raw - over + step } else { raw }))
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "sizes in KiB are far below 2^52, and cut to whole numbers on purpose, as the schedd does"
+    )]
+    let rounded = {
+        let exact = raw as f64;
+        // The power of ten nearest to it; cut towards zero.
+        let magnitude = ((exact / 5.0).log10() + 1.0) as i32;
+        let step = 10_f64.powi(magnitude) * 0.25;
+        ((exact / step).ceil() * step) as i64
+    };
+    Some((raw, rounded))
 }
 
 fn cumulative(name: &str) -> Option<&'static str> {

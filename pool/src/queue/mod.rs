@@ -48,13 +48,14 @@ pub use offer::Reservation;
 pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};
 pub use select::Selection;
 pub use wire::{
-    ACT_ON_JOBS, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY, SAILPLANE_SUBMIT,
+    ACT_ON_JOBS, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY, RESCHEDULE,
+    SAILPLANE_SUBMIT,
 };
 
 use crate::JobId;
 use model::Model;
 use policy::System;
-use store::{Lock, Request, Writer};
+use store::{Lock, Op, Request, Writer};
 
 /// The job queue. Clones share it.
 #[derive(Clone)]
@@ -188,6 +189,24 @@ impl Queue {
         *lock(&self.inner.listener) = Some(sender);
         drop(model);
         receiver
+    }
+
+    /// Keeps an ad of another part of the pool, such as the accounts of the negotiator, over restarts. Stored soon.
+    pub fn remember(&self, name: &str, ad: &ClassAd) {
+        self.send(Request {
+            ops: vec![Op::Note(name.to_owned(), ad.clone())],
+            keep: true,
+            done: None,
+        });
+    }
+
+    /// What was remembered under that name.
+    pub fn recall(&self, name: &str) -> Option<ClassAd> {
+        let found = store::reader(&self.inner.file).and_then(|reader| store::note(&reader, name));
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, name, "cannot read what was remembered in the job queue");
+            None
+        })
     }
 
     /// Told whenever there may be a new idle job.

@@ -121,6 +121,7 @@ impl Queue {
             .entry(Arc::clone(&owner))
             .or_default() += count;
         cluster.insert("ClusterId", number);
+        cluster.insert("TotalSubmitProcs", i64::try_from(count).unwrap_or(0));
         let mut ops = vec![Op::NextCluster(next), Op::Cluster(number, cluster.clone())];
         for own in &mut procs {
             let job = JobId::new(number, proc_of(own));

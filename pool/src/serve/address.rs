@@ -71,11 +71,7 @@ fn interface(config: &Config) -> Result<Interface, ServeError> {
         knob: "NETWORK_INTERFACE",
         value: value.clone(),
     })?;
-    let public = if ip.is_unspecified() {
-        outward()
-    } else {
-        ip
-    };
+    let public = if ip.is_unspecified() { outward() } else { ip };
     Ok(Interface { bind: ip, public })
 }
 

@@ -5,7 +5,7 @@ mod schema;
 mod writer;
 
 pub(super) use lock::Lock;
-pub(super) use schema::{HistoryQuery, load, open, reader};
+pub(super) use schema::{HistoryQuery, load, note, open, reader};
 pub(super) use writer::{Op, Request, Writer};
 
 /// Name of the data base in the queue's directory.

@@ -10,11 +10,12 @@ use crate::JobId;
 use crate::queue::OpenError;
 use crate::queue::run::RunRecord;
 
-/// Format of the file. Raise it with every change of the tables, and convert older ones in [`convert`].
+/// Format of the file. Raise it with every change of the tables, and convert older ones in [`open`].
 const VERSION: i64 = 1;
 
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE notes (name TEXT PRIMARY KEY, ad TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE clusters (cluster INTEGER PRIMARY KEY, ad TEXT NOT NULL);
 CREATE TABLE jobs (cluster INTEGER, proc INTEGER, ad TEXT NOT NULL, PRIMARY KEY (cluster, proc)) WITHOUT ROWID;
 CREATE TABLE runs (cluster INTEGER, proc INTEGER, claim TEXT NOT NULL, slot TEXT NOT NULL, startd TEXT NOT NULL,
@@ -155,6 +156,21 @@ fn rows(connection: &Connection) -> Result<Loaded, Problem> {
 
 fn parse(text: &str, what: impl Fn() -> String) -> Result<ClassAd, Problem> {
     ClassAd::parse_new(text).map_err(|error| Problem::Damaged(format!("{}: {error}", what())))
+}
+
+/// An ad that another part of the pool keeps here.
+pub(in crate::queue) fn note(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<ClassAd>> {
+    let found = connection.query_row("SELECT ad FROM notes WHERE name = ?1", [name], |row| {
+        row.get::<_, String>(0)
+    });
+    match found {
+        Ok(text) => Ok(ClassAd::parse_new(&text).ok()),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Which part of the history to read, newest first.

@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// History entries above the limit are deleted when there are this many of them.
 const PRUNE_STEP: i64 = 500;
 
-/// One change of the file. Applying it twice does no harm, but for [`Op::History`].
+/// One change of the file. Applying it twice does no harm, except for [`Op::History`].
 #[derive(Debug, Clone)]
 pub(in crate::queue) enum Op {
     NextCluster(i32),
@@ -31,6 +31,7 @@ pub(in crate::queue) enum Op {
     Run(JobId, RunRecord),
     DropRun(JobId),
     History(JobId, String, ClassAd),
+    Note(String, ClassAd),
 }
 
 /// Told when a request is on the disk, or why not.
@@ -252,6 +253,10 @@ fn apply(transaction: &Transaction<'_>, op: &Op) -> rusqlite::Result<()> {
         Op::NextCluster(next) => run(
             "INSERT INTO meta VALUES ('next_cluster', ?1) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
             params![next],
+        ),
+        Op::Note(name, ad) => run(
+            "INSERT OR REPLACE INTO notes VALUES (?1, ?2)",
+            params![name, ad.to_new()],
         ),
         Op::Cluster(cluster, ad) => run(
             "INSERT OR REPLACE INTO clusters VALUES (?1, ?2)",

@@ -17,6 +17,8 @@ use super::Queue;
 
 /// Acts on jobs (`htcondor:src/condor_includes/condor_commands.h`).
 pub const ACT_ON_JOBS: i32 = 478;
+/// Asks the schedd to look for slots soon. No payload, no answer.
+pub const RESCHEDULE: i32 = 421;
 /// Asks for the history.
 pub const QUERY_SCHEDD_HISTORY: i32 = 515;
 /// Asks for jobs.
@@ -49,6 +51,7 @@ impl Queue {
         vec![
             (SAILPLANE_SUBMIT, rule(Level::Write)),
             (ACT_ON_JOBS, rule(Level::Write)),
+            (RESCHEDULE, rule(Level::Write)),
             (QUERY_JOB_ADS, rule(Level::Read)),
             (QUERY_JOB_ADS_WITH_AUTH, rule(Level::Read)),
             (QUERY_SCHEDD_HISTORY, rule(Level::Read)),
@@ -59,6 +62,10 @@ impl Queue {
     pub async fn serve(&self, mut incoming: Incoming) {
         let done = match incoming.command {
             SAILPLANE_SUBMIT => submit::serve(self, &mut incoming).await,
+            RESCHEDULE => {
+                self.inner.changed.notify_one();
+                Ok(())
+            }
             ACT_ON_JOBS => act::serve(self, &mut incoming).await,
             QUERY_JOB_ADS | QUERY_JOB_ADS_WITH_AUTH => query::serve(self, &mut incoming).await,
             QUERY_SCHEDD_HISTORY => history::serve(self, &mut incoming).await,
