@@ -119,7 +119,7 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     tracing::info!("the pool is at {address}");
     let stop = stop_signal()?;
     tokio::select! {
-        () = accept(&listener, &server, &pool, &tasks) => {}
+        () = accept(&listener, &server, &pool, &tasks, &cancel) => {}
         () = stop => tracing::info!("stopping"),
     }
     drop(announced);
@@ -222,7 +222,13 @@ impl Pool {
     }
 }
 
-async fn accept(listener: &TcpListener, server: &Server, pool: &Pool, tasks: &TaskTracker) {
+async fn accept(
+    listener: &TcpListener,
+    server: &Server,
+    pool: &Pool,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) {
     loop {
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -234,7 +240,7 @@ async fn accept(listener: &TcpListener, server: &Server, pool: &Pool, tasks: &Ta
             }
         };
         let (server, pool) = (server.clone(), pool.clone());
-        tasks.spawn(async move {
+        let connection = async move {
             // The server has said why, if it refused.
             let Ok(incoming) = server.accept(tcp, peer).await else {
                 return;
@@ -243,6 +249,14 @@ async fn accept(listener: &TcpListener, server: &Server, pool: &Pool, tasks: &Ta
                 Ok(Some(incoming)) => pool.dispatch(incoming).await,
                 Ok(None) => {}
                 Err(error) => tracing::debug!("{error}"),
+            }
+        };
+        let cancel = cancel.clone();
+        // A pilot keeps its connection to the collector for life: a pool that stops does not wait for it.
+        tasks.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = cancel.cancelled() => {}
             }
         });
     }
