@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::job_log;
-use super::people::Person;
+use super::people::{Person, Proxy};
 use super::play::Sent;
 use super::report::{Check, Ending, Report};
 use super::scene::Scene;
@@ -123,10 +123,13 @@ fn held(seen: &Seen<'_>) -> Check {
             continue;
         }
         let ran = job_log::began(&sent.events).is_some();
-        let must_run = sent.story.proxy == super::people::Proxy::EndsSoon;
-        if job.end != Ending::Held || ran != must_run || !job.result.to_lowercase().contains("pro")
-        {
-            problems.push(format!("{}: {}", job.name, job.result));
+        let (must_run, word) = match sent.story.proxy {
+            Proxy::EndsSoon => (true, "before their proxy ends"),
+            _ => (false, "trusted"),
+        };
+        let reason = job.reason.as_deref().unwrap_or_default();
+        if job.end != Ending::Held || ran != must_run || !reason.contains(word) {
+            problems.push(format!("{}: {} {reason}", job.name, job.result));
         }
     }
     Check {
@@ -192,13 +195,12 @@ pub(super) fn left_behind() -> Vec<String> {
 
 /// The account under which a job ran, out of the helper's log.
 pub(super) fn account(audit: &str, cluster: &str, people: &[Person]) -> Option<String> {
-    let wanted = [format!("job={cluster}.0"), format!("job=\"{cluster}.0\"")];
-    let line = audit.lines().rev().find(|line| {
-        line.contains("verdict=accepted")
-            && line
-                .split(' ')
-                .any(|word| wanted.iter().any(|wanted| word == wanted))
-    })?;
+    // The job stands there by its global name, SCHEDD#CLUSTER.PROC#TIME.
+    let wanted = format!("#{cluster}.0#");
+    let line = audit
+        .lines()
+        .rev()
+        .find(|line| line.contains("verdict=accepted") && line.contains(&wanted))?;
     let uid = line.split(' ').find_map(|word| word.strip_prefix("uid="))?;
     Some(account_name(uid, people))
 }

@@ -96,7 +96,7 @@ pub(super) fn began(events: &[Event]) -> Option<i64> {
     Some(execute.at)
 }
 
-/// How it ended, in words; a held job's reason.
+/// How it ended, and in words.
 pub(super) fn result(events: &[Event]) -> (Ending, String) {
     let Some(last) = events
         .iter()
@@ -106,10 +106,7 @@ pub(super) fn result(events: &[Event]) -> (Ending, String) {
         return (Ending::Open, "has not ended".to_owned());
     };
     match last.number {
-        HELD => {
-            let reason = last.body.first().map_or("no reason given", String::as_str);
-            (Ending::Held, format!("held: {reason}"))
-        }
+        HELD => (Ending::Held, "held".to_owned()),
         ABORTED => (Ending::Removed, "removed by its user".to_owned()),
         _ => match exit(last) {
             Some(Exit::Code(0)) => (Ending::Good, "exit code 0".to_owned()),
@@ -118,6 +115,17 @@ pub(super) fn result(events: &[Event]) -> (Ending, String) {
             None => (Ending::Failed, last.title.clone()),
         },
     }
+}
+
+/// Why it is held, without the name of the machine that says so.
+pub(super) fn reason(events: &[Event]) -> Option<String> {
+    let held = events.last().filter(|event| event.number == HELD)?;
+    let text = held.body.first()?;
+    let without_sender = text
+        .strip_prefix("Error from ")
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(text.as_str(), |(_, reason)| reason);
+    Some(without_sender.to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,11 +222,10 @@ mod tests {
 
     #[test]
     fn a_held_job_says_why() {
-        let text = "012 (001.000.000) 2026-11-25 18:00:04.200 Job was held.\n\tbad proxy\n\tCode 4 Subcode 0\n...\n";
-        assert_eq!(
-            result(&parse(text)),
-            (Ending::Held, "held: bad proxy".to_owned())
-        );
+        let text = "012 (001.000.000) 2026-11-25 18:00:04.200 Job was held.\n\tError from slot1@a: bad: proxy\n\tCode 4 Subcode 0\n...\n";
+        let events = parse(text);
+        assert_eq!(result(&events), (Ending::Held, "held".to_owned()));
+        assert_eq!(reason(&events).as_deref(), Some("bad: proxy"));
     }
 
     #[test]

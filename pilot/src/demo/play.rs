@@ -152,7 +152,11 @@ impl Tools<'_> {
             0o600,
             self.scene.pilot.as_ref(),
         )?;
-        let folder = self.scene.tokens.parent().unwrap_or_else(|| self.stage.root());
+        let folder = self
+            .scene
+            .tokens
+            .parent()
+            .unwrap_or_else(|| self.stage.root());
         let mut command = command(&self.programs.sailplane, self.scene.pilot.as_ref(), folder);
         command
             .args(["run", "--die-with-parent", "--config"])
@@ -258,6 +262,7 @@ impl Tools<'_> {
                 checks::printed_uid(&job.folder).map(|uid| checks::account_name(&uid, people))
             }),
             result,
+            reason: job_log::reason(&job.events),
             as_meant,
             end,
             spans: job_log::spans(&job.events, start),
@@ -280,11 +285,13 @@ fn watch(
             let text = fs::read_to_string(job.folder.join("job.log")).unwrap_or_default();
             job.events = job_log::parse(&text);
             let over = job_log::is_over(&job.events);
-            let more = if over {
-                job_log::result(&job.events).1
-            } else {
-                String::new()
-            };
+            let mut more = String::new();
+            if over {
+                more = job_log::result(&job.events).1;
+                if let Some(reason) = job_log::reason(&job.events) {
+                    more = format!("{more}: {reason}");
+                }
+            }
             job.line.show(job_log::state(&job.events), over, &more);
             open += usize::from(!over);
             if let (End::Removed(after), Some(at), false) = (

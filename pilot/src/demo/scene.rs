@@ -190,7 +190,7 @@ impl Scene {
              UID_DOMAIN = {DOMAIN}\n\
              NEGOTIATOR_INTERVAL = 2\n\
              DEFAULT_USERLOG_FORMAT_OPTIONS = ISO_DATE, SUB_SECOND, UTC\n\
-             SHADOW_QUEUE_UPDATE_INTERVAL = 5\n",
+             CRED_MIN_TIME_LEFT = 5\n",
             stage.path("pool").display()
         );
         stage.file(&self.pool_conf, pool.as_bytes(), 0o644, None)?;

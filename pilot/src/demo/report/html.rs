@@ -98,8 +98,8 @@ fn legend(out: &mut String, report: &Report) {
 
 fn jobs(out: &mut String, report: &Report) {
     out.push_str(
-        "<h2>The jobs</h2>\n<div class=\"table\"><table>\n<thead><tr><th>Job</th><th>What it shows</th><th>User</th>\
-         <th>Account it ran under</th><th class=\"number\">Waited</th><th class=\"number\">Ran</th><th>Result</th></tr></thead>\n<tbody>\n",
+        "<h2>The jobs</h2>\n<div class=\"table\"><table>\n<thead><tr><th>Job</th><th class=\"wide\">What it shows</th><th>User</th>\
+         <th>Account it ran under</th><th class=\"number\">Waited</th><th class=\"number\">Ran</th><th class=\"wide\">Result</th></tr></thead>\n<tbody>\n",
     );
     let time = |time: Option<u64>| time.map_or_else(|| "\u{2013}".to_owned(), seconds);
     for job in &report.jobs {
@@ -107,7 +107,7 @@ fn jobs(out: &mut String, report: &Report) {
             out,
             "<tr><td class=\"nowrap\">{}<small>{}</small></td><td>{}</td>\
              <td class=\"nowrap\"><span class=\"dot u{}\"></span>{}</td><td>{}</td>\
-             <td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"{}\">{}{}</td></tr>",
+             <td class=\"number\">{}</td><td class=\"number\">{}</td><td class=\"{}\">{}{}{}</td></tr>",
             escape(&job.name),
             escape(&job.id),
             escape(&job.shows),
@@ -120,6 +120,12 @@ fn jobs(out: &mut String, report: &Report) {
             time(job.ran()),
             class(job),
             escape(&job.result),
+            job.reason
+                .as_deref()
+                .map_or_else(String::new, |reason| format!(
+                    "<small>{}</small>",
+                    escape(reason)
+                )),
             if job.as_meant {
                 ""
             } else {
@@ -212,13 +218,5 @@ mod tests {
         let text = page(&example());
         assert_eq!(text.matches("class=\"name\"").count(), 13);
         assert_eq!(text.matches("<tr><td").count(), 13);
-    }
-
-    /// For a person who works on the page: `SHOW_PAGE=/tmp/page.html cargo test -p sailplane demo`.
-    #[test]
-    fn shows_itself() {
-        if let Some(path) = std::env::var_os("SHOW_PAGE") {
-            std::fs::write(path, page(&example())).unwrap();
-        }
     }
 }

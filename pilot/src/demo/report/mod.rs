@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub(super) account: Option<String>,
     /// How it ended, in words.
     pub(super) result: String,
+    /// Why, if it is held.
+    pub(super) reason: Option<String>,
     /// Whether that is how it was meant to end.
     pub(super) as_meant: bool,
     /// How it ended, for the colour.
@@ -165,6 +167,7 @@ pub(super) fn example() -> Report {
             index % 4
         )),
         result: "exit code 0".to_owned(),
+        reason: (end == Ending::Held).then(|| "its proxy is bad".to_owned()),
         as_meant,
         end,
         spans: vec![

@@ -17,6 +17,14 @@ pub(in crate::demo) fn table(report: &Report) -> String {
     for row in &rows {
         text.push_str(&line(row, &widths));
     }
+    for job in &report.jobs {
+        if let Some(reason) = &job.reason {
+            text.push_str(&format!(
+                "\n{} {} of {}: {reason}\n",
+                job.id, job.name, job.user
+            ));
+        }
+    }
     text.push('\n');
     for check in &report.checks {
         let mark = if check.seen { "yes" } else { "NO " };
