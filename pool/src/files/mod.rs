@@ -21,6 +21,8 @@ mod process;
 mod protocol;
 mod sys;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod tree;
 
