@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use crate::delegation::DelegationRequest;
 use crate::der::tag;
+use crate::issue::{Authority, KeyType, ProxyIssuer, ProxyOptions};
 use crate::pem::{Bundle, MAX_CERTIFICATES, push_block, split_der};
 use crate::trust::TrustStore;
 use crate::verify::{SecondOpinion, VerifyOptions, earliest_end, verify_proxy};
@@ -51,5 +52,20 @@ pub fn fuzz_delegation_reply(data: &[u8]) {
         LazyLock::new(|| DelegationRequest::generate().ok());
     if let Some(request) = &*REQUEST {
         let _ = request.assemble(data);
+    }
+}
+
+/// Certificate requests of an execute machine. Whatever is accepted gives a proxy that can be read again.
+pub fn fuzz_delegation_request(data: &[u8]) {
+    static ISSUER: LazyLock<Option<ProxyIssuer>> = LazyLock::new(|| {
+        let user = Authority::new("/O=Fuzz/CN=CA", KeyType::P256, SAMPLE_TIME, 86_400)
+            .and_then(|authority| authority.user("/O=Fuzz/CN=User", SAMPLE_TIME, 86_400))
+            .ok()?;
+        user.issuer().ok()
+    });
+    let Some(issuer) = &*ISSUER else { return };
+    if let Ok(chain) = issuer.sign_request(data, &ProxyOptions::at(SAMPLE_TIME)) {
+        let parts = split_der(&chain, MAX_CERTIFICATES);
+        assert_eq!(parts.map(|parts| parts.len()), Some(2));
     }
 }

@@ -29,8 +29,14 @@ pub(crate) fn user_files(idle: Duration) -> Files {
         "#!/bin/sh\nshift\n{CHILD}=\"$*\" exec '{}' --exact files::testing::child --nocapture --test-threads=1\n",
         this.display()
     );
-    fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Not by ourselves: another test's fork would keep the file open for writing, and it could not be executed.
+    let written = std::process::Command::new("sh")
+        .args(["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(&program)
+        .arg(text)
+        .status()
+        .unwrap();
+    assert!(written.success());
     let config = FilesConfig {
         program,
         idle,

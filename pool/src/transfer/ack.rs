@@ -19,11 +19,13 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// As it travels. `items` is the number of items that went over the connection.
+    /// As it travels. `files` is the number of files that went over the connection.
     #[must_use]
-    pub fn ad(&self, items: u64) -> ClassAd {
+    pub fn ad(&self, files: u64) -> ClassAd {
         let mut stats = ClassAd::new();
-        stats.insert("CedarFilesCount", i64::try_from(items).unwrap_or(i64::MAX));
+        if files > 0 {
+            stats.insert("CedarFilesCount", i64::try_from(files).unwrap_or(i64::MAX));
+        }
         let mut ad = ClassAd::new();
         let result = match self {
             Self::Success => 0,

@@ -22,7 +22,8 @@ pub fn fuzz_pool_transfer(data: &[u8]) {
     let Some(job) = job() else { return };
     let mut rest = data;
     while let Some((length, more)) = rest.split_first_chunk::<2>() {
-        let (message, more) = more.split_at(usize::from(u16::from_be_bytes(*length)).min(more.len()));
+        let (message, more) =
+            more.split_at(usize::from(u16::from_be_bytes(*length)).min(more.len()));
         rest = more;
         if receiver_lives {
             match receiver.handle(message) {
@@ -53,20 +54,27 @@ pub fn fuzz_pool_transfer(data: &[u8]) {
     }
 }
 
-/// Remaps, and names under them: an answer is never longer than what the rules can give, and never panics.
+/// Remaps, and names under them: a name that the rules do not mention stays what it is.
 pub fn fuzz_output_remaps(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (rules, name) = text.split_once('\0').unwrap_or((&text, "a/b"));
     let remaps = Remaps::parse(rules);
-    if let Ok(Some(target)) = remaps.apply(name) {
-        // What comes out is final: no rule is for it any more.
-        assert_eq!(remaps.apply(&target), Ok(None));
+    let target = remaps.apply(name);
+    let first = name.split('/').next().unwrap_or(name);
+    if !first.is_empty() && !rules.contains(first) {
+        assert_eq!(target, Ok(None));
     }
 }
 
 fn job() -> Option<TransferJob> {
     let mut ad = ClassAd::new();
-    for (name, value) in [("Owner", "o"), ("Iwd", "/iwd"), ("Cmd", "c"), ("Out", "out"), ("TransferOutput", "d,e")] {
+    for (name, value) in [
+        ("Owner", "o"),
+        ("Iwd", "/iwd"),
+        ("Cmd", "c"),
+        ("Out", "out"),
+        ("TransferOutput", "d,e"),
+    ] {
         ad.insert(name, value);
     }
     ad.insert("ClusterId", 1);
@@ -80,10 +88,16 @@ fn check_name(job: &TransferJob, name: &[u8]) {
             Place::Named(path) => assert!(path.starts_with("/iwd")),
             Place::Beneath { base, path } => {
                 assert_eq!(base, Path::new("/iwd"));
-                assert!(path.components().all(|part| matches!(part, Component::Normal(_))));
+                assert!(
+                    path.components()
+                        .all(|part| matches!(part, Component::Normal(_)))
+                );
             }
         }
-        let path = Places::of_user(job).of(name).map(|place| place.path()).unwrap_or_default();
+        let path = Places::of_user(job)
+            .of(name)
+            .map(|place| place.path())
+            .unwrap_or_default();
         assert!(!path.components().any(|part| part == Component::ParentDir));
     }
 }

@@ -141,7 +141,7 @@ fn read_bundle(file: File) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(text)
 }
 
-fn unix_now() -> i64 {
+pub(super) fn unix_now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

@@ -18,8 +18,8 @@ use super::spool::SpoolFolder;
 use super::texts::Sides;
 use super::turn::Turn;
 use super::wire::{LinkError, Wire};
-use crate::files::testing::{Files, home, owner, user_files};
 use crate::files::OwnerFiles;
+use crate::files::testing::{Files, home, owner, user_files};
 
 /// One end of a connection without a network.
 pub(super) struct Pipe {
@@ -46,7 +46,10 @@ impl Wire for Pipe {
     }
 
     async fn recv(&mut self, body: &mut Vec<u8>, _patience: Duration) -> Result<(), LinkError> {
-        assert!(self.queued.is_empty(), "waiting for an answer to a message that was not sent");
+        assert!(
+            self.queued.is_empty(),
+            "waiting for an answer to a message that was not sent"
+        );
         *body = self.incoming.recv().await.ok_or(LinkError::Closed)?;
         Ok(())
     }
@@ -58,7 +61,9 @@ impl Wire for Pipe {
 
     async fn flush(&mut self) -> Result<(), LinkError> {
         let mut queued = self.queued.drain(..);
-        queued.try_for_each(|message| self.out.send(message)).map_err(|_| LinkError::Closed)
+        queued
+            .try_for_each(|message| self.out.send(message))
+            .map_err(|_| LinkError::Closed)
     }
 
     async fn send_block(&mut self, data: &[u8]) -> Result<(), LinkError> {
@@ -104,18 +109,26 @@ pub(super) struct Recorded {
 
 /// The encrypted messages of a recorded conversation after the transfer key, in order.
 pub(super) fn recorded(name: &str) -> Vec<Recorded> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name).with_extension("json");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(name)
+        .with_extension("json");
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let messages = json["messages"].as_array().unwrap();
-    let encrypted = messages.iter().filter(|message| message["encrypted"] == true);
+    let encrypted = messages
+        .iter()
+        .filter(|message| message["encrypted"] == true);
     encrypted
         .skip(1)
         .map(|message| {
             let length = usize::try_from(message["payload_len"].as_u64().unwrap()).unwrap();
             let hex = message["payload_hex"].as_str().unwrap_or_default();
             let digits = (0..hex.len()).step_by(2);
-            let body: Vec<u8> = digits.map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+            let body: Vec<u8> = digits
+                .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
+                .collect();
             let is_elided = body.len() != length;
             Recorded {
                 is_ours: message["from"] == "shadow",
@@ -177,7 +190,14 @@ impl Site {
     /// Writes a file of the owner.
     pub(super) fn write(&self, name: &str, content: &[u8], mode: u32) {
         let path = self.home.path().join(name);
-        for parent in path.ancestors().skip(1).take_while(|parent| *parent != self.home.path()).collect::<Vec<_>>().iter().rev() {
+        for parent in path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| *parent != self.home.path())
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
             if !parent.exists() {
                 fs::create_dir(parent).unwrap();
                 self.give(parent);
