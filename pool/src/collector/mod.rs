@@ -5,6 +5,8 @@
 //! so that neither a large answer nor a slow reader keeps updates waiting.
 
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod kind;
 mod lines;
 mod own;

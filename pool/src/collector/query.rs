@@ -162,6 +162,11 @@ impl Pass {
         })
     }
 
+    /// Whether private ads are wanted.
+    pub(super) fn is_private(&self) -> bool {
+        self.private
+    }
+
     /// Most answers of this pass.
     pub(super) fn limit(&self) -> usize {
         self.limit
@@ -249,7 +254,7 @@ mod tests {
             Query::read(&Action::QueryMultiple(true), ad)
                 .unwrap()
                 .passes[0]
-                .private
+                .is_private()
         );
     }
 

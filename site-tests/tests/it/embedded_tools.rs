@@ -261,3 +261,62 @@ fn htcondors_startd_joins_and_leaves() {
         })
     });
 }
+
+#[test]
+fn htcondors_startd_runs_jobs_of_ours() {
+    with_pool("run", &[], |pool| {
+        let startd = pool.condor_startd(&[])?;
+        let slots = startd.wait_joined(pool, 1)?;
+        let partitionable = slots
+            .iter()
+            .all(|slot| slot.bool("PartitionableSlot") == Some(true));
+        ensure!(partitionable, "{slots:?}");
+        let folder = pool.folder("alice")?;
+        let lines = [
+            "executable = /bin/sh",
+            "transfer_executable = false",
+            "arguments = \"-c 'cat in.txt; echo $(Process); hostname > made.txt; exit $(Process)'\"",
+            "output = out.$(Process)",
+            "error = err.$(Process)",
+            "log = log",
+            "transfer_input_files = in.txt",
+            "transfer_output_remaps = \"made.txt = made.$(Process)\"",
+            "should_transfer_files = YES",
+            "request_memory = 64",
+            "request_disk = 1",
+            "queue 4",
+        ];
+        fs::write(folder.join("in.txt"), "from the queue\n")?;
+        fs::write(folder.join("jobs.sub"), lines.join("\n") + "\n")?;
+        let mut submit = pool.command(["submit", "-terse", "jobs.sub"]);
+        submit.current_dir(&folder);
+        let said = process::output(&mut submit)?;
+        ensure!(said.trim() == "1.0 - 1.3", "{said}");
+        let ended = wait::until("the jobs to end", wait::PATIENCE, || {
+            let ads = Ad::list(&pool.run(["history", "-json"])?)?;
+            Ok((ads.len() == 4).then_some(ads))
+        });
+        let ended = ended.with_context(|| pool.run(["q", "-long"]).unwrap_or_default())?;
+        for ad in &ended {
+            let process = ad.int("ProcId").context("no ProcId")?;
+            ensure!(
+                ad.int("JobStatus") == Some(4) && ad.int("ExitCode") == Some(process),
+                "{ad:?}"
+            );
+            let output = fs::read_to_string(folder.join(format!("out.{process}")))?;
+            ensure!(output == format!("from the queue\n{process}\n"), "{output}");
+            ensure!(folder.join(format!("made.{process}")).exists());
+        }
+        // Two at a time: the parts of one partitionable slot.
+        let names: std::collections::BTreeSet<&str> =
+            ended.iter().map(|ad| ad.text("LastRemoteHost")).collect();
+        ensure!(names.len() == 2, "{names:?}");
+        let waited = pool.tool(
+            "alice",
+            "condor_wait",
+            [folder.join("log").display().to_string()],
+        )?;
+        ensure!(waited.contains("All jobs done"), "{waited}");
+        Ok(())
+    });
+}
