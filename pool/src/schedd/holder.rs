@@ -131,6 +131,7 @@ impl Holder {
             startd: self.startd.address.to_string(),
             max_vacate: self.ad.int("MachineMaxVacateTime").unwrap_or(MAX_VACATE),
             weight: self.ad.real("SlotWeight").unwrap_or(1.0),
+            reconnects: self.ad.bool("HasReconnect").unwrap_or(false),
             our_host: self.inner.config.host.clone(),
         }
     }

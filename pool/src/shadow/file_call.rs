@@ -4,6 +4,7 @@ use cedar::{MessageReader, WireError};
 
 use super::syscall::MAX_BLOCK;
 
+const GET_FILE_INFO: i64 = -74;
 const CLOSE: i64 = 10;
 const FSTAT: i64 = 24;
 const FSYNC: i64 = 26;
@@ -28,7 +29,7 @@ const WHOAREYOU: i64 = 298;
 
 /// Calls of the real shadow that this one answers with `ENOSYS`: links, owners, modes and times, file systems, strided
 /// access, and removing whole trees.
-const NOT_SERVED: [(i64, &str); 19] = [
+const NOT_SERVED: [(i64, &str); 18] = [
     (1, "access"),
     (7, "chmod"),
     (8, "chown"),
@@ -46,7 +47,6 @@ const NOT_SERVED: [(i64, &str); 19] = [
     (292, "rmall"),
     (295, "getlongdir"),
     (299, "sread"),
-    (-74, "get_file_info_new"),
     (-83, "getwd_special"),
 ];
 
@@ -214,6 +214,11 @@ pub enum FileCall {
         /// Which.
         path: String,
     },
+    /// Answer: where the starter finds a file that the job names: by itself, or through us.
+    Locate {
+        /// Which.
+        path: String,
+    },
     /// Answer: `CONDOR`, if it fits.
     WhoAmI {
         /// Into so many bytes.
@@ -316,6 +321,9 @@ impl FileCall {
             GETDIR => Self::List {
                 path: message.str()?,
             },
+            GET_FILE_INFO => Self::Locate {
+                path: message.str()?,
+            },
             WHOAMI => Self::WhoAmI {
                 room: message.int()?,
             },
@@ -396,6 +404,7 @@ pub(super) fn name(number: i64) -> Option<&'static str> {
         GETFILE => "getfile",
         PUTFILE => "putfile",
         GETDIR => "getdir",
+        GET_FILE_INFO => "get_file_info_new",
         WHOAMI => "whoami",
         WHOAREYOU => "whoareyou",
         _ => {

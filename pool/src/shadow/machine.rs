@@ -40,6 +40,8 @@ pub struct Place {
     pub max_vacate: i64,
     /// The slot's weight, for accounting.
     pub weight: f64,
+    /// Whether its starters take up a broken conversation again, as its ad says (`HasReconnect`).
+    pub reconnects: bool,
     /// Our host's name, for texts.
     pub our_host: String,
 }
@@ -247,8 +249,8 @@ impl Machine {
                 .min(place.max_vacate)
                 .max(0),
             starter: Starter {
-                // What was known before the restart is not kept; the startd will tell.
-                reconnects: goes_on,
+                // What the starter said before a restart is not kept.
+                reconnects: goes_on && place.reconnects,
                 ..Starter::default()
             },
             place,

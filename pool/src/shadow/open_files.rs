@@ -112,6 +112,7 @@ impl OpenFiles {
                         | FileCall::Sync { .. }
                         | FileCall::FileStatus { .. }
                         | FileCall::Truncate { .. }
+                        | FileCall::Locate { .. }
                         | FileCall::WhoAmI { .. }
                         | FileCall::WhoAreYou { .. }
                         | FileCall::Impossible
@@ -121,6 +122,18 @@ impl OpenFiles {
 
     fn path(&self, path: &str) -> PathBuf {
         self.iwd.join(path)
+    }
+
+    /// What a chirp client's file is called on the execute side (`htcondor:src/condor_shadow.V6.1/pseudo_ops.cpp`,
+    /// `pseudo_get_file_info_new`).
+    fn url(&self, path: &str) -> String {
+        let full = self.path(path);
+        let method = if [Path::new("/dev/null"), Path::new("/dev/zero")].contains(&full.as_path()) {
+            "local"
+        } else {
+            "remote"
+        };
+        format!("{method}:{}", full.display())
     }
 
     fn file(&self, fd: i64) -> Result<Arc<File>, i32> {
@@ -204,6 +217,7 @@ impl OpenFiles {
                 let entries = self.files.list(&self.path(&path), MAX_LISTED).await;
                 return entries.map(|entries| names(&entries)).map_err(errno);
             }
+            FileCall::Locate { path } => return Ok(Answer::Text(self.url(&path))),
             FileCall::WhoAmI { room } => return fixed("CONDOR", room),
             FileCall::WhoAreYou { room } => return fixed("UNKNOWN", room),
             FileCall::Impossible => return Err(EINVAL),

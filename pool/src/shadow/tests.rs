@@ -44,6 +44,7 @@ impl Run {
             startd: self.ad.string("StartdIpAddr").unwrap(),
             max_vacate: 600,
             weight: 1.0,
+            reconnects: true,
             our_host: "submit".to_owned(),
         };
         Machine::new(&self.ad, place, Sessions::of(&self.claim), NOW)
