@@ -251,3 +251,41 @@ fn our_ads_are_those_of_condor_submit() {
         wrong.join("\n")
     );
 }
+
+/// Every file in `errors` is refused with the lines beside it. A line is the beginning of a message: what the operating
+/// system or another parser adds in parentheses is its own.
+#[test]
+fn mistakes_are_told_with_file_line_and_what_was_expected() {
+    let errors = folder().join("errors");
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for entry in fs::read_dir(&errors).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "sub") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let expected = fs::read_to_string(path.with_extension("message")).unwrap();
+        let told = match parse(&text, name, &context(), &Folder { real: folder() }) {
+            Ok(_) => String::new(),
+            Err(errors) => errors.to_string(),
+        };
+        let same = told.lines().count() == expected.lines().count()
+            && told
+                .lines()
+                .zip(expected.lines())
+                .all(|(told, expected)| told.starts_with(expected));
+        if !same {
+            wrong.push(format!("{name}:\n  expected\n{expected}  told\n{told}\n"));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 40, "only {seen} files");
+    assert!(
+        wrong.is_empty(),
+        "{} of {seen}:\n{}",
+        wrong.len(),
+        wrong.concat()
+    );
+}

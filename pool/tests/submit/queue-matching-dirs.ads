@@ -8,7 +8,7 @@ Out="/dev/null"
 Args="bin/"
 Rank=0.0
 Owner=undefined
-QDate=1795632573
+QDate=1795635002
 MyType="Job"
 JobPrio=0
 MaxHosts=1
@@ -52,7 +52,7 @@ LastSuspensionTime=0
 RemoteWallClockTime=0.0
 ShouldTransferFiles="IF_NEEDED"
 TransferInputSizeMB=0
-EnteredCurrentStatus=1795632573
+EnteredCurrentStatus=1795635002
 WhenToTransferOutput="ON_EXIT"
 CumulativeRemoteSysCpu=0.0
 CommittedSuspensionTime=0
@@ -66,9 +66,5 @@ JobStatus=1
 Args="data/"
 
 ProcId=2
-JobStatus=1
-Args="files/"
-
-ProcId=3
 JobStatus=1
 Args="sub/"
