@@ -75,3 +75,17 @@ pub fn fuzz_submit(data: &[u8]) {
         Err(errors) => assert!(!errors.0.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_corpus_of_the_fuzzer_is_read() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/pool_submit");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            super::fuzz_submit(&std::fs::read(entry.unwrap().path()).unwrap());
+            seen += 1;
+        }
+        assert!(seen >= 30, "{seen}");
+    }
+}
