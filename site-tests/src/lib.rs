@@ -26,7 +26,7 @@ pub use ca::{ProxyKind, TestCa};
 pub use embedded::{EmbeddedOptions, EmbeddedPool, EmbeddedStartd};
 pub use events::{Event, EventLog};
 pub use peer::CondorStartd;
-pub use pilot::{Pilot, PilotOptions};
+pub use pilot::{Joinable, Pilot, PilotOptions};
 pub use pool::{JobId, JobState, Pool, PoolOptions};
 pub use process::Process;
 pub use stage::{PeerStage, Play, Stage, StageOptions};

@@ -13,7 +13,50 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::helper::Site;
-use crate::{Ad, PILOT_ACCOUNT, Pool, process, say, wait};
+use crate::{Ad, EmbeddedPool, PILOT_ACCOUNT, Pool, process, say, wait};
+
+/// A pool that pilots can join: HTCondor's own, or the embedded one.
+pub trait Joinable {
+    /// `COLLECTOR_HOST`.
+    fn address(&self) -> String;
+
+    /// The file with the token that lets a pilot advertise.
+    fn advertising_token(&self) -> PathBuf;
+
+    /// Slots' ads in the collector that match `constraint`.
+    ///
+    /// # Errors
+    /// When the collector does not answer.
+    fn find_slots(&self, constraint: &str) -> Result<Vec<Ad>>;
+}
+
+impl Joinable for Pool {
+    fn address(&self) -> String {
+        self.collector_host().to_owned()
+    }
+
+    fn advertising_token(&self) -> PathBuf {
+        self.pilot_token().to_owned()
+    }
+
+    fn find_slots(&self, constraint: &str) -> Result<Vec<Ad>> {
+        self.slots(constraint)
+    }
+}
+
+impl Joinable for EmbeddedPool {
+    fn address(&self) -> String {
+        self.collector_host()
+    }
+
+    fn advertising_token(&self) -> PathBuf {
+        self.token("pilot")
+    }
+
+    fn find_slots(&self, constraint: &str) -> Result<Vec<Ad>> {
+        self.ads(&["-constraint", constraint])
+    }
+}
 
 /// How to start a pilot.
 #[derive(Debug, Clone)]
@@ -62,7 +105,7 @@ impl Pilot {
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn start(site: &Site, pool: &Pool, options: &PilotOptions) -> Result<Self> {
+    pub fn start(site: &Site, pool: &impl Joinable, options: &PilotOptions) -> Result<Self> {
         let owner = process::ensure_account(PILOT_ACCOUNT)?;
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("pilot-{}-{number}", std::process::id());
@@ -79,14 +122,9 @@ impl Pilot {
                 .arg(&program),
         )?;
         let token = tokens.join("pool");
-        fs::copy(
-            options
-                .token
-                .as_deref()
-                .unwrap_or_else(|| pool.pilot_token()),
-            &token,
-        )
-        .context("copy the token")?;
+        let given = options.token.clone();
+        fs::copy(given.unwrap_or_else(|| pool.advertising_token()), &token)
+            .context("copy the token")?;
         let config = folder.join("pilot.conf");
         fs::copy(
             process::source_tree().join("examples/pilot/pilot.conf"),
@@ -108,7 +146,7 @@ impl Pilot {
         let mut command = Command::new(&program);
         command.args(["run", "--config", "pilot.conf"]);
         let defaults = [
-            ("COLLECTOR_HOST", pool.collector_host().to_owned()),
+            ("COLLECTOR_HOST", pool.address()),
             ("STARTD_NAME", name.clone()),
             ("NETWORK_INTERFACE", "127.0.0.1".to_owned()),
             ("NUM_SLOTS", options.slots.to_string()),
@@ -184,15 +222,15 @@ impl Pilot {
     ///
     /// # Errors
     /// When the collector does not answer.
-    pub fn slots(&self, pool: &Pool) -> Result<Vec<Ad>> {
-        pool.slots(&format!("regexp(\"@{}\", Name)", self.name))
+    pub fn slots(&self, pool: &impl Joinable) -> Result<Vec<Ad>> {
+        pool.find_slots(&format!("regexp(\"@{}\", Name)", self.name))
     }
 
     /// Waits until the collector has `slots` slots of this pilot.
     ///
     /// # Errors
     /// When that takes too long, or the pilot ends: with its log.
-    pub fn wait_joined(&mut self, pool: &Pool, slots: usize) -> Result<Vec<Ad>> {
+    pub fn wait_joined(&mut self, pool: &impl Joinable, slots: usize) -> Result<Vec<Ad>> {
         wait::until(
             "the pilot's slots in the collector",
             Duration::from_secs(30),

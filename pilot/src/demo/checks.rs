@@ -205,14 +205,17 @@ pub(super) fn account(audit: &str, cluster: &str, people: &[Person]) -> Option<S
     Some(account_name(uid, people))
 }
 
-/// A number with the name of its account, if it has one.
+/// A number with the name of its account, if the demo made one for it.
 pub(super) fn account_name(uid: &str, people: &[Person]) -> String {
+    let own = nix::unistd::getuid();
+    if !own.is_root() && own.to_string() == uid {
+        return format!("yours ({uid})");
+    }
     match people
         .iter()
         .find(|person| person.account.id.to_string() == uid)
     {
         Some(person) => format!("{} ({uid})", person.account.name),
-        None if people.is_empty() => uid.to_owned(),
         None => format!("lent ({uid})"),
     }
 }

@@ -11,11 +11,20 @@ use super::Pool;
 /// How often the ads of the queue are renewed in our own collector, at most.
 const ADS: Duration = Duration::from_secs(2);
 
+/// How often what users have used is written down, so that fair share outlives the process.
+const ACCOUNTS: Duration = Duration::from_secs(60);
+
+/// The name under which that is kept.
+const ACCOUNTANT: &str = "accountant";
+
 /// How often jobs' periodic expressions are looked at (`PERIODIC_EXPR_INTERVAL` of HTCondor is a minute).
 const TICK: Duration = Duration::from_secs(5);
 
 /// Starts everything; it ends when `cancel` says so.
 pub(super) fn start(pool: &Pool, tasks: &TaskTracker, cancel: &CancellationToken) {
+    if let Some(accounts) = pool.queue.recall(ACCOUNTANT) {
+        pool.negotiator.restore(&accounts);
+    }
     let negotiator = pool.negotiator.clone();
     let (collector, queue, schedd) = (
         pool.collector.clone(),
@@ -33,6 +42,7 @@ pub(super) fn start(pool: &Pool, tasks: &TaskTracker, cancel: &CancellationToken
     tasks.spawn(until(cancel.clone(), kicks(pool.clone())));
     tasks.spawn(until(cancel.clone(), ads(pool.clone())));
     tasks.spawn(until(cancel.clone(), ticks(pool.clone())));
+    tasks.spawn(until(cancel.clone(), accounts(pool.clone())));
 }
 
 async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
@@ -67,5 +77,12 @@ async fn ticks(pool: Pool) {
     loop {
         tokio::time::sleep(TICK).await;
         pool.queue.tick().await;
+    }
+}
+
+async fn accounts(pool: Pool) {
+    loop {
+        tokio::time::sleep(ACCOUNTS).await;
+        pool.queue.remember(ACCOUNTANT, &pool.negotiator.accounts());
     }
 }

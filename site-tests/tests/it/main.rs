@@ -7,6 +7,8 @@
 mod commands;
 mod configuration;
 mod credentials;
+mod demo;
+mod embedded_crash;
 mod embedded_tools;
 mod endings;
 mod faults;

@@ -1,0 +1,119 @@
+//! `kill -9` of the embedded pool, again and again, while jobs are sent and run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use sailplane_site_tests::{
+    EmbeddedOptions, EmbeddedPool, PILOT_ACCOUNT, Pilot, PilotOptions, helper, process, say, wait,
+};
+
+/// How often the pool is killed.
+const CRASHES: u32 = 8;
+/// How long it lives between two of them.
+const LIFE: Duration = Duration::from_millis(2500);
+/// Jobs of each submission.
+const JOBS: usize = 6;
+
+/// Each job leaves a mark of its own in a folder when it begins, and another at its end: how often each began and ended
+/// is what the folder says, whatever the pool remembers.
+fn submit(pool: &EmbeddedPool, marks: &Path, folder: &Path, number: u32) -> Result<String> {
+    let script = format!(
+        "touch {marks}/began.$1.$$; sleep 1; touch {marks}/ended.$1.$$",
+        marks = marks.display()
+    );
+    fs::write(folder.join("job.sh"), format!("#!/bin/sh\n{script}\n"))?;
+    let submit = format!(
+        "executable = job.sh\narguments = {number}.$(Process)\noutput = out.{number}.$(Process)\nlog = job.log\n\
+         should_transfer_files = YES\nrequest_memory = 16MB\nrequest_disk = 1MB\nqueue {JOBS}\n"
+    );
+    let file = folder.join(format!("{number}.sub"));
+    fs::write(&file, submit)?;
+    process::output(
+        pool.command(["submit", "-terse"])
+            .arg(&file)
+            .current_dir(folder),
+    )
+}
+
+fn play(pool: &mut EmbeddedPool) -> Result<()> {
+    let folder = pool.folder("alice")?;
+    let marks = tempfile::tempdir()?;
+    process::give(marks.path(), process::ensure_account(PILOT_ACCOUNT)?)?;
+    let options = PilotOptions {
+        slots: 3,
+        ..PilotOptions::default()
+    };
+    let options = options.knob("SAILPLANE_IDENTITY_SWITCH", "NEVER");
+    let mut pilot = Pilot::start(helper::site()?, pool, &options)?;
+    pilot.wait_joined(pool, 3)?;
+    let mut acknowledged = 0;
+    for number in 0..CRASHES {
+        let began = Instant::now();
+        // A submission that was not acknowledged is the user's to repeat; one that was must not be lost.
+        match submit(pool, marks.path(), &folder, number) {
+            Ok(_) => acknowledged += JOBS,
+            Err(error) => say(&format!("a submission failed: {error:#}")),
+        }
+        wait::pause(LIFE.saturating_sub(began.elapsed()));
+        pool.crash_and_restart()?;
+    }
+    ensure!(acknowledged > 0, "no submission was acknowledged");
+    wait::until(
+        "all jobs to leave the queue",
+        Duration::from_secs(120),
+        || {
+            let left = pool.run(["q", "-af", "ClusterId", "ProcId", "JobStatus", "HoldReason"])?;
+            Ok(left.trim().is_empty().then_some(()))
+        },
+    )
+    .with_context(|| format!("{}\nthe pool:\n{}", pilot.log(), pool.log()))?;
+    let history = pool.run(["history", "-af", "JobStatus", "ExitCode"])?;
+    ensure!(
+        history.lines().filter(|line| *line == "4 0").count() == acknowledged,
+        "{acknowledged} jobs were acknowledged; the history is\n{history}"
+    );
+    let mut ended: BTreeMap<String, u32> = BTreeMap::new();
+    for entry in fs::read_dir(marks.path())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(job) = name.strip_prefix("ended.") {
+            let job = job.rsplit_once('.').map_or(job, |(job, _)| job);
+            *ended.entry(job.to_owned()).or_default() += 1;
+        }
+    }
+    ensure!(
+        ended.len() == acknowledged,
+        "{} jobs of {acknowledged} ran",
+        ended.len()
+    );
+    let twice: Vec<_> = ended.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(
+        twice.is_empty(),
+        "ran to their end more than once: {twice:?}"
+    );
+    let log = fs::read_to_string(folder.join("job.log"))?;
+    let terminated = log.lines().filter(|line| line.starts_with("005 (")).count();
+    ensure!(
+        terminated == acknowledged,
+        "{terminated} ends in the event log"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_job_is_lost_and_none_runs_twice() {
+    if let Some(reason) = process::obstacle() {
+        say(&format!("the crashes not run: {reason}"));
+        return;
+    }
+    let options = EmbeddedOptions {
+        name: "crash".to_owned(),
+        ..EmbeddedOptions::default()
+    };
+    match EmbeddedPool::raise(&options) {
+        Ok(mut pool) => crate::judge("crash", play(&mut pool)),
+        Err(error) => panic!("crash: the pool could not be raised: {error:?}"),
+    }
+}
