@@ -14,6 +14,7 @@ mod endings;
 mod faults;
 mod files;
 mod identity;
+mod methods;
 mod own_account;
 mod pools;
 mod reconnect;
