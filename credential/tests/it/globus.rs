@@ -19,7 +19,7 @@ struct Site {
 }
 
 /// Whether a tool is there; see above for what happens when it is not.
-fn have(tool: &str, package: &str) -> bool {
+pub(crate) fn have(tool: &str, package: &str) -> bool {
     if Command::new(tool).arg("-version").output().is_ok() {
         return true;
     }

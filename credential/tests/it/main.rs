@@ -17,6 +17,7 @@ mod condor;
 mod corpus;
 mod delegation;
 mod globus;
+mod issue;
 mod names;
 mod refuse_bundle;
 mod refuse_certificate;
