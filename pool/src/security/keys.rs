@@ -76,7 +76,7 @@ impl KeyFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(KeyError::io(&self.pool, error)),
         }
-        let directory = self.pool.parent().unwrap_or(Path::new("/"));
+        let directory = self.pool.parent().unwrap_or_else(|| Path::new("/"));
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -191,7 +191,7 @@ pub(super) fn read_secret(path: &Path, uid: u32) -> Result<Zeroizing<Vec<u8>>, K
 
 /// Writes a file that does not exist yet, readable by us only; it appears complete or not at all.
 pub(super) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = directory.join(format!(".{name}.{}", std::process::id()));
     let _ = fs::remove_file(&draft);

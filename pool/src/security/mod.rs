@@ -251,3 +251,6 @@ fn login_name(uid: u32) -> Option<String> {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     user.ok().flatten().map(|user| user.name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,18 +104,13 @@ impl Refusal {
     }
 }
 
-/// What became of a new request.
+/// A request that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Started {
-    /// It waits under this id.
-    Waiting(String),
-    /// A rule approves it: the token can be given out at once.
-    Approved {
-        id: String,
-        grant: Grant,
-        /// The rule, for the log.
-        rule: String,
-    },
+pub(super) struct Started {
+    /// Its number, under which it waits.
+    pub(super) id: String,
+    /// The auto-approval rule that approved it already, if one did.
+    pub(super) rule: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -152,7 +147,8 @@ impl Requests {
         }
     }
 
-    /// Takes a new request. `draw` gives random numbers.
+    /// Takes a new request. `draw` gives random numbers, `mint` makes the token if a rule approves it. Even then the
+    /// token waits to be collected: HTCondor's own tool does not take one that comes at once.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -161,6 +157,7 @@ impl Requests {
         ask: Ask,
         now: i64,
         mut draw: impl FnMut() -> u32,
+        mint: impl FnOnce(&Grant) -> Result<String, Refusal>,
     ) -> Result<Started, Refusal> {
         self.tidy(now);
         if ask.client_id.is_empty() || ask.client_id.len() > MAX_CLIENT_ID {
@@ -177,7 +174,7 @@ impl Requests {
             .map(|_| draw() % IDS)
             .find(|number| !self.by_id.contains_key(number))
             .ok_or_else(|| Refusal::new(4, "Unable to generate new request ID"))?;
-        let request = Request {
+        let mut request = Request {
             id: format!("{number:07}"),
             client_id: ask.client_id,
             requester: ask.requester,
@@ -190,16 +187,14 @@ impl Requests {
             since: now,
             state: State::Pending,
         };
-        if let Some(rule) = self.rules.iter().find(|rule| rule.approves(&request)) {
-            return Ok(Started::Approved {
-                id: request.id,
-                grant: request.grant,
-                rule: rule.text.clone(),
-            });
+        let rule = self.rules.iter().find(|rule| rule.approves(&request));
+        let rule = rule.map(|rule| rule.text.clone());
+        if rule.is_some() {
+            request.state = State::Approved(mint(&request.grant)?);
         }
         let id = request.id.clone();
         self.by_id.insert(number, request);
-        Ok(Started::Waiting(id))
+        Ok(Started { id, rule })
     }
 
     /// Forgets a request that was just taken, because its connection is not fit for one.
@@ -496,14 +491,13 @@ mod tests {
 
     fn start(requests: &mut Requests, ask: Ask, now: i64) -> String {
         let mut number = u32::try_from(requests.by_id.len()).unwrap() + 12;
-        let started = requests.start(ask, now, || {
+        let draw = || {
             number += 1;
             number
-        });
-        match started.unwrap() {
-            Started::Waiting(id) => id,
-            Started::Approved { .. } => panic!("approved"),
-        }
+        };
+        let started = requests.start(ask, now, draw, mint).unwrap();
+        assert_eq!(started.rule, None);
+        started.id
     }
 
     fn poll(
@@ -573,14 +567,14 @@ mod tests {
         assert_eq!(approved.len(), 1);
         assert_eq!(approved[0].id, early);
         assert_eq!(poll(&mut all, &old, "secret", 81), Ok(None));
-        let at_once = |all: &mut Requests, ask, now| {
-            matches!(all.start(ask, now, || 77), Ok(Started::Approved { .. }))
-        };
+        let at_once =
+            |all: &mut Requests, ask, now| all.start(ask, now, || 77, mint).unwrap().rule.is_some();
         assert!(at_once(
             &mut all,
             ask("condor@x.org", Some("ADVERTISE_STARTD ADVERTISE_MASTER")),
             90
         ));
+        all.forget("0000077");
         for (identity, bounds) in [
             ("condor@x.org", None),
             ("condor@x.org", Some("ADVERTISE_STARTD,WRITE")),
@@ -619,7 +613,7 @@ mod tests {
                 from: from.parse().unwrap(),
                 ..ask("a@x.org", None)
             };
-            all.start(ask, now, || 5_000_000)
+            all.start(ask, now, || 5_000_000, mint)
                 .map_err(|refusal| refusal.code)
         };
         assert_eq!(one_more("10.0.0.9", 1), Err(3));
@@ -642,20 +636,20 @@ mod tests {
         let id = start(&mut all, ask("a@x.org", Some("READ, ADVERTISE_STARTD")), 0);
         let request = all.pending(0).find(|request| request.id == id).unwrap();
         assert_eq!(request.grant.scopes, [Level::AdvertiseStartd]);
-        let none = all.start(ask("a@x.org", Some("WRITE")), 0, || 1);
+        let none = all.start(ask("a@x.org", Some("WRITE")), 0, || 1, mint);
         assert_eq!(none.unwrap_err().code, 3);
         let id = start(&mut all, ask("a@x.org", None), 0);
         let request = all.pending(0).find(|request| request.id == id).unwrap();
         assert_eq!(request.grant.scopes, [Level::AdvertiseStartd]);
         for wrong in ["alice", "x@matchsession", "a b@x"] {
             assert_eq!(
-                all.start(ask(wrong, None), 0, || 2).unwrap_err().code,
+                all.start(ask(wrong, None), 0, || 2, mint).unwrap_err().code,
                 2,
                 "{wrong}"
             );
         }
         assert_eq!(
-            all.start(ask("a@x.org", Some("SUPER")), 0, || 2)
+            all.start(ask("a@x.org", Some("SUPER")), 0, || 2, mint)
                 .unwrap_err()
                 .code,
             2

@@ -14,7 +14,7 @@ use cedar::security::{AuthMethod, Level, PeerIdentity};
 use classad::ClassAd;
 
 use super::Security;
-use super::requests::{Ask, Grant, Refusal, Request, Started, shorter};
+use super::requests::{Ask, Grant, Refusal, Request, shorter};
 
 /// Largest request, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -120,38 +120,33 @@ impl Security {
         };
         let identity = ask.identity.clone();
         let mut requests = self.requests();
-        let started = requests.start(ask, (self.inner.now)(), random)?;
-        let mut answer = ClassAd::new();
-        match started {
-            Started::Approved { id, grant, rule } => {
-                let token = self.issue(&grant)?;
-                tracing::info!(
-                    id, identity, from = %caller.from,
-                    "a token was given out at once, by the auto-approval rule for {rule}"
-                );
-                answer.insert("RequestId", id.as_str());
-                answer.insert("Token", token.as_str());
-            }
-            Started::Waiting(id) => {
-                // A token that others could read, or that anybody could have asked for, is worth nothing.
-                let unfit = if !caller.encrypted {
-                    Some("Request to server was not encrypted.")
-                } else if caller.peer.method == Some(AuthMethod::Anonymous) {
-                    Some("Request to server was made using ANONYMOUS authentication.")
-                } else {
-                    None
-                };
-                if let Some(why) = unfit {
-                    requests.forget(&id);
-                    return Err(Refusal::new(7, why));
-                }
-                tracing::info!(
-                    id, identity, requester = caller.peer.user, from = %caller.from,
-                    "a token is requested; approve it with: sailplane pool token approve {id}"
-                );
-                answer.insert("RequestId", id.as_str());
-            }
+        let now = (self.inner.now)();
+        let started = requests.start(ask, now, random, |grant| self.issue(grant))?;
+        // A token that others could read, or that anybody could have asked for, is worth nothing.
+        let unfit = if !caller.encrypted {
+            Some("Request to server was not encrypted.")
+        } else if caller.peer.method == Some(AuthMethod::Anonymous) && started.rule.is_none() {
+            Some("Request to server was made using ANONYMOUS authentication.")
+        } else {
+            None
+        };
+        let id = started.id;
+        if let Some(why) = unfit {
+            requests.forget(&id);
+            return Err(Refusal::new(7, why));
         }
+        match started.rule {
+            Some(rule) => tracing::info!(
+                id, identity, from = %caller.from,
+                "a token is requested, and approved by the auto-approval rule for {rule}"
+            ),
+            None => tracing::info!(
+                id, identity, requester = caller.peer.user, from = %caller.from,
+                "a token is requested; approve it with: sailplane pool token approve {id}"
+            ),
+        }
+        let mut answer = ClassAd::new();
+        answer.insert("RequestId", id.as_str());
         Ok(answer)
     }
 

@@ -122,6 +122,32 @@ fn every_mistake_is_told_with_its_line() {
 }
 
 #[test]
+fn names_become_whom_a_real_collector_makes_of_them() {
+    let patterns = include_bytes!("../../../tests/data/mapfile/patterns");
+    let literals = include_bytes!("../../../tests/data/mapfile/literals");
+    let more = include_bytes!("../../../tests/data/mapfile/more");
+    let files = MemoryFiles::new()
+        .file("/map/patterns", patterns)
+        .file("/map/literals", literals)
+        .file("/map/more", more);
+    let verdicts = include_str!("../../../tests/data/mapfile/verdicts");
+    let mut count = 0;
+    for line in verdicts.lines().filter(|line| !line.starts_with('#')) {
+        let mut fields = line.split('\t');
+        let mut next = || fields.next().unwrap();
+        let (map, name, identity) = (next(), next(), next());
+        let path = format!("/map/{map}");
+        let domain = "mapfile.sailplane.test";
+        let reading = MapFile::read(&files, &path, map == "literals", domain).unwrap();
+        let ours = reading.map.map(AuthMethod::ClaimToBe, name);
+        // What is not mapped stays as it was claimed.
+        assert_eq!(ours.as_deref().unwrap_or(name), identity, "{map} {name}");
+        count += 1;
+    }
+    assert_eq!(count, 37);
+}
+
+#[test]
 fn the_fuzz_corpus_does_no_harm() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/pool_mapfile");
     let mut count = 0;
