@@ -90,6 +90,9 @@ pub enum MethodFailure {
         "the peer reported a failure (for a token: expired, revoked, or its signing key is unknown there)"
     )]
     Peer,
+    /// As a server: the client broke the method off.
+    #[error("the client gave up: {0}")]
+    ClientGaveUp(&'static str),
     /// The peer's proof is wrong.
     #[error("the peer's proof is wrong: {0}")]
     BadProof(&'static str),

@@ -100,7 +100,8 @@ impl ServerAkep2 {
             } => {
                 let proof = ClientProof::parse(body).map_err(HandshakeError::wire(MESSAGE_3))?;
                 if proof.status != OK {
-                    return Ok(Turn::Failed(MethodFailure::Peer, Vec::new()));
+                    let why = MethodFailure::ClientGaveUp("it does not accept our proof");
+                    return Ok(Turn::Failed(why, Vec::new()));
                 }
                 let expected = client_proof(&ka, name.as_bytes(), &challenge)?;
                 let good = proof.a == name.as_bytes()
@@ -197,7 +198,10 @@ impl<'a> ClientOffer<'a> {
         rules: Akep2Rules<'_>,
     ) -> Result<Result<Candidate, MethodFailure>, HandshakeError> {
         if self.status != OK {
-            return Ok(Err(MethodFailure::Peer));
+            return Ok(Err(MethodFailure::ClientGaveUp(match self.signed_part {
+                Some(_) => "it has no token for this trust domain and these signing keys",
+                None => "it has no pool password",
+            })));
         }
         if self.ra.len() != CHALLENGE {
             return Ok(Err(MethodFailure::BadProof("its challenge is too short")));

@@ -55,7 +55,11 @@ impl ServerSsl {
                 let client = read_readiness(body, READY)?;
                 Ok(match prepared {
                     Ok(tls) if client == OK => Self::Handshake(tls).wait(Vec::new()),
-                    Ok(_) => Turn::Failed(MethodFailure::Peer, Vec::new()),
+                    Ok(_) => {
+                        let why =
+                            "it is not ready for SSL (no authorities, or an unusable certificate)";
+                        Turn::Failed(MethodFailure::ClientGaveUp(why), Vec::new())
+                    }
                     Err(why) => Turn::Failed(MethodFailure::Tls(why), Vec::new()),
                 })
             }
