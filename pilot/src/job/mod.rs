@@ -302,6 +302,8 @@ pub enum JobEnd {
     Evicted,
     /// The shadow was asked to hold it.
     Held,
+    /// Its result could not be delivered, through no fault of job or node; the shadow was asked to run it again.
+    Requeued,
     /// It was stopped before its process started.
     NotStarted {
         /// One sentence.

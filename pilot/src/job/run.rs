@@ -264,7 +264,7 @@ impl Job {
                 Err(Trouble::Shadow(error)) if error.is_loss() => error,
                 Err(Trouble::OutputLost { reason }) => {
                     if !self.shadow.output_lost() {
-                        return Err(Trouble::passing(reason));
+                        return Err(Trouble::OutputLost { reason });
                     }
                     tracing::warn!(reason, "the output waits for a shadow that comes back");
                     ShadowError::Disconnected
@@ -409,21 +409,17 @@ impl Job {
                 }
                 (requeue_event(&reason, now), end)
             }
-            Trouble::OutputLost { reason } => (
-                requeue_event(&reason, now),
-                JobEnd::Site {
-                    permanent: false,
-                    reason,
-                },
-            ),
+            Trouble::OutputLost { reason } => {
+                tracing::warn!(reason, "the job is to run again");
+                (requeue_event(&reason, now), JobEnd::Requeued)
+            }
             Trouble::NotStarted { why } => return JobEnd::NotStarted { why },
             Trouble::Shadow(error) => return gone(&error),
         };
         loop {
             // After this event the shadow is gone: nothing else may be said.
-            let error = match self.shadow.call(Call::Ulog(&event)).await {
-                Ok(_) => return end,
-                Err(error) => error,
+            let Err(error) = self.shadow.call(Call::Ulog(&event)).await else {
+                return end;
             };
             tracing::warn!(error = chain(&error), "the shadow could not be told");
             if let Err(error) = self.reconnected().await {

@@ -297,7 +297,7 @@ impl Startd {
                 tracing::info!(slot = seat.number, "a job was not started: {why}");
                 Outcome::Reusable
             }
-            JobEnd::Finished | JobEnd::Evicted | JobEnd::Held => {
+            JobEnd::Finished | JobEnd::Evicted | JobEnd::Held | JobEnd::Requeued => {
                 seat.pause.reset();
                 seat.trouble = None;
                 Outcome::Reusable

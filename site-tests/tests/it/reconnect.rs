@@ -1,11 +1,12 @@
 //! Jobs that lose their shadow and go on.
 
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use sailplane_site_tests::{
-    Ad, Event, EventLog, JobId, Play, Pool, StageOptions, Submission, Submitted, wait,
+    Ad, Event, EventLog, JobId, Play, Pool, StageOptions, Submission, Submitted, process, wait,
 };
 
 use crate::sound::{marked, marker, wait_marked, wait_none_marked};
@@ -205,6 +206,43 @@ fn a_removed_job_whose_shadow_is_away_ends() {
         if !stage.pilot.is_running()? {
             bail!("the pilot ended");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_job_outlives_a_cut_connection() {
+    on_stage(StageOptions::named("cut").slots(1), |stage| {
+        let word = marker(8);
+        let submitted = stage.submit(&sleeper(&word))?;
+        wait_marked(&word, 1)?;
+        submitted.wait_running()?;
+        let slots = stage.pilot.slots(&stage.pool)?;
+        let port = slots
+            .first()
+            .map(|slot| slot.text("MyAddress"))
+            .and_then(|text| text.split(['?', '>']).next()?.rsplit(':').next())
+            .context("the pilot's port")?;
+        // Both ends see it break, as when a router forgets a connection.
+        process::output(Command::new("ss").args([
+            "-K",
+            "state",
+            "established",
+            "sport",
+            "=",
+            &format!(":{port}"),
+        ]))?;
+        let (log, job) = (submitted.log(), submitted.job()?);
+        log.wait_for(Some(job), "the job to be found again", LONG, |event| {
+            event.number == RECONNECTED
+        })?;
+        ensure!(!marked(&word).is_empty(), "the job did not go on");
+        // This shadow does not know its own transfer key any more (docs/htcondor-behaviour.md), so the job may have to
+        // run again; its output arrives all the same.
+        let ads = submitted.wait_completed(&stage.pool, LONG)?;
+        ensure!(ads.iter().all(|ad| ad.int("ExitCode") == Some(0)));
+        ensure!(submitted.read("made.txt")? == "result\n");
+        ensure!(submitted.output()? == "began\nended\n");
         Ok(())
     });
 }
