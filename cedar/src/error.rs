@@ -121,17 +121,18 @@ pub enum HandshakeError {
         /// Which list decided, and why.
         why: String,
     },
-    /// As a server: the session was made with a method that the level of the command does not take.
+    /// As a server: the session was made with a method, or without, as the level of the command does not take.
     #[error(
-        "its session was made by {method}, which level {level} of command {command} does not take"
+        "its session was made by {}, which level {level} of command {command} does not take",
+        .method.map_or("no method", AuthMethod::name)
     )]
     WeakSession {
         /// What the client wanted.
         command: Named,
         /// The level of the command.
         level: Level,
-        /// The method the session was made with.
-        method: AuthMethod,
+        /// The method the session was made with; `None`: without any.
+        method: Option<AuthMethod>,
     },
     /// As a server: there is no policy for the level of the command.
     #[error("no security policy for level {level}, which command {command} needs")]

@@ -258,6 +258,40 @@ async fn a_client_that_insists_on_its_weak_session_is_sent_to_a_full_handshake()
 }
 
 #[tokio::test]
+async fn a_connection_without_authentication_does_not_reach_a_level_that_requires_it() {
+    let (address, mut seen) = serve(config()).await;
+    let mut stranger = ClientConfig::new("TOOL", "test-1");
+    stranger.policy = policy(Wish::Never, &BOTH);
+    (stranger.policy.encryption, stranger.policy.integrity) = (Wish::Never, Wish::Never);
+    stranger.policy.negotiation = Wish::Preferred;
+    let client = Client::new(stranger, SessionCache::new());
+    let mut stream = client
+        .start_command(&address, command::QUERY_STARTD_ADS)
+        .await
+        .unwrap();
+    assert_eq!(
+        seen.recv().await.unwrap().unwrap().1,
+        "unauthenticated@unmapped"
+    );
+    let mut message = stream.message();
+    message.str("payload");
+    stream.send(message).await.unwrap();
+    stream.recv().await.unwrap();
+    // The list of WRITE has `*`, but its policy requires a token.
+    let mut message = stream.message();
+    message
+        .int(i64::from(command::ACT_ON_JOBS))
+        .str("remove them all");
+    stream.send(message).await.unwrap();
+    assert!(stream.recv().await.is_err());
+    let why = seen.recv().await.unwrap().unwrap_err().to_string();
+    assert!(
+        why.contains("made by no method, which level WRITE"),
+        "{why}"
+    );
+}
+
+#[tokio::test]
 async fn a_level_without_a_policy_is_closed_even_to_those_its_list_names() {
     let (address, mut seen) = serve(config()).await;
     let refused = ask(&client(&BOTH), &address, command::DC_RECONFIG).await;

@@ -150,28 +150,38 @@ impl ServerRules {
         })
     }
 
-    /// A session made under the policy of one level is good at another only if that level's policy
-    /// would have taken the same method. Claims' sessions have no method and no policy.
+    /// What was agreed under the policy of one level is good at another only if that level's policy
+    /// would have taken it too. Claims' sessions have no method and no policy.
     pub(super) fn check_method(
         &self,
         command: Named,
         level: Level,
         peer: &PeerIdentity,
     ) -> Result<(), HandshakeError> {
-        let Some(method) = peer.method.filter(|_| level != Level::Allow) else {
+        let of_claim = peer.method.is_none() && peer.is_authenticated();
+        if level == Level::Allow || of_claim {
             return Ok(());
-        };
+        }
         let Some(policy) = self.policies.of(level) else {
             return Err(HandshakeError::NoPolicy { command, level });
         };
-        if policy.authentication == Wish::Required && !policy.methods.contains(&method) {
-            return Err(HandshakeError::WeakSession {
-                command,
-                level,
-                method,
-            });
+        let good = match peer.method {
+            Some(method) => {
+                policy.authentication < Wish::Required || policy.methods.contains(&method)
+            }
+            // Without authentication there is no key either.
+            None => [policy.authentication, policy.encryption, policy.integrity]
+                .into_iter()
+                .all(|wish| wish < Wish::Required),
+        };
+        if good {
+            return Ok(());
         }
-        Ok(())
+        Err(HandshakeError::WeakSession {
+            command,
+            level,
+            method: peer.method,
+        })
     }
 
     /// Checks that `command` may be run without any security: its level requires none, and the
