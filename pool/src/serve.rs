@@ -54,6 +54,7 @@ struct Pool {
 enum Service {
     Security,
     Collector,
+    Negotiator,
     Queue,
     Schedd,
     Transfers,
@@ -68,6 +69,7 @@ fn routes() -> Vec<(i32, CommandRule, Service)> {
     };
     of(Security::commands(), Service::Security)
         .chain(of(Collector::commands(), Service::Collector))
+        .chain(of(Negotiator::commands(), Service::Negotiator))
         .chain(of(Queue::commands(), Service::Queue))
         .chain(of(Schedd::commands(), Service::Schedd))
         .chain(of(Transfers::commands(), Service::Transfers))
@@ -215,6 +217,7 @@ impl Pool {
         match service {
             Service::Security => self.security.serve(incoming).await,
             Service::Collector => self.collector.serve(incoming).await,
+            Service::Negotiator => self.negotiator.serve(incoming).await,
             Service::Queue => self.queue.serve(incoming).await,
             Service::Schedd => self.schedd.serve(incoming).await,
             Service::Transfers => self.transfers.serve(incoming).await,

@@ -221,7 +221,7 @@ fn shown(value: Value, quoted: bool) -> String {
 /// The lines of an ad, by name, and an empty line.
 fn long(ad: &ClassAd) -> String {
     let mut attributes: Vec<_> = ad.iter().collect();
-    attributes.sort_by(|(a, _), (b, _)| a.cmp(b));
+    attributes.sort_by_key(|(name, _)| *name);
     let mut text = String::new();
     for (name, expr) in attributes {
         text.push_str(&assignment_old(name, expr));

@@ -10,6 +10,7 @@ mod config;
 mod cycle;
 mod groups;
 mod rank;
+mod serve;
 mod task;
 mod weight;
 

@@ -180,6 +180,16 @@ impl Negotiator {
         all
     }
 
+    /// Sets a submitter's priority factor.
+    pub fn set_factor(&self, submitter: &str, factor: f64) {
+        self.state().accountant.set_factor(submitter, factor);
+    }
+
+    /// Unix time of the figures in [`ads`](Self::ads).
+    pub(super) fn ads_time(&self) -> i64 {
+        self.state().last.begin
+    }
+
     fn advertise(&self, collector: &Collector) {
         for ad in self.ads() {
             collector.advertise(ad);

@@ -166,11 +166,11 @@ fn condor_ping_is_told_who_may_do_what() {
         };
         let (pilot, alice, admin) = (may("pilot")?, may("alice")?, may("admin")?);
         ensure!(
-            pilot == [true, false, true, false, false, false],
+            pilot == [true, false, true, false, false, false, false, false],
             "pilot: {pilot:?}"
         );
         ensure!(
-            alice == [true, true, false, false, false, false],
+            alice == [true, true, false, false, false, false, false, false],
             "alice: {alice:?}"
         );
         ensure!(
@@ -317,6 +317,32 @@ fn htcondors_startd_runs_jobs_of_ours() {
             [folder.join("log").display().to_string()],
         )?;
         ensure!(waited.contains("All jobs done"), "{waited}");
+        Ok(())
+    });
+}
+
+#[test]
+fn condor_userprio_shows_and_sets() {
+    with_pool("prio", &[], |pool| {
+        let alice = format!("alice@{}", pool.domain());
+        let set = |user: &str| {
+            pool.tool(
+                user,
+                "condor_userprio",
+                ["-setfactor", alice.as_str(), "250"],
+            )
+        };
+        ensure!(
+            set("alice").is_err(),
+            "users may not better their own priority"
+        );
+        set("admin")?;
+        let shown = pool.tool("bob", "condor_userprio", ["-allusers", "-negotiator"])?;
+        let line = shown
+            .lines()
+            .find(|line| line.contains(&alice))
+            .context(shown.clone())?;
+        ensure!(line.contains("250.00"), "{line}");
         Ok(())
     });
 }
