@@ -21,6 +21,7 @@ mod reconnect;
 mod retirement;
 mod reuse;
 mod sound;
+mod submissions;
 mod values;
 
 use anyhow::Result;
