@@ -117,7 +117,8 @@ fn round_size(edit: &mut Edit, name: &str, value: &Expr) {
 
 /// The exact and the rounded value of an attribute that is rounded.
 pub(super) fn rounded(name: &str, value: &Expr) -> Option<(i64, i64)> {
-    const SIZES: [&str; 5] = [
+    const SIZES: [&str; 6] = [
+        "NumCkpts",
         "ImageSize",
         "DiskUsage",
         "ExecutableSize",

@@ -68,6 +68,10 @@ pub(super) fn prepare(
     cluster.insert("MyType", "Job");
     cluster.insert("TargetType", "Machine");
     cluster.insert("QDate", facts.now);
+    // Sums begin at nothing, whatever the submitter says.
+    for name in ["CumulativeRemoteUserCpu", "CumulativeRemoteSysCpu"] {
+        cluster.insert(name, 0.0);
+    }
     for (name, value) in defaults(facts.now) {
         if !cluster.contains(name) {
             cluster.insert(name, value);
@@ -97,6 +101,12 @@ pub(super) fn prepare(
         match status.and_then(Status::from_number) {
             Some(Status::Idle) => {}
             Some(Status::Held) => {
+                let reasons: ClassAd = [("SubmittedOnHold", 1)].into_iter().collect();
+                own.insert("NumHolds", 1);
+                own.insert(
+                    "NumHoldsByReason",
+                    Expr::literal(Value::ClassAd(Box::new(reasons))),
+                );
                 if !own.contains("HoldReason") && !cluster.contains("HoldReason") {
                     own.insert("HoldReason", "submitted on hold at user's request");
                     own.insert("HoldReasonCode", SUBMITTED_ON_HOLD);
@@ -169,7 +179,6 @@ fn defaults(now: i64) -> Vec<(&'static str, Expr)> {
         ("NumJobCompletions", 0),
         ("NumRestarts", 0),
         ("NumSystemHolds", 0),
-        ("CompletionDate", 0),
         ("CurrentHosts", 0),
         ("MinHosts", 1),
         ("MaxHosts", 1),
@@ -178,7 +187,6 @@ fn defaults(now: i64) -> Vec<(&'static str, Expr)> {
         ("LastSuspensionTime", 0),
         ("TotalSuspensions", 0),
         ("ExitStatus", 0),
-        ("RequestCpus", 1),
     ]
     .into_iter()
     .map(|(name, value)| (name, Expr::from(value)))

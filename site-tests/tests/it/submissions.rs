@@ -13,6 +13,12 @@ use serde_json::{Map, Value};
 /// Attributes that differ by nature, and why.
 const DIFFERENT: &[(&str, &str)] = &[
     (
+        "AuthTokenId",
+        "the token with which condor_submit proved its user; ours proved it without one",
+    ),
+    ("AuthTokenIssuer", "as AuthTokenId"),
+    ("AuthTokenSubject", "as AuthTokenId"),
+    (
         "AutoClusterAttrs",
         "which attributes tell jobs apart is each pool's own affair",
     ),
@@ -175,7 +181,11 @@ fn play() -> Result<()> {
     })?;
     let ours = EmbeddedPool::raise(&EmbeddedOptions {
         name: "submissions".to_owned(),
-        knobs: vec![domain, "PERIODIC_EXPR_INTERVAL=3600".to_owned()],
+        knobs: vec![
+            domain,
+            "PERIODIC_EXPR_INTERVAL=3600".to_owned(),
+            "SCHEDD_INTERVAL=2".to_owned(),
+        ],
         ..EmbeddedOptions::default()
     })?;
     let folder = real.folder("alice")?.join("corpus");

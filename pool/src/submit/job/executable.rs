@@ -111,6 +111,31 @@ impl Job<'_, '_> {
                 self.fail(name, format!("{name}: {why}"));
             }
         }
+        for (name, attribute) in [
+            ("cron_minute", "CronMinute"),
+            ("cron_hour", "CronHour"),
+            ("cron_day_of_month", "CronDayOfMonth"),
+            ("cron_month", "CronMonth"),
+            ("cron_day_of_week", "CronDayOfWeek"),
+        ] {
+            let name = self.present(name, attribute);
+            if self.get(name).is_some() {
+                self.fail(
+                    name,
+                    format!("{name}: jobs that run again and again are not supported by this pool"),
+                );
+            }
+        }
+        let noop = self.present("noop_job", "IsNoopJob");
+        if self
+            .get(noop)
+            .is_some_and(|text| self.macros().boolean(&text) != Some(false))
+        {
+            self.fail(
+                noop,
+                "noop_job: jobs that end without having run are not supported by this pool",
+            );
+        }
         let xml = self.present("log_xml", "UserLogUseXML");
         if self.flag(xml, None, false) {
             self.fail(
