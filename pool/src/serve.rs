@@ -103,6 +103,7 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
         Client::new(client, sessions)
     };
     let authorizer = Arc::clone(&server_config.authorizer);
+    let ssl = server_config.authenticators.ssl.clone();
     let server = Server::new(server_config).map_err(ServeError::Policy)?;
     let pool = Pool::assemble(&Setting {
         config,
@@ -117,6 +118,9 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let cancel = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks::start(&pool, &tasks, &cancel);
+    if let Some(ssl) = ssl {
+        tasks.spawn(tasks::until(cancel.clone(), tasks::renew_certificates(ssl)));
+    }
     let announced = address::announce(config, &address)?;
     tracing::info!("the pool is at {address}");
     let stop = stop_signal()?;

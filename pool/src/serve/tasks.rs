@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cedar::security::SslServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +14,9 @@ const ADS: Duration = Duration::from_secs(2);
 
 /// How often what users have used is written down, so that fair share outlives the process.
 const ACCOUNTS: Duration = Duration::from_secs(60);
+
+/// How often renewed certificates are looked for.
+const CERTIFICATES: Duration = Duration::from_secs(3600);
 
 /// The name under which that is kept.
 const ACCOUNTANT: &str = "accountant";
@@ -45,7 +49,7 @@ pub(super) fn start(pool: &Pool, tasks: &TaskTracker, cancel: &CancellationToken
     tasks.spawn(until(cancel.clone(), accounts(pool.clone())));
 }
 
-async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
+pub(super) async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
         () = cancel.cancelled() => {}
@@ -77,6 +81,21 @@ async fn ticks(pool: Pool) {
     loop {
         tokio::time::sleep(TICK).await;
         pool.queue.tick().await;
+    }
+}
+
+/// Reads the server's certificate, key and trust anchors again, so that renewed ones need no restart.
+pub(super) async fn renew_certificates(ssl: Arc<SslServer>) {
+    loop {
+        tokio::time::sleep(CERTIFICATES).await;
+        let ssl = Arc::clone(&ssl);
+        match tokio::task::spawn_blocking(move || ssl.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the SSL files could not be read again; the old ones stay in use");
+            }
+            Err(error) => tracing::warn!(%error, "reading the SSL files failed"),
+        }
     }
 }
 
