@@ -6,7 +6,11 @@ use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{Ad, EmbeddedOptions, EmbeddedPool, process, say, wait};
 
 /// Raises a pool and plays one test with it.
-fn with_pool(name: &str, knobs: &[&str], play: impl FnOnce(&mut EmbeddedPool) -> Result<()>) {
+pub(crate) fn with_pool(
+    name: &str,
+    knobs: &[&str],
+    play: impl FnOnce(&mut EmbeddedPool) -> Result<()>,
+) {
     if let Some(reason) = process::obstacle() {
         say(&format!("{name} not run: {reason}"));
         return;
