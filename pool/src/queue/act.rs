@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cedar::security::PeerIdentity;
 use thiserror::Error;
@@ -18,6 +19,12 @@ use super::store::{Op, Request};
 use super::{Queue, now};
 use crate::JobId;
 use crate::user_log::Event;
+
+/// Jobs acted on at a time.
+const PORTION: usize = 500;
+
+/// Longest wait for the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be done to jobs; the numbers are those of `JobAction` (`htcondor:src/condor_utils/enum_utils.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,34 +227,47 @@ impl Queue {
         reason: &str,
         subcode: i32,
     ) -> Result<Vec<Outcome>, ActError> {
-        let now = now();
         let mut outcomes = Vec::with_capacity(jobs.len());
-        let receiver = {
-            let mut model = self.model();
-            let mut effects = Effects::default();
-            for job in jobs {
-                let result = judge(&model, actor, action, *job);
-                if result == ActResult::Success {
-                    let word = Word {
-                        actor,
-                        reason,
-                        subcode,
-                    };
-                    self.take(&mut model, action, *job, &word, &mut effects, now);
+        // In portions: others get at the queue in between, and not all ads are in memory at once.
+        for portion in jobs.chunks(PORTION) {
+            let word = Word {
+                actor,
+                reason,
+                subcode,
+            };
+            let receiver = self.take_all(action, portion, &word, &mut outcomes);
+            // The disk may be full for hours; the user should not wait for that.
+            match tokio::time::timeout(PATIENCE, receiver).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(why))) => return Err(ActError::Disk(why)),
+                Ok(Err(_)) => return Err(ActError::Disk("the job queue is closed".to_owned())),
+                Err(_) => {
+                    let why = "the disk of the job queue does not answer".to_owned();
+                    return Err(ActError::Disk(why));
                 }
-                outcomes.push(Outcome { job: *job, result });
             }
-            self.dispatch(effects)
-        };
-        // The disk may be full for hours; the user should not wait for that.
-        match tokio::time::timeout(std::time::Duration::from_secs(10), receiver).await {
-            Ok(Ok(Ok(()))) => Ok(outcomes),
-            Ok(Ok(Err(why))) => Err(ActError::Disk(why)),
-            Ok(Err(_)) => Err(ActError::Disk("the job queue is closed".to_owned())),
-            Err(_) => Err(ActError::Disk(
-                "the disk of the job queue is full".to_owned(),
-            )),
         }
+        Ok(outcomes)
+    }
+
+    fn take_all(
+        &self,
+        action: Action,
+        jobs: &[JobId],
+        word: &Word<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> oneshot::Receiver<Result<(), String>> {
+        let now = now();
+        let mut model = self.model();
+        let mut effects = Effects::default();
+        for job in jobs {
+            let result = judge(&model, word.actor, action, *job);
+            if result == ActResult::Success {
+                self.take(&mut model, action, *job, word, &mut effects, now);
+            }
+            outcomes.push(Outcome { job: *job, result });
+        }
+        self.dispatch(effects)
     }
 
     /// Sends what an action brings with it. To be called with the model locked.

@@ -29,7 +29,7 @@ impl Queue {
         ] {
             schedd.insert(name, 0);
         }
-        let limit = i64::try_from(config.max_jobs_submitted).unwrap_or(i64::from(i32::MAX));
+        let limit = i64::try_from(config.max_jobs_submitted).unwrap_or(i64::MAX);
         schedd.insert("MaxJobsSubmitted", limit.min(i64::from(i32::MAX)));
         schedd.insert("JobsSubmitted", model.totals.submitted);
         schedd.insert("JobsStarted", model.totals.started);

@@ -409,7 +409,7 @@ fn back(edit: &mut Edit, status: Status, mut events: Vec<Event>, now: i64) -> Fi
     }
 }
 
-fn removed(edit: &mut Edit, events: Vec<Event>, now: i64) -> Finished {
+fn removed(edit: &Edit, events: Vec<Event>, now: i64) -> Finished {
     Finished {
         after: AfterRun::Removed,
         next: where_to(edit, now),

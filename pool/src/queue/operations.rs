@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cedar::security::PeerIdentity;
-use classad::ClassAd;
+use classad::{AttrName, ClassAd};
 use tokio::sync::oneshot;
 
 use super::error::{NotStartable, QueueError, SubmitError};
@@ -150,26 +150,28 @@ impl Queue {
         procs: Vec<ClassAd>,
         stored: bool,
     ) {
-        let mut told = Vec::new();
-        let mut model = self.model();
-        model.arriving = model.arriving.saturating_sub(procs.len());
-        if let Some(arriving) = model.arriving_by_owner.get_mut(owner) {
-            *arriving = arriving.saturating_sub(procs.len());
-            if *arriving == 0 {
-                model.arriving_by_owner.remove(owner);
+        let mut jobs = Vec::with_capacity(procs.len());
+        {
+            let mut model = self.model();
+            model.arriving = model.arriving.saturating_sub(procs.len());
+            if let Some(arriving) = model.arriving_by_owner.get_mut(owner) {
+                *arriving = arriving.saturating_sub(procs.len());
+                if *arriving == 0 {
+                    model.arriving_by_owner.remove(owner);
+                }
+            }
+            if stored {
+                model.totals.submitted += i64::try_from(procs.len()).unwrap_or(0);
+                model.add_cluster(number, cluster);
+                for own in procs {
+                    let job = JobId::new(number, proc_of(&own));
+                    model.add_job(job, own, None);
+                    jobs.push(job);
+                }
             }
         }
-        if stored {
-            model.totals.submitted += i64::try_from(procs.len()).unwrap_or(0);
-            model.add_cluster(number, cluster);
-            for own in procs {
-                let job = JobId::new(number, proc_of(&own));
-                model.add_job(job, own, None);
-                told.extend(model.jobs.get(&job).map(super::model::Job::whole));
-            }
-        }
-        drop(model);
-        for ad in told {
+        // One whole ad at a time: thousands of them would take much memory.
+        for ad in jobs.into_iter().filter_map(|job| self.job(job)) {
             let text = |name| ad.string(name);
             let submit = Event::Submit {
                 host: self.inner.config.address.clone(),
@@ -332,12 +334,13 @@ impl Queue {
         let Some(job) = model.jobs.get(&id) else {
             return Vec::new();
         };
-        let whole: ClassAd = job
-            .whole()
-            .iter()
-            .filter(|(name, _)| !cedar::is_private(name.as_str()))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let mut whole = job.whole();
+        let private =
+            |(name, _): (&AttrName, _)| cedar::is_private(name.as_str()).then(|| name.to_string());
+        let private: Vec<String> = whole.iter().filter_map(private).collect();
+        for name in private {
+            whole.remove(&name);
+        }
         let mut ops = vec![Op::History(id, job.owner.to_string(), whole)];
         ops.extend(model.drop_job(id));
         ops

@@ -1,6 +1,6 @@
 //! What a submission must be like before it is taken.
 
-use classad::{AttrName, ClassAd, Expr, Value};
+use classad::{ClassAd, Expr, Value};
 
 use super::error::SubmitError;
 use super::run::Status;
@@ -119,7 +119,12 @@ pub(super) fn prepare(
                 ));
             }
         }
-        out.push(own);
+        // What its cluster says already need not be kept for each job.
+        let own = own
+            .iter()
+            .filter(|(name, value)| cluster.get(name.as_str()) != Some(value))
+            .map(|(name, value)| (name.clone(), value.clone()));
+        out.push(own.collect());
     }
     Ok(Prepared {
         cluster,
@@ -200,21 +205,6 @@ fn defaults(now: i64) -> Vec<(&'static str, Expr)> {
         ("Rank", Expr::from(0.0)),
     ]);
     list
-}
-
-/// True for attributes that `SetAttribute` must not change: the queue's own, and who owns the job.
-pub(super) fn is_protected(name: &AttrName) -> bool {
-    let name = name.as_str();
-    OURS.iter()
-        .chain(&[
-            "Owner",
-            "ProcId",
-            "QDate",
-            "MyType",
-            "TargetType",
-            "JobStatus",
-        ])
-        .any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
