@@ -9,9 +9,9 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::edit::Edit;
+use super::identity::Identity;
 use super::life::{self, Next};
 use super::model::{Job, Model};
-use super::operations::owner_of;
 use super::policy::{Why, code};
 use super::run::{InterruptKind, Status};
 use super::select::{Condition, Selection};
@@ -122,32 +122,42 @@ pub enum ActError {
 /// Who acts.
 #[derive(Debug, Clone)]
 pub(super) struct Actor {
-    user: String,
+    /// As told in reasons.
+    name: String,
+    /// Whose jobs are this actor's own.
+    owner: Option<String>,
     pub(super) administrator: bool,
 }
 
 impl Actor {
-    fn may(&self, job: &Job) -> bool {
-        self.administrator || *self.user == *job.owner
+    /// Whether jobs of that owner are this actor's own.
+    pub(super) fn is(&self, owner: &str) -> bool {
+        self.owner.as_deref() == Some(owner)
+    }
+
+    /// Whether the job is this user's to change.
+    pub(super) fn may(&self, job: &Job) -> bool {
+        self.administrator || self.is(&job.owner)
     }
 
     /// `reason`, with who gave it.
     fn says(&self, reason: &str, otherwise: &str) -> String {
         if reason.is_empty() {
-            format!("{otherwise} (by user {})", self.user)
+            format!("{otherwise} (by user {})", self.name)
         } else {
-            format!("{reason} (by user {})", self.user)
+            format!("{reason} (by user {})", self.name)
         }
     }
 }
 
 /// Everything one action on one job brings with it.
 #[derive(Default)]
-struct Effects {
+pub(super) struct Effects {
     ops: Vec<Op>,
     events: Vec<(classad::ClassAd, Event)>,
     interrupts: Vec<(JobId, InterruptKind)>,
-    released: bool,
+    /// There may be a job to run now.
+    pub(super) released: bool,
 }
 
 impl Queue {
@@ -157,9 +167,14 @@ impl Queue {
         who: &PeerIdentity,
         from: Option<IpAddr>,
     ) -> Result<Actor, ActError> {
-        let user = owner_of(who).ok_or(ActError::NotAuthenticated)?;
+        let (name, owner) = match Identity::of(who, &self.inner.config.uid_domain) {
+            Identity::Local(user) => (user, Some(user.to_owned())),
+            Identity::Foreign { identity } => (identity, None),
+            Identity::Nobody => return Err(ActError::NotAuthenticated),
+        };
         Ok(Actor {
-            user: user.to_owned(),
+            name: name.to_owned(),
+            owner,
             administrator: (self.inner.config.is_administrator)(who, from),
         })
     }
@@ -271,7 +286,7 @@ impl Queue {
     }
 
     /// Sends what an action brings with it. To be called with the model locked.
-    fn dispatch(&self, effects: Effects) -> oneshot::Receiver<Result<(), String>> {
+    pub(super) fn dispatch(&self, effects: Effects) -> oneshot::Receiver<Result<(), String>> {
         let (sender, receiver) = oneshot::channel();
         for (job, kind) in effects.interrupts {
             self.interrupt(job, kind);
@@ -408,7 +423,7 @@ impl Queue {
         }
     }
 
-    fn put(&self, model: &mut Model, id: JobId, edit: &Edit, effects: &mut Effects) {
+    pub(super) fn put(&self, model: &mut Model, id: JobId, edit: &Edit, effects: &mut Effects) {
         let changes = edit.clone().into_changes();
         model.change(id, |job| {
             let cluster = Arc::clone(&job.cluster);

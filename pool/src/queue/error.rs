@@ -72,6 +72,16 @@ pub enum SubmitError {
     /// The peer is nobody in particular.
     #[error("only an authenticated user can submit jobs")]
     NotAuthenticated,
+    /// Known, but of another domain: no account of this machine.
+    #[error(
+        "{identity} has no account here: jobs are taken from users of the domain {uid_domain} (UID_DOMAIN) only"
+    )]
+    Foreign {
+        /// The authenticated identity.
+        identity: String,
+        /// Our domain.
+        uid_domain: String,
+    },
     /// No jobs, or more than the queue takes.
     #[error("{0}")]
     Limit(String),
@@ -89,7 +99,7 @@ impl SubmitError {
     /// The number that goes with it on the wire.
     pub fn code(&self) -> i32 {
         match self {
-            Self::NotAuthenticated => 1,
+            Self::NotAuthenticated | Self::Foreign { .. } => 1,
             Self::Limit(_) => 2,
             Self::BadJob(_) => 3,
             Self::Disk(_) => 4,

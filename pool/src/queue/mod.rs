@@ -5,8 +5,8 @@
 //! | `life`, `policy`, `edit` | a job's life as a plain state machine over its ad |
 //! | `model`, `autocluster`, `offer` | the queue in memory, and which job is next |
 //! | `store` | the file: one SQLite data base, one writer, group commit |
-//! | `operations`, `act`, `periodic` | changes: in memory first, then on disk, and only then promised |
-//! | `wire` | the commands of `condor_q`, `condor_rm`, `condor_history` and our own |
+//! | `operations`, `act`, `amend`, `periodic` | changes: in memory first, then on disk, and only then promised |
+//! | `wire` | the commands of `condor_q`, `condor_rm`, `condor_history`, `condor_submit` and our own |
 //!
 //! A promise (a submission accepted, a start allowed, an end acknowledged) is given when the change is on the disk. A disk
 //! that does not work refuses submissions and starts at once; what has happened already waits in memory until it can be
@@ -14,10 +14,12 @@
 
 mod act;
 mod ads;
+mod amend;
 mod autocluster;
 mod config;
 mod edit;
 mod error;
+mod identity;
 mod life;
 mod model;
 mod offer;
@@ -48,8 +50,8 @@ pub use offer::Reservation;
 pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};
 pub use select::Selection;
 pub use wire::{
-    ACT_ON_JOBS, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY, RESCHEDULE,
-    SAILPLANE_SUBMIT,
+    ACT_ON_JOBS, QMGMT_WRITE_CMD, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY,
+    RESCHEDULE, SAILPLANE_SUBMIT,
 };
 
 use crate::JobId;

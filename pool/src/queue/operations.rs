@@ -7,6 +7,7 @@ use classad::{AttrName, ClassAd};
 use tokio::sync::oneshot;
 
 use super::error::{NotStartable, QueueError, SubmitError};
+use super::identity::Identity;
 use super::life::{self, Next};
 use super::run::{AfterRun, RunOutcome, RunRecord, Status};
 use super::store::{Op, Request};
@@ -52,8 +53,17 @@ impl Queue {
         cluster: ClassAd,
         procs: Vec<ClassAd>,
     ) -> Result<i32, SubmitError> {
-        let owner = owner_of(who).ok_or(SubmitError::NotAuthenticated)?;
         let config = &self.inner.config;
+        let owner = match Identity::of(who, &config.uid_domain) {
+            Identity::Local(user) => user,
+            Identity::Foreign { identity } => {
+                return Err(SubmitError::Foreign {
+                    identity: identity.to_owned(),
+                    uid_domain: config.uid_domain.clone(),
+                });
+            }
+            Identity::Nobody => return Err(SubmitError::NotAuthenticated),
+        };
         let count = procs.len();
         if count > config.max_jobs_per_submission {
             return Err(SubmitError::Limit(format!(
@@ -374,16 +384,4 @@ fn proc_of(own: &ClassAd) -> i32 {
     own.int("ProcId")
         .and_then(|proc| i32::try_from(proc).ok())
         .unwrap_or(0)
-}
-
-/// The user part of an identity; `None` for who has not proven any.
-pub(super) fn owner_of(who: &PeerIdentity) -> Option<&str> {
-    if !who.is_authenticated() {
-        return None;
-    }
-    let user = who
-        .user
-        .split_once('@')
-        .map_or(who.user.as_str(), |(user, _)| user);
-    (!user.is_empty()).then_some(user)
 }

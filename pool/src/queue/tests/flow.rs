@@ -313,6 +313,25 @@ async fn limits_are_kept_and_named() {
             .await,
         Err(SubmitError::NotAuthenticated)
     );
+    let stranger = PeerIdentity::proven("alice@elsewhere".to_owned(), AuthMethod::Ssl);
+    let error = queue
+        .submit(&stranger, ad(JOB), procs(1))
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("alice@elsewhere") && text.contains("site.example"),
+        "{text}"
+    );
+    let all = Selection::Constraint(classad::Expr::from(true));
+    let done = queue
+        .act(&stranger, None, Action::Hold, &all, "", 0)
+        .await
+        .unwrap();
+    assert!(
+        done.iter()
+            .all(|outcome| outcome.result == ActResult::PermissionDenied)
+    );
 }
 
 #[tokio::test]

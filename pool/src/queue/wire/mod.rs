@@ -3,6 +3,7 @@
 mod act;
 mod aggregate;
 mod history;
+mod qmgmt;
 mod query;
 mod submit;
 
@@ -19,6 +20,8 @@ use super::Queue;
 pub const ACT_ON_JOBS: i32 = 478;
 /// Asks the schedd to look for slots soon. No payload, no answer.
 pub const RESCHEDULE: i32 = 421;
+/// Opens a conversation of the queue management protocol.
+pub const QMGMT_WRITE_CMD: i32 = 1112;
 /// Asks for the history.
 pub const QUERY_SCHEDD_HISTORY: i32 = 515;
 /// Asks for jobs.
@@ -52,6 +55,7 @@ impl Queue {
             (SAILPLANE_SUBMIT, rule(Level::Write)),
             (ACT_ON_JOBS, rule(Level::Write)),
             (RESCHEDULE, rule(Level::Write)),
+            (QMGMT_WRITE_CMD, rule(Level::Write)),
             (QUERY_JOB_ADS, rule(Level::Read)),
             (QUERY_JOB_ADS_WITH_AUTH, rule(Level::Read)),
             (QUERY_SCHEDD_HISTORY, rule(Level::Read)),
@@ -66,6 +70,7 @@ impl Queue {
                 self.inner.changed.notify_one();
                 Ok(())
             }
+            QMGMT_WRITE_CMD => qmgmt::serve(self, &mut incoming).await,
             ACT_ON_JOBS => act::serve(self, &mut incoming).await,
             QUERY_JOB_ADS | QUERY_JOB_ADS_WITH_AUTH => query::serve(self, &mut incoming).await,
             QUERY_SCHEDD_HISTORY => history::serve(self, &mut incoming).await,

@@ -5,8 +5,8 @@ use cedar::net::Incoming;
 use classad::{ClassAd, Expr};
 
 use super::{Batch, Unserved, aggregate, failed, limit, projection};
+use crate::queue::identity::Identity;
 use crate::queue::model::Counts;
-use crate::queue::operations::owner_of;
 use crate::queue::select::{Condition, Snapshot};
 use crate::queue::{Queue, Status, now};
 
@@ -76,11 +76,15 @@ fn only_mine(queue: &Queue, incoming: &Incoming, query: &ClassAd) -> Option<Stri
         return None;
     }
     let from = Some(incoming.stream.peer_addr().ip());
-    match owner_of(&incoming.peer) {
-        Some(_) if (queue.inner.config.is_administrator)(&incoming.peer, from) => None,
-        Some(owner) => Some(owner.to_owned()),
+    if (queue.inner.config.is_administrator)(&incoming.peer, from) {
+        return None;
+    }
+    match Identity::of(&incoming.peer, &queue.inner.config.uid_domain) {
+        Identity::Local(owner) => Some(owner.to_owned()),
+        // Nobody's: no owner has a name with a domain.
+        Identity::Foreign { identity } => Some(identity.to_owned()),
         // Without proof the tool's own guess is as good as any: the jobs are everybody's to see.
-        None => query.string("Me"),
+        Identity::Nobody => query.string("Me"),
     }
 }
 
