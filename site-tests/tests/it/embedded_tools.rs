@@ -157,6 +157,9 @@ fn condor_ping_is_told_who_may_do_what() {
             "ADMINISTRATOR",
             "NEGOTIATOR",
             "DAEMON",
+            "ADVERTISE_SCHEDD",
+            "ADVERTISE_MASTER",
+            "CONFIG",
         ];
         let may = |user: &str| -> Result<Vec<bool>> {
             levels
@@ -170,11 +173,11 @@ fn condor_ping_is_told_who_may_do_what() {
         };
         let (pilot, alice, admin) = (may("pilot")?, may("alice")?, may("admin")?);
         ensure!(
-            pilot == [true, false, true, false, false, false],
+            pilot == [true, false, true, false, false, false, false, true, false],
             "pilot: {pilot:?}"
         );
         ensure!(
-            alice == [true, true, false, false, false, false],
+            alice == [true, true, false, false, false, false, false, false, false],
             "alice: {alice:?}"
         );
         ensure!(
