@@ -104,3 +104,22 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_knows_its_own_name_both_ways_and_no_netgroup_of_that_name() {
+        let names = SystemNames::default();
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(names.addresses("localhost").unwrap().contains(&loopback));
+        let name = names.name(loopback).unwrap().unwrap();
+        assert!(names.addresses(&name).unwrap().contains(&loopback));
+        assert_eq!(names.name(loopback), Ok(Some(name)), "it is remembered");
+        // Reserved for documentation: nobody's.
+        assert!(names.addresses("no-such-host.invalid").is_err());
+        assert!(!names.in_netgroup("no-such-group", "localhost", "alice", "x.org"));
+        assert!(!names.in_netgroup("nul\0in it", "localhost", "alice", "x.org"));
+    }
+}

@@ -157,3 +157,14 @@ fn the_fuzz_corpus_does_no_harm() {
     }
     assert!(count >= 3);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_does_harm(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        words in proptest::collection::vec(r#"(SSL|CLAIMTOBE|@include|map|dir|#|"|/|/iU|\\\\|[()|*+?.a\[\]{}^$]|\\1| |\t|\n)"#, 0..60),
+    ) {
+        fuzzing::fuzz_pool_mapfile(&bytes);
+        fuzzing::fuzz_pool_mapfile(words.concat().as_bytes());
+    }
+}
