@@ -153,10 +153,11 @@ fn a_full_disk_holds_the_job_and_the_pilot_lives() {
 }
 
 /// A tmpfs of 8 MiB, gone when dropped.
-struct SmallDisk(std::path::PathBuf);
+pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &std::path::Path) -> Result<Self> {
+    /// Mounts it at a folder.
+    pub(crate) fn mount(path: &std::path::Path) -> Result<Self> {
         process::output(
             Command::new("mount")
                 .args(["-t", "tmpfs", "-o", "size=8m,mode=1777", "sailplane-small"])

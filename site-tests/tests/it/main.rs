@@ -9,6 +9,7 @@ mod configuration;
 mod credentials;
 mod demo;
 mod embedded_crash;
+mod embedded_files;
 mod embedded_queue;
 mod embedded_tokens;
 mod embedded_tools;
