@@ -269,7 +269,8 @@ async fn accept(
     }
 }
 
-/// A folder of the pool's own, made if it is missing; nobody else may look into it. Those above it are made for all to
+/// A folder of the pool's own, made if it is missing; nobody else may look into it, but owners of jobs go through it to
+/// what their evicted jobs left. Those above it are made for all to
 /// search: the address file is for everybody.
 fn folder(config: &Config, knob: &str) -> Result<PathBuf, ServeError> {
     let path = PathBuf::from(config.required(knob)?);
@@ -280,7 +281,7 @@ fn folder(config: &Config, knob: &str) -> Result<PathBuf, ServeError> {
             .create(path)
     };
     let made = path.parent().map_or(Ok(()), |above| make(above, 0o755));
-    made.and_then(|()| make(&path, 0o700))
+    made.and_then(|()| make(&path, 0o711))
         .map_err(|source| ServeError::Folder {
             knob: knob.to_owned(),
             path: path.clone(),

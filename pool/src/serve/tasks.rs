@@ -15,6 +15,9 @@ const ADS: Duration = Duration::from_secs(2);
 /// How often what users have used is written down, so that fair share outlives the process.
 const ACCOUNTS: Duration = Duration::from_secs(60);
 
+/// How often spooled files of jobs that are gone are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+
 /// How often renewed certificates are looked for.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
 
@@ -47,6 +50,7 @@ pub(super) fn start(pool: &Pool, tasks: &TaskTracker, cancel: &CancellationToken
     tasks.spawn(until(cancel.clone(), ads(pool.clone())));
     tasks.spawn(until(cancel.clone(), ticks(pool.clone())));
     tasks.spawn(until(cancel.clone(), accounts(pool.clone())));
+    tasks.spawn(until(cancel.clone(), sweeps(pool.clone())));
 }
 
 pub(super) async fn until(cancel: CancellationToken, work: impl Future<Output = ()>) {
@@ -103,5 +107,16 @@ async fn accounts(pool: Pool) {
     loop {
         tokio::time::sleep(ACCOUNTS).await;
         pool.queue.remember(ACCOUNTANT, &pool.negotiator.accounts());
+    }
+}
+
+/// Spooled files of jobs that left the queue while they were not running, or while the pool was dead.
+async fn sweeps(pool: Pool) {
+    loop {
+        let queue = pool.queue.clone();
+        pool.transfers
+            .sweep_spool(|job| queue.status(job).is_some())
+            .await;
+        tokio::time::sleep(SWEEP).await;
     }
 }

@@ -17,7 +17,7 @@ use super::open_files::{Done, OpenFiles, put};
 use super::proxy::ProxyWatch;
 use super::syscall::Call;
 use crate::JobId;
-use crate::queue::{InterruptKind, RunOutcome, RunRecord};
+use crate::queue::{AfterRun, InterruptKind, RunOutcome, RunRecord};
 use crate::schedd::claim::{Deactivate, ShadowFacts};
 use crate::schedd::startd::Startd;
 use crate::schedd::{Parts, SchedConfig};
@@ -481,7 +481,14 @@ impl Shadow<'_> {
     pub(super) async fn finish(&mut self, outcome: RunOutcome) {
         self.heard_transfers().await;
         match self.parts.queue.finish(self.job, outcome).await {
-            Ok(after) => tracing::info!(job = %self.job, ?after, "the run is over"),
+            Ok(after) => {
+                tracing::info!(job = %self.job, ?after, "the run is over");
+                // What an evicted run left is for the next one, and now there will be none.
+                if matches!(after, AfterRun::Completed | AfterRun::Removed) {
+                    let owner = self.ticket.owner();
+                    self.parts.transfers.remove_spool(self.job, owner).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(job = %self.job, "the end of a run was not taken: {error}")
             }

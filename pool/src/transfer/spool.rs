@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::unistd::{Uid, User};
 
 use super::registry::Transfers;
 use crate::JobId;
@@ -123,7 +124,8 @@ impl SpoolFolder {
 
 /// Makes `folder` in `cluster` for an owner. Both are the pool's own paths: the owner can change nothing in `cluster`.
 fn make(cluster: &Path, folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    for (path, mode) in [(cluster, 0o755), (folder, 0o700)] {
+    // The owner must be able to go through the folder of the cluster, and has no business to look into it.
+    for (path, mode) in [(cluster, 0o711), (folder, 0o700)] {
         match DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
@@ -158,4 +160,44 @@ impl Transfers {
         // Other jobs of the cluster may have a folder in it.
         let _ = fs::remove_dir(&folder.cluster);
     }
+
+    /// Removes what the spool holds for jobs that nobody knows any more: of a pool that was killed, and of jobs that
+    /// were removed while they waited. To be called now and then.
+    pub async fn sweep_spool(&self, is_known: impl Fn(JobId) -> bool) {
+        for (job, uid) in leftovers(&self.shared.config.spool) {
+            if is_known(job) {
+                continue;
+            }
+            match User::from_uid(Uid::from_raw(uid)) {
+                Ok(Some(user)) => self.remove_spool(job, &user.name).await,
+                _ => tracing::warn!(%job, uid, "the spooled files of a job belong to nobody known"),
+            }
+        }
+    }
+}
+
+/// Jobs with a folder in the spool, and whose it is.
+fn leftovers(spool: &Path) -> Vec<(JobId, u32)> {
+    let mut found = Vec::new();
+    for cluster in entries(spool) {
+        let Some(number) = number(&cluster) else {
+            continue;
+        };
+        for folder in entries(&cluster) {
+            let proc = self::number(&folder.with_extension(""));
+            if let (Some(proc), Ok(facts)) = (proc, fs::symlink_metadata(&folder)) {
+                found.push((JobId::new(number, proc), facts.uid()));
+            }
+        }
+    }
+    found
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn number(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.parse().ok()
 }

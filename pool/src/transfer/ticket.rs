@@ -94,6 +94,12 @@ impl TransferTicket {
         self.registration.key()
     }
 
+    /// The account whose files are transferred.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.registration.job.owner
+    }
+
     /// The next thing that happens to a transfer. Dropping the future loses nothing. `None`: the registry is gone.
     pub async fn next_event(&mut self) -> Option<TransferEvent> {
         self.events.recv().await

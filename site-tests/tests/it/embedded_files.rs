@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::{Gid, Uid};
 use sailplane_site_tests::{
     Ad, EmbeddedOptions, EmbeddedPool, EmbeddedStartd, Pilot, PilotOptions, ProxyKind, helper,
     process, say, wait,
@@ -32,16 +34,24 @@ struct Scene {
     // Dropped before the pool.
     execute: Execute,
     pool: EmbeddedPool,
+    /// Who submits.
+    user: (Uid, Gid),
 }
 
-/// Plays a scene on our own pilot or on HTCondor's startd.
-fn on_stage(name: &str, is_ours: bool, knobs: &[&str], play: impl FnOnce(&Scene) -> Result<()>) {
+/// Plays a scene on our own pilot or on HTCondor's startd. Root runs a pool whose name begins with `root-`.
+fn on_stage(
+    name: &str,
+    is_ours: bool,
+    knobs: &[&str],
+    play: impl FnOnce(&mut Scene) -> Result<()>,
+) {
     if let Some(reason) = process::obstacle() {
         say(&format!("{name} not run: {reason}"));
         return;
     }
     let options = EmbeddedOptions {
         name: name.to_owned(),
+        as_root: name.starts_with("root-"),
         knobs: knobs.iter().map(|knob| (*knob).to_owned()).collect(),
         ..EmbeddedOptions::default()
     };
@@ -63,8 +73,13 @@ fn on_stage(name: &str, is_ours: bool, knobs: &[&str], play: impl FnOnce(&Scene)
             startd.wait_joined(&pool, 1)?;
             Execute::Condors(startd)
         };
-        let scene = Scene { execute, pool };
-        play(&scene).with_context(|| format!("the pool's log:\n{}", scene.pool.log()))
+        let user = pool.owner();
+        let mut scene = Scene {
+            execute,
+            pool,
+            user,
+        };
+        play(&mut scene).with_context(|| format!("the pool's log:\n{}", scene.pool.log()))
     });
     crate::judge(name, played);
 }
@@ -72,6 +87,7 @@ fn on_stage(name: &str, is_ours: bool, knobs: &[&str], play: impl FnOnce(&Scene)
 /// A submission in a folder of its own.
 struct Job<'a> {
     pool: &'a EmbeddedPool,
+    user: (Uid, Gid),
     folder: PathBuf,
     lines: Vec<String>,
 }
@@ -88,6 +104,7 @@ impl Scene {
     fn shell(&self, script: &str) -> Result<Job<'_>> {
         let job = Job {
             pool: &self.pool,
+            user: self.user,
             folder: self.pool.folder("alice")?,
             lines: Vec::new(),
         };
@@ -119,7 +136,7 @@ impl<'a> Job<'a> {
     }
 
     fn owner(&self) -> String {
-        let (uid, gid) = self.pool.owner();
+        let (uid, gid) = self.user;
         format!("{uid}:{gid}")
     }
 
@@ -136,7 +153,12 @@ impl<'a> Job<'a> {
         lines.push("queue".to_owned());
         fs::write(self.folder.join("job.sub"), lines.join("\n") + "\n")?;
         let mut submit = self.pool.command(["submit", "-terse", "job.sub"]);
-        let said = process::output(submit.current_dir(&self.folder))?;
+        let (uid, gid) = self.user;
+        submit
+            .current_dir(&self.folder)
+            .uid(uid.as_raw())
+            .gid(gid.as_raw());
+        let said = process::output(&mut submit)?;
         let cluster = said.split('.').next().unwrap_or_default().trim().to_owned();
         Ok(Sent {
             pool: self.pool,
@@ -525,6 +547,52 @@ fn private(folder: &Path) -> Result<()> {
     .map(drop)
 }
 
+/// Two users of a pool that root runs: each has their files, and nobody else's.
+fn two_users(scene: &mut Scene) -> Result<()> {
+    let one = process::ensure_account("sailplane-user1")?;
+    let other = process::ensure_account("sailplane-user2")?;
+    scene.user = one;
+    of_the_owner_alone(scene)?;
+    eviction(scene)?;
+    let victim = scene.shell("true")?.file("secret", b"s\n")?;
+    private(&victim.folder)?;
+    let secret = victim.folder.join("secret");
+    scene.user = other;
+    // What was a file of their own at submission is a link to the other's when it is sent.
+    let thief = scene
+        .shell("cat own")?
+        .file("own", b"o\n")?
+        .line("transfer_input_files = own")
+        .line("hold = true")
+        .submit()?;
+    fs::remove_file(thief.folder.join("own"))?;
+    symlink(&secret, thief.folder.join("own"))?;
+    scene.pool.run(["release", &thief.cluster])?;
+    let held = wait::until("the hold for the link", LONG, || {
+        let ad = thief.queued()?;
+        Ok(ad.filter(|ad| ad.text("HoldReason").contains("Permission denied")))
+    })?;
+    ensure!(
+        held.int("HoldReasonCode") == Some(13) && held.int("HoldReasonSubCode") == Some(13),
+        "{held:?}"
+    );
+    let vandal = scene
+        .shell("echo evil > made")?
+        .line("transfer_output_files = made")
+        .line(&format!(
+            "transfer_output_remaps = \"made = {}\"",
+            secret.display()
+        ))
+        .submit()?;
+    let (code, subcode, reason) = vandal.wait_held()?;
+    ensure!(
+        code == Some(12) && subcode == Some(13),
+        "{code:?} {subcode:?} {reason}"
+    );
+    ensure!(fs::read_to_string(&secret)? == "s\n");
+    Ok(())
+}
+
 fn of_the_owner_alone(scene: &Scene) -> Result<()> {
     let job = scene
         .shell("cat secret > answer")?
@@ -535,6 +603,11 @@ fn of_the_owner_alone(scene: &Scene) -> Result<()> {
     sent.wait_ended(LONG)?;
     ensure!(sent.read("answer")? == "s\n");
     Ok(())
+}
+
+#[test]
+fn users_of_a_pool_of_root_have_their_own_files_only() {
+    on_stage("root-files", true, &[], two_users);
 }
 
 #[test]
@@ -568,12 +641,12 @@ fn a_proxy_is_copied_or_delegated_in_full_where_that_is_wanted() {
         "files-copy",
         true,
         &["DELEGATE_JOB_GSI_CREDENTIALS = false"],
-        copied,
+        |scene| copied(scene),
     );
     on_stage(
         "files-full",
         true,
         &["DELEGATE_FULL_JOB_GSI_CREDENTIALS = true"],
-        delegated_in_full,
+        |scene| delegated_in_full(scene),
     );
 }
