@@ -139,7 +139,10 @@ impl Names {
             (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
         });
         let hash = hash ^ (hash >> 15);
-        (usize::from((hash >> 6) as u8 & 31), 1 << (hash & 63))
+        (
+            usize::try_from((hash >> 6) & 31).unwrap_or(0),
+            1 << (hash & 63),
+        )
     }
 }
 

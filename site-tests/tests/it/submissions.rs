@@ -220,3 +220,70 @@ fn play() -> Result<()> {
     );
     Ok(())
 }
+
+/// A job's event log is what HTCondor's own `condor_wait` reads, and its bindings where this machine has them.
+#[test]
+fn condor_wait_reads_the_event_log() {
+    if let Some(reason) = process::obstacle() {
+        say(&format!("event_log not run: {reason}"));
+        return;
+    }
+    crate::judge("event_log", play_log());
+}
+
+fn play_log() -> Result<()> {
+    let pool = EmbeddedPool::raise(&EmbeddedOptions {
+        name: "event-log".to_owned(),
+        ..EmbeddedOptions::default()
+    })?;
+    let folder = pool.folder("alice")?;
+    let log = folder.join("job.log");
+    let file = folder.join("job.sub");
+    fs::write(
+        &file,
+        "executable = /bin/true\ntransfer_executable = false\nlog = job.log\njob_ad_information_attrs = Cmd\nqueue 2\n",
+    )?;
+    let mut command = pool.command(["submit", "--terse", "job.sub"]);
+    let number = cluster(&process::output(command.current_dir(&folder))?)?.to_string();
+    for action in ["hold", "release", "rm"] {
+        pool.run([action, number.as_str()])?;
+    }
+    let path = log.display().to_string();
+    // It ends when all jobs of the log have left the queue.
+    let said = pool.tool("alice", "condor_wait", ["-wait", "30", path.as_str()])?;
+    ensure!(said.contains("All jobs done."), "condor_wait said {said:?}");
+    let text = fs::read_to_string(&log)?;
+    let order = ["000 (", "012 (", "013 (", "009 ("].map(|head| text.find(head));
+    ensure!(
+        order.iter().all(Option::is_some) && order.is_sorted(),
+        "the events are not in order:\n{text}"
+    );
+    bindings(&path, &text)
+}
+
+/// HTCondor's Python bindings see every event.
+fn bindings(path: &str, text: &str) -> Result<()> {
+    const SCRIPT: &str = "import sys, htcondor\n\
+        for event in htcondor.JobEventLog(sys.argv[1]).events(stop_after=0):\n    print(int(event.type))";
+    let python = std::env::var("SAILPLANE_HTCONDOR_PYTHON").unwrap_or_else(|_| "python3".into());
+    let there = Command::new(&python)
+        .args(["-c", "import htcondor"])
+        .output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        say(
+            "the event log is not read with HTCondor's bindings: python3 here has no module htcondor",
+        );
+        return Ok(());
+    }
+    let seen = process::output(Command::new(&python).args(["-c", SCRIPT, path]))?;
+    let seen: Vec<u32> = seen.lines().filter_map(|line| line.parse().ok()).collect();
+    let heads = text
+        .split("\n...\n")
+        .filter_map(|event| event.get(..3)?.parse::<u32>().ok());
+    let written: Vec<u32> = heads.collect();
+    ensure!(
+        seen == written,
+        "the bindings saw {seen:?}, written were {written:?}"
+    );
+    Ok(())
+}
