@@ -95,17 +95,21 @@ pub enum ExecError {
     Agent(#[from] AgentError),
 }
 
-/// A live agent. Dropping it makes it exit.
+/// A live agent. Dropping it makes it exit. A request whose future is dropped is carried out all the same; its answer
+/// is passed over by the next one.
 #[derive(Debug)]
 pub struct Agent {
     channel: Channel,
+    /// Answers that have not come yet.
+    owed: usize,
 }
 
 impl Agent {
     /// Waits for the agent's first word.
     pub(super) async fn greet(socket: OwnedFd) -> Result<Self, AgentError> {
-        let agent = Self {
+        let mut agent = Self {
             channel: Channel::new(socket).map_err(AgentError::Socket)?,
+            owed: 1,
         };
         match agent.answer().await? {
             (Reply::Ready, _) => Ok(agent),
@@ -231,7 +235,11 @@ impl Agent {
     ///
     /// # Errors
     /// [`ExecError::Failed`] names the file and the cause.
-    pub async fn exec(self, request: &ExecRequest, stdio: [OwnedFd; 3]) -> Result<(), ExecError> {
+    pub async fn exec(
+        mut self,
+        request: &ExecRequest,
+        stdio: [OwnedFd; 3],
+    ) -> Result<(), ExecError> {
         let encoded = request.encode().map_err(AgentError::Encode)?;
         let request_file = memfd::sealed("exec-request", &encoded).map_err(AgentError::Socket)?;
         let packet = Request::Exec.encode().map_err(AgentError::Encode)?;
@@ -265,7 +273,7 @@ impl Agent {
     }
 
     async fn ask(
-        &self,
+        &mut self,
         path: &Path,
         request: Request,
     ) -> Result<(Reply, Option<OwnedFd>), AgentError> {
@@ -289,10 +297,13 @@ impl Agent {
     }
 
     async fn send(
-        &self,
+        &mut self,
         packet: &[u8],
         descriptors: &[std::os::fd::BorrowedFd<'_>],
     ) -> Result<(), AgentError> {
+        while self.owed > 0 {
+            self.answer().await?;
+        }
         self.channel
             .send(packet, descriptors)
             .await
@@ -302,16 +313,21 @@ impl Agent {
                 } else {
                     AgentError::Socket(error)
                 }
-            })
+            })?;
+        self.owed += 1;
+        Ok(())
     }
 
-    async fn answer(&self) -> Result<(Reply, Option<OwnedFd>), AgentError> {
+    async fn answer(&mut self) -> Result<(Reply, Option<OwnedFd>), AgentError> {
         let packet = tokio::time::timeout(ANSWER_LIMIT, self.channel.receive())
             .await
             .map_err(|_| AgentError::Timeout)?
             .map_err(AgentError::Socket)?
             .ok_or(AgentError::Gone)?;
         let reply = Reply::decode(&packet.bytes).map_err(AgentError::Malformed)?;
+        if !matches!(reply, Reply::Entries { more: true, .. }) {
+            self.owed = self.owed.saturating_sub(1);
+        }
         Ok((reply, packet.descriptors.into_iter().next()))
     }
 }

@@ -310,3 +310,59 @@ async fn nobody_waits_for_preparations() {
     let (_payload, _events) = open(&broker, &helper, 3).await;
     helper.reply(request.id, Answer::Done, &[]).await;
 }
+
+#[tokio::test]
+async fn an_answer_nobody_waits_for_is_passed_over() {
+    use launch_protocol::agent::{Entry, EntryKind, Reply as AgentReply, Request as AgentRequest};
+    let (ours, theirs) = channel::pair().unwrap();
+    let agent_end = Channel::new(theirs).unwrap();
+    let say = async |reply: AgentReply| {
+        agent_end.send(&reply.encode().unwrap(), &[]).await.unwrap();
+    };
+    let next = async || {
+        let packet = agent_end.receive().await.unwrap().unwrap();
+        AgentRequest::decode(&packet.bytes).unwrap()
+    };
+    let entries = |name: &str, more| AgentReply::Entries {
+        entries: vec![Entry {
+            name: name.into(),
+            kind: EntryKind::File,
+            size: 0,
+            inode: 1,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            mode: 0o644,
+        }],
+        more,
+    };
+    say(AgentReply::Ready).await;
+    let mut agent = Agent::greet(ours).await.unwrap();
+    // Dropped before the answer, and in the midst of one.
+    tokio::select! {
+        biased;
+        _ = agent.make_dir(Path::new("d"), 0o755) => panic!("nobody has answered"),
+        _ = next() => {}
+    }
+    say(AgentReply::Done).await;
+    let half = async {
+        next().await;
+        say(entries("old", true)).await;
+        tokio::task::yield_now().await;
+    };
+    tokio::select! {
+        biased;
+        _ = agent.list(Path::new("")) => panic!("the list is not complete"),
+        () = half => {}
+    }
+    say(entries("older", false)).await;
+    let (listed, ()) = tokio::join!(agent.list(Path::new("")), async {
+        next().await;
+        say(entries("new", false)).await;
+    });
+    let names: Vec<_> = listed
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(names, [PathBuf::from("new")]);
+}
