@@ -209,7 +209,10 @@ impl Shadow<'_> {
             tracing::warn!(job = %self.job, "{error}");
             Stop::Lost(error.to_string())
         })?;
-        if matches!(call, Call::JobExit { .. } | Call::Ulog(_)) {
+        if matches!(
+            call,
+            Call::BeginExecution | Call::JobExit { .. } | Call::Ulog(_)
+        ) {
             // What the starter says now stands on a transfer that it thinks is over.
             self.settle_transfers().await;
         }

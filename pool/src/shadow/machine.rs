@@ -188,6 +188,8 @@ pub struct Machine {
     lease: Option<i64>,
     vacate_time: i64,
     graceful_removal: bool,
+    /// The pool was restarted since it began; what was reported just before that may not be known.
+    resumed: bool,
     activated: i64,
     executing: Option<i64>,
     ended: Option<i64>,
@@ -275,6 +277,7 @@ impl Machine {
             allowed_job: ad.int("AllowedJobDuration"),
             allowed_execute: ad.int("AllowedExecuteDuration"),
             lease: ad.int("JobLeaseDuration").filter(|lease| *lease > 0),
+            resumed: goes_on,
             graceful_removal: ad.bool("WantGracefulRemoval").unwrap_or(true),
             activated,
             executing,

@@ -428,6 +428,28 @@ fn a_reconnected_starter_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_job_that_began_just_before_a_restart_is_not_told_to_begin_again() {
+    let recorded = run("exec-activate-syscalls-exit0");
+    let place = recorded.machine().place().clone();
+    // The queue had not stored yet that it runs.
+    let mut machine = Machine::resumed(&recorded.ad, place, Sessions::of(&recorded.claim), NOW);
+    let update = ClassAd::parse_old("JobState = \"Running\"").unwrap();
+    let step = machine.call(Call::RegisterJobInfo(update), NOW + 5);
+    assert!(
+        step.events.iter().all(|event| event.number() != 1),
+        "{:?}",
+        step.events
+    );
+    assert_eq!(step.changes.int("NumJobStarts"), Some(1));
+    assert!(step.changes.contains("JobCurrentStartExecutingDate"));
+    // One that had not begun does so now, and says so.
+    let place = machine.place().clone();
+    let mut machine = Machine::resumed(&recorded.ad, place, Sessions::of(&recorded.claim), NOW);
+    let step = machine.call(Call::BeginExecution, NOW + 5);
+    assert_eq!(step.events.len(), 1);
+}
+
+#[test]
 fn a_starter_that_cannot_reconnect_ends_the_run() {
     let recorded = run("exec-mini-activate-syscalls");
     let mut machine = recorded.machine();

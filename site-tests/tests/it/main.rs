@@ -10,6 +10,7 @@ mod credentials;
 mod demo;
 mod embedded_crash;
 mod embedded_files;
+mod embedded_jobs;
 mod embedded_queue;
 mod embedded_tokens;
 mod embedded_tools;

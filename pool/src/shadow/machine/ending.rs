@@ -11,7 +11,7 @@ impl Machine {
         let mut step = Step::new(Reaction::Silence);
         let reason = ExitReason::from_code(code);
         if matches!(reason, ExitReason::Exited { .. }) {
-            self.begin_execution(now, &mut step);
+            self.has_begun(None, now, &mut step);
         }
         let (mut changes, event) = self.figures.take(update, self.rights);
         step.events.extend(event);

@@ -49,6 +49,17 @@ impl Machine {
         });
     }
 
+    /// The job is known to run, though nobody has said that it began: the call can have been lost with a connection, or
+    /// what followed from it with the pool. In the latter case its log tells of it already.
+    pub(super) fn has_begun(&mut self, since: Option<i64>, now: i64, step: &mut Step) {
+        let events = step.events.len();
+        let since = since.filter(|since| self.resumed && (self.activated..=now).contains(since));
+        self.begin_execution(since.unwrap_or(now), step);
+        if self.resumed {
+            step.events.truncate(events);
+        }
+    }
+
     pub(super) fn slot_name(&self) -> &str {
         self.starter.name.as_deref().unwrap_or(&self.place.slot)
     }
@@ -57,8 +68,7 @@ impl Machine {
         let mut step = Step::answer(Answer::OK);
         let state = ad.string("JobState");
         if state.is_some() {
-            // The call that says so can have been lost with a connection.
-            self.begin_execution(now, &mut step);
+            self.has_begun(ad.int("JobStartDate"), now, &mut step);
         }
         let promise = ad.int("_condor_JOBINFO_MAXINTERVAL").unwrap_or(0);
         self.silent_until =
