@@ -49,6 +49,8 @@ pub use error::{NotStartable, OpenError, QueueError, SubmitError};
 pub use offer::Reservation;
 pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};
 pub use select::Selection;
+#[doc(hidden)]
+pub use wire::fuzzing;
 pub use wire::{
     ACT_ON_JOBS, QMGMT_WRITE_CMD, QUERY_JOB_ADS, QUERY_JOB_ADS_WITH_AUTH, QUERY_SCHEDD_HISTORY,
     RESCHEDULE, SAILPLANE_SUBMIT,

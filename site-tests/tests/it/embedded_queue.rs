@@ -136,6 +136,51 @@ fn who_may_hold_release_and_remove() {
 }
 
 #[test]
+fn condor_submit_and_condor_qedit() {
+    with_jobs("queue-submit", |pool| {
+        let folder = pool.folder("alice")?;
+        let file = folder.join("real.sub");
+        fs::write(
+            &file,
+            "executable = /bin/sleep\narguments = $(Process)\n+Colour = \"red\"\nqueue 2\n",
+        )?;
+        let file = file.display().to_string();
+        let text = pool.tool("alice", "condor_submit", ["-terse", file.as_str()])?;
+        ensure!(text == "3.0 - 3.1\n", "{text}");
+        let shown = || {
+            q(
+                pool,
+                &[
+                    "3",
+                    "-af",
+                    "Owner",
+                    "Args",
+                    "Colour",
+                    "JobPrio",
+                    "TotalSubmitProcs",
+                ],
+            )
+        };
+        let text = shown()?;
+        ensure!(text == "alice 0 red 0 2\nalice 1 red 0 2\n", "{text}");
+        pool.tool("alice", "condor_qedit", ["3.0", "Colour", "\"blue\""])?;
+        pool.tool("alice", "condor_prio", ["-p", "5", "3.1"])?;
+        let text = shown()?;
+        ensure!(text == "alice 0 blue 0 2\nalice 1 red 5 2\n", "{text}");
+        for (user, attribute) in [("alice", "Owner"), ("bob", "Colour")] {
+            let arguments = ["3.0", attribute, "\"x\""];
+            let done = pool
+                .tool_command(user, "condor_qedit", arguments)
+                .output()?;
+            ensure!(!done.status.success(), "{user} changed {attribute}");
+        }
+        let text = shown()?;
+        ensure!(text.starts_with("alice 0 blue"), "{text}");
+        Ok(())
+    });
+}
+
+#[test]
 fn jobs_survive_the_end_of_the_process() {
     with_jobs("queue-crash", |pool| {
         pool.tool("admin", "condor_hold", ["2.0"])?;

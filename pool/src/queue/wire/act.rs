@@ -134,3 +134,15 @@ fn results(outcomes: &[Outcome], long: bool) -> ClassAd {
     }
     ad
 }
+
+/// Reads any text as the ad of a request, and as a condition on jobs.
+pub(super) fn fuzz(text: &str) {
+    if let Ok(ad) = ClassAd::parse_old(text)
+        && let Ok(Wanted {
+            selection: Selection::Constraint(expr),
+            ..
+        }) = read(&ad)
+    {
+        crate::queue::select::Condition::new(&expr, 0);
+    }
+}

@@ -47,6 +47,27 @@ enum Unserved {
     Other(String),
 }
 
+/// Requests as strangers send them.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// A call of the queue management protocol, and a request to act on jobs.
+    pub fn fuzz_queue_request(data: &[u8]) {
+        super::qmgmt::fuzz(data);
+        super::act::fuzz(&String::from_utf8_lossy(data));
+    }
+
+    #[test]
+    fn the_corpus_is_read_without_a_panic() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/pool_queue");
+        let mut count = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            fuzz_queue_request(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count >= 7);
+    }
+}
+
 impl Queue {
     /// The commands served by [`Queue::serve`].
     pub fn commands() -> Vec<(i32, CommandRule)> {

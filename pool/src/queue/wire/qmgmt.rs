@@ -25,6 +25,14 @@ const MAX_CALL: usize = 4 << 20;
 const NO_ACK: u8 = 1 << 1;
 const QUERY_ONLY: u8 = 1 << 5;
 
+/// How the value of an attribute is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Integer,
+    Text,
+    Expression,
+}
+
 /// One call (`htcondor:src/condor_schedd.V6/qmgmt_constants.h`).
 #[derive(Debug, Clone, PartialEq)]
 enum Call {
@@ -41,6 +49,11 @@ enum Call {
         constraint: String,
         assignment: String,
         flags: u8,
+    },
+    Get {
+        job: JobId,
+        name: String,
+        form: Form,
     },
     Begin,
     Abort,
@@ -77,6 +90,15 @@ fn read(mut reader: MessageReader<'_>) -> Result<Call, Unserved> {
             constraint: reader.str()?,
             assignment: assignment(&mut reader)?,
             flags: flags(&mut reader, number == 10032)?,
+        },
+        10009..=10011 => Call::Get {
+            job: JobId::new(reader.int32()?, reader.int32()?),
+            name: reader.str()?,
+            form: match number {
+                10009 => Form::Integer,
+                10010 => Form::Text,
+                _ => Form::Expression,
+            },
         },
         10007 => Call::Commit,
         10031 => {
@@ -122,6 +144,9 @@ fn errno(refusal: Refusal) -> i32 {
         Refusal::Denied => libc::EACCES,
     }
 }
+
+/// What was found out, or an `errno` and a sentence.
+type Checked<T> = Result<T, (i32, String)>;
 
 /// A cluster under way.
 #[derive(Debug, Default)]
@@ -181,6 +206,7 @@ pub(super) async fn serve(queue: &Queue, incoming: &mut Incoming) -> Result<(), 
                 reply.ad(&capabilities());
             }
             Call::Commit => talk.commit(incoming, &mut reply).await,
+            Call::Get { job, name, form } => talk.get(job, &name, form, &mut reply),
             call => match talk.call(call)? {
                 Answer::Done(number) => {
                     reply.int(i64::from(number));
@@ -248,11 +274,31 @@ impl Conversation<'_> {
                 let result = self.set_where(&constraint, &assignment, flags)?;
                 self.acknowledge(result, flags)
             }
-            Call::Commit | Call::Capabilities | Call::Close => Answer::Nothing,
+            Call::Commit | Call::Get { .. } | Call::Capabilities | Call::Close => Answer::Nothing,
         })
     }
 
-    fn acknowledge(&mut self, result: Result<(), (i32, String)>, flags: u8) -> Answer {
+    /// An attribute of a job in the queue.
+    fn get(&self, job: JobId, name: &str, form: Form, reply: &mut MessageWriter) {
+        let ad = self.queue.job(job).filter(|_| !cedar::is_private(name));
+        let ad = ad.unwrap_or_default();
+        match form {
+            Form::Integer => match ad.int(name) {
+                Some(value) => reply.int(0).int(value),
+                None => reply.int(-1).int(i64::from(libc::ENOENT)),
+            },
+            Form::Text => match ad.string(name) {
+                Some(value) => reply.int(0).str(&value),
+                None => reply.int(-1).int(i64::from(libc::ENOENT)),
+            },
+            Form::Expression => match ad.get(name) {
+                Some(value) => reply.int(0).str(&value.to_old()),
+                None => reply.int(-1).int(i64::from(libc::ENOENT)),
+            },
+        };
+    }
+
+    fn acknowledge(&mut self, result: Checked<()>, flags: u8) -> Answer {
         match result {
             Ok(()) if flags & NO_ACK != 0 => Answer::Nothing,
             Ok(()) => Answer::Done(0),
@@ -285,7 +331,7 @@ impl Conversation<'_> {
         proc: i32,
         assignment: &str,
         flags: u8,
-    ) -> Result<Result<(), (i32, String)>, Unserved> {
+    ) -> Result<Checked<()>, Unserved> {
         let (name, value) = match self.parse(assignment)? {
             Ok(parsed) => parsed,
             Err(fault) => return Ok(Err(fault)),
@@ -324,7 +370,7 @@ impl Conversation<'_> {
         constraint: &str,
         assignment: &str,
         flags: u8,
-    ) -> Result<Result<(), (i32, String)>, Unserved> {
+    ) -> Result<Checked<()>, Unserved> {
         let (name, value) = match self.parse(assignment)? {
             Ok(parsed) => parsed,
             Err(fault) => return Ok(Err(fault)),
@@ -348,10 +394,7 @@ impl Conversation<'_> {
         Ok(self.amend(&jobs, &name, &value, flags))
     }
 
-    fn parse(
-        &mut self,
-        assignment: &str,
-    ) -> Result<Result<(AttrName, Expr), (i32, String)>, Unserved> {
+    fn parse(&mut self, assignment: &str) -> Result<Checked<(AttrName, Expr)>, Unserved> {
         self.open.bytes += assignment.len();
         if self.open.bytes > MAX_BYTES {
             return Err(Unserved::Other("the submission is too large".to_owned()));
@@ -360,13 +403,7 @@ impl Conversation<'_> {
             .map_err(|error| (libc::EINVAL, format!("{assignment}: {error}"))))
     }
 
-    fn amend(
-        &mut self,
-        jobs: &[JobId],
-        name: &AttrName,
-        value: &Expr,
-        flags: u8,
-    ) -> Result<(), (i32, String)> {
+    fn amend(&mut self, jobs: &[JobId], name: &AttrName, value: &Expr, flags: u8) -> Checked<()> {
         for job in jobs {
             self.queue
                 .may_amend(&self.actor, *job, name)
@@ -399,7 +436,7 @@ impl Conversation<'_> {
         }
     }
 
-    async fn carry_out(&self, incoming: &Incoming, open: Transaction) -> Result<(), (i32, String)> {
+    async fn carry_out(&self, incoming: &Incoming, open: Transaction) -> Checked<()> {
         if let Some(why) = open.fault {
             return Err((libc::EINVAL, why));
         }
@@ -433,6 +470,14 @@ impl Conversation<'_> {
             done.map_err(|error| (libc::ENOSPC, error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// Reads any bytes as a call.
+pub(super) fn fuzz(data: &[u8]) {
+    for coding in [cedar::Coding::Plain, cedar::Coding::Encrypted] {
+        // Whatever it is, it must not panic.
+        let _ = read(MessageReader::new(coding, data));
     }
 }
 
