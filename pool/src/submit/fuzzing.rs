@@ -88,4 +88,36 @@ mod tests {
         }
         assert!(seen >= 30, "{seen}");
     }
+
+    /// Pieces of all seeds thrown together, the same ones each time.
+    #[test]
+    fn seeds_cut_and_mixed_are_read() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/pool_submit");
+        let mut seeds: Vec<Vec<u8>> = std::fs::read_dir(corpus)
+            .unwrap()
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        seeds.sort();
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below.max(1)
+        };
+        for _ in 0..1500 {
+            let mut text = Vec::new();
+            for _ in 0..=next(4) {
+                let seed = &seeds[next(seeds.len())];
+                let from = next(seed.len());
+                let to = from + next(seed.len() - from + 1);
+                text.extend_from_slice(&seed[from..to]);
+                if next(3) == 0 {
+                    let odd = b"$()[]{}\"'\\:=@#\n,|*?";
+                    text.push(odd[next(odd.len())]);
+                }
+            }
+            super::fuzz_submit(&text);
+        }
+    }
 }
