@@ -22,7 +22,6 @@ use cedar::net::{Client, Incoming};
 use cedar::security::server::CommandRule;
 use cedar::security::{EXECUTE_SIDE, Level};
 use cedar::{ClaimId, Sinful, command};
-use classad::ClassAd;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -260,25 +259,10 @@ impl Schedd {
             },
             slot: record.slot.clone(),
             ad: Arc::new(record.slot_ad.clone()),
-            submitter: submitter(&inner.parts.queue.job(job).unwrap_or_default()),
+            submitter: inner.parts.queue.submitter(job).unwrap_or_default(),
             released,
         };
         inner.tasks.spawn(holder.resume(job, record));
-    }
-}
-
-/// The name under which the accountant knows a job: `group.user@domain`, or the user.
-fn submitter(job: &ClassAd) -> String {
-    let user = job.string("User").unwrap_or_default();
-    match job
-        .string("AccountingGroup")
-        .filter(|group| !group.is_empty())
-    {
-        None => user,
-        Some(group) => {
-            let domain = user.split_once('@').map_or("", |(_, domain)| domain);
-            format!("{group}@{domain}")
-        }
     }
 }
 

@@ -203,3 +203,14 @@ fn a_lost_job_is_told_from_a_lost_network() {
     ));
     assert!(matches!(ca_reply(ad("X = 1")), Err(CaFailure::Other(_))));
 }
+
+/// The size of what an async function keeps while it waits.
+fn kept<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn a_claim_with_a_running_job_waits_in_little_memory() {
+    let bytes = kept(|holder: super::holder::Holder, job| holder.serve(job));
+    assert!(bytes < 16 * 1024, "{bytes} bytes");
+}
