@@ -53,7 +53,6 @@ fn on_stage(
         name: name.to_owned(),
         as_root: name.starts_with("root-"),
         knobs: knobs.iter().map(|knob| (*knob).to_owned()).collect(),
-        ..EmbeddedOptions::default()
     };
     let played = EmbeddedPool::raise(&options).and_then(|pool| {
         let execute = if is_ours {
@@ -495,25 +494,45 @@ fn proxy_job(scene: &Scene) -> Result<(String, String, Ad)> {
     Ok((sent.read("out")?, source, ad))
 }
 
-/// Days or hours until the certificate in a text of `openssl x509` ends.
+/// Whether a text of `openssl x509` is that of a limited proxy.
 fn is_limited(text: &str) -> bool {
     text.contains("1.3.6.1.4.1.3536.1.1.1.9")
+}
+
+/// The serial number in a text of `openssl x509`, as hexadecimal digits.
+fn serial_of(text: &str) -> String {
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.contains("Serial Number:"));
+    let first = lines.next().unwrap_or_default();
+    // `Serial Number: 12345 (0x3039)`, or on a line of its own in pairs of digits.
+    match first.split_once("(0x") {
+        Some((_, number)) => {
+            let digits = number.trim_end_matches(')');
+            if digits.len() % 2 == 1 {
+                format!("0{digits}")
+            } else {
+                digits.to_owned()
+            }
+        }
+        None => lines.next().unwrap_or_default().trim().replace(':', ""),
+    }
 }
 
 fn copied(scene: &Scene) -> Result<()> {
     let (seen, source, _) = proxy_job(scene)?;
     ensure!(seen.starts_with("600\n"), "{seen}");
     ensure!(!is_limited(&seen), "a copy is what it was: {seen}");
+    // `serial=0123AB` of the source, and the same number in the text of what arrived.
     let serial = source
         .trim()
         .rsplit('=')
         .next()
         .unwrap_or_default()
         .to_lowercase();
-    let hexadecimal = |text: &str| text.to_lowercase().replace([':', ' '], "");
     ensure!(
-        hexadecimal(&seen).contains(&serial) || seen.contains("Serial Number"),
-        "{seen}"
+        !serial.is_empty() && serial == serial_of(&seen),
+        "{source} {seen}"
     );
     // Proxy, key and the user's certificate.
     ensure!(seen.trim_end().ends_with("\n3"), "{seen}");

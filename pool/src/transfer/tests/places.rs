@@ -53,7 +53,7 @@ fn items_of(job: &TransferJob, found: impl Fn(&str) -> Option<Found>) -> Vec<Ite
         .map(|source| {
             let what = match source.role {
                 Role::Url => Found::Unknown,
-                _ => found(&source.given).unwrap_or(Found::One(facts(Kind::File, 10))),
+                _ => found(&source.given).unwrap_or_else(|| Found::One(facts(Kind::File, 10))),
             };
             (source, what)
         })

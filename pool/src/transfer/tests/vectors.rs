@@ -150,7 +150,7 @@ async fn directories_blocks_stdin_and_program_are_sent_as_the_shadow_does() {
             .unwrap();
         let mut content = Vec::new();
         for block in rest {
-            if content.len() as i64 >= size {
+            if i64::try_from(content.len()).unwrap() >= size {
                 break;
             }
             content.extend_from_slice(&block.body);
