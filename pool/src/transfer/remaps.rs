@@ -11,7 +11,7 @@ pub struct Remaps {
 #[error("the remaps lead in a circle")]
 pub struct Circle;
 
-/// `MAX_REMAP_RECURSIONS`, HTCondor's default.
+/// `MAX_REMAP_RECURSIONS`, HTCondor's default. Only rules that apply are counted, not the directories of a path.
 const MAX_STEPS: usize = 128;
 
 impl Remaps {
@@ -59,15 +59,20 @@ impl Remaps {
         if step > MAX_STEPS {
             return Err(Circle);
         }
-        if let Some((_, target)) = self.rules.iter().find(|(from, _)| from == name) {
-            let further = self.apply_at(target, step + 1)?;
-            return Ok(Some(further.unwrap_or_else(|| target.clone())));
+        // The name itself first, then the directories it is in, from the nearest up.
+        let mut prefix = name;
+        loop {
+            if let Some((_, target)) = self.rules.iter().find(|(from, _)| from == prefix) {
+                let further = self.apply_at(target, step + 1)?;
+                let rest = name.get(prefix.len()..).unwrap_or_default();
+                let found = further.as_deref().unwrap_or(target);
+                return Ok(Some(format!("{found}{rest}")));
+            }
+            match prefix.rsplit_once('/') {
+                Some((parent, _)) => prefix = parent,
+                None => return Ok(None),
+            }
         }
-        let Some((parent, entry)) = name.rsplit_once('/') else {
-            return Ok(None);
-        };
-        let parent = self.apply_at(parent, step + 1)?;
-        Ok(parent.map(|parent| format!("{parent}/{entry}")))
     }
 }
 

@@ -297,6 +297,14 @@ fn remaps_are_read_as_htcondor_reads_them() {
         );
     }
     assert_eq!(Remaps::parse("a=a/b").apply("a"), Err(Circle));
+    let deep = "d/".repeat(1000) + "f";
+    assert_eq!(
+        Remaps::parse("a=b").apply(&deep),
+        Ok(None),
+        "a deep path is no circle"
+    );
+    let (below, wanted) = (format!("a/{deep}"), format!("b/{deep}"));
+    assert_eq!(Remaps::parse("a=b").apply(&below), Ok(Some(wanted)));
 }
 
 proptest! {
