@@ -13,6 +13,8 @@ pub(super) struct LastCycle {
     pub(super) begin: i64,
     /// Its length in seconds.
     pub(super) seconds: f64,
+    /// The longest of all since the start, in seconds.
+    pub(super) longest: f64,
     pub(super) stats: CycleStats,
     pub(super) matches: usize,
     pub(super) submitters: usize,
@@ -52,6 +54,9 @@ pub(super) fn negotiator(
     ad.insert("LastNegotiationCycleTime0", last.begin);
     ad.insert("LastNegotiationCycleEnd0", last.begin + whole(last.seconds));
     ad.insert("LastNegotiationCycleDuration0", whole(last.seconds));
+    // HTCondor's figures are whole seconds; ours are mostly far below one.
+    ad.insert("LastNegotiationCycleSeconds", last.seconds);
+    ad.insert("LongestNegotiationCycleSeconds", last.longest);
     ad.insert("LastNegotiationCycleMatches0", count(last.matches));
     ad.insert(
         "LastNegotiationCycleRejections0",

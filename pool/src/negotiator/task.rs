@@ -149,6 +149,7 @@ impl Negotiator {
             state.last = LastCycle {
                 begin: now,
                 seconds,
+                longest: seconds.max(state.last.longest),
                 stats,
                 matches: count,
                 submitters: input.submitters.len(),

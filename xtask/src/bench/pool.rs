@@ -120,6 +120,10 @@ fn figures(pool: &dyn Manager, site: &Site, scale: Scale) -> Result<Figures> {
     let pilots = Pilots::start(pool, site, scale.pilots)?;
     pilots.wait_joined(pool)?;
     let log = folder.path().join("job.log");
+    let began = Instant::now();
+    while ended(&log) == 0 && began.elapsed() < GATHER {
+        wait::pause(Duration::from_millis(200));
+    }
     let mut last = (Instant::now(), ended(&log));
     let first = last;
     let mut running: f64 = 0.0;
@@ -387,7 +391,6 @@ impl Condor {
             "NEGOTIATOR_DEBUG=D_SUB_SECOND",
             "MAX_JOBS_PER_SUBMISSION=100000",
             "MAX_JOBS_PER_OWNER=200000",
-            "NEGOTIATOR_INTERVAL=60",
         ];
         Ok(Self(Pool::raise(&PoolOptions {
             name: "scale".to_owned(),
