@@ -28,7 +28,7 @@ pub use error::ServeError;
 use crate::collector::{Collector, CollectorConfig};
 use crate::files::{FilesConfig, UserFiles};
 use crate::negotiator::{Negotiator, NegotiatorConfig};
-use crate::queue::{Queue, QueueConfig};
+use crate::queue::{Admission, Queue, QueueConfig};
 use crate::schedd::{Parts, SchedConfig, Schedd};
 use crate::security::{Place, Security};
 use crate::transfer::{Transfers, TransfersConfig};
@@ -182,6 +182,10 @@ impl Pool {
         queue.is_administrator = Arc::new(move |peer, from| {
             authorizer.decide(peer, from, Level::Administrator) == Decision::Allowed
         });
+        // A pool of an ordinary account has that account's files only; jobs of others wait there for a better day.
+        if nix::unistd::geteuid().is_root() {
+            queue.admission = Some(admission(&files, &log));
+        }
         let name = queue.schedd_name.clone();
         let queue = Queue::open(queue, log.clone())?;
         let transfers = TransfersConfig::from_config(config, machine.to_owned())?;
@@ -227,6 +231,22 @@ impl Pool {
             Service::Transfers => self.transfers.serve(incoming).await,
         }
     }
+}
+
+/// Jobs whose owner has no account here that we can act for, or whose event log cannot be written, are refused at once
+/// rather than held later.
+fn admission(files: &UserFiles, log: &Arc<UserLog>) -> Admission {
+    let (files, log) = (files.clone(), Arc::clone(log));
+    Arc::new(move |cluster| {
+        let (files, log) = (files.clone(), Arc::clone(&log));
+        Box::pin(async move {
+            let owner = cluster.string("Owner").unwrap_or_default();
+            let checked = files.as_owner(&owner).check().await;
+            checked.map_err(|error| error.to_string())?;
+            let checked = log.check(&cluster).await;
+            checked.map_err(|error| format!("the event log: {error}"))
+        })
+    })
 }
 
 async fn accept(

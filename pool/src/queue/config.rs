@@ -3,14 +3,19 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use cedar::security::PeerIdentity;
-use classad::Expr;
+use classad::{ClassAd, Expr};
 use condorconf::{Config, Error};
 
 /// Tells whether a peer at an address has ADMINISTRATOR.
 pub type IsAdministrator = Arc<dyn Fn(&PeerIdentity, Option<IpAddr>) -> bool + Send + Sync>;
+
+/// Tells, in a sentence, why jobs like this one (its cluster ad, with `Owner`) could never run here.
+pub type Admission =
+    Arc<dyn Fn(ClassAd) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// An expression of the administrator that is evaluated for every job, with the reason to give.
 #[derive(Debug, Clone)]
@@ -60,6 +65,8 @@ pub struct QueueConfig {
     pub address: String,
     /// `QUEUE_SUPER_USERS` and ADMINISTRATORs: may act on everybody's jobs.
     pub is_administrator: IsAdministrator,
+    /// Looked at before a submission is taken; absent: all are.
+    pub admission: Option<Admission>,
     /// `MAX_JOBS_SUBMITTED`.
     pub max_jobs_submitted: usize,
     /// `MAX_JOBS_PER_OWNER`.
@@ -127,6 +134,7 @@ impl QueueConfig {
             machine: machine.to_owned(),
             address: String::new(),
             is_administrator: Arc::new(|_, _| false),
+            admission: None,
             max_jobs_submitted: usize::MAX,
             max_jobs_per_owner: 100_000,
             max_jobs_per_submission: 20_000,

@@ -88,6 +88,9 @@ pub enum SubmitError {
     /// An attribute is missing, wrong, or not the submitter's to set.
     #[error("{0}")]
     BadJob(String),
+    /// They could never run here: no account, or a log that cannot be written.
+    #[error("jobs like this could never run here: {0}")]
+    NeverRuns(String),
     /// The disk of the queue is full or broken.
     #[error(
         "the pool cannot store new jobs: {0}; nothing was submitted, submit again when the administrator has mended it"
@@ -101,7 +104,7 @@ impl SubmitError {
         match self {
             Self::NotAuthenticated | Self::Foreign { .. } => 1,
             Self::Limit(_) => 2,
-            Self::BadJob(_) => 3,
+            Self::BadJob(_) | Self::NeverRuns(_) => 3,
             Self::Disk(_) => 4,
         }
     }

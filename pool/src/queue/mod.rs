@@ -44,7 +44,7 @@ use tokio::sync::{Notify, mpsc};
 pub use crate::user_log::EventSink;
 pub use act::{ActError, ActResult, Action, Outcome};
 pub use autocluster::significant_for;
-pub use config::{IsAdministrator, QueueConfig, SystemPolicy};
+pub use config::{Admission, IsAdministrator, QueueConfig, SystemPolicy};
 pub use error::{NotStartable, OpenError, QueueError, SubmitError};
 pub use offer::Reservation;
 pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};

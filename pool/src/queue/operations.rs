@@ -78,6 +78,11 @@ impl Queue {
             now: now(),
         };
         let prepared = prepare(cluster, procs, facts)?;
+        if let Some(admission) = &config.admission {
+            admission(prepared.cluster.clone())
+                .await
+                .map_err(SubmitError::NeverRuns)?;
+        }
         let (sender, receiver) = oneshot::channel();
         let number = self.admit(owner, reserved, prepared, facts.now, sender)?;
         match receiver.await {

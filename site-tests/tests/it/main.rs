@@ -12,6 +12,7 @@ mod embedded_crash;
 mod embedded_files;
 mod embedded_jobs;
 mod embedded_queue;
+mod embedded_root;
 mod embedded_tokens;
 mod embedded_tools;
 mod endings;

@@ -458,7 +458,7 @@ impl Conversation<'_> {
                 Err(error) => {
                     let errno = match error {
                         SubmitError::NotAuthenticated | SubmitError::Foreign { .. } => libc::EACCES,
-                        SubmitError::BadJob(_) => libc::EINVAL,
+                        SubmitError::BadJob(_) | SubmitError::NeverRuns(_) => libc::EINVAL,
                         SubmitError::Limit(_) | SubmitError::Disk(_) => libc::ENOSPC,
                     };
                     return Err((errno, error.to_string()));
