@@ -1,6 +1,6 @@
 //! The collector: what is known of the pool's daemons and slots, as ads with a limited life.
 //!
-//! [`store`] holds the tables and knows neither clock nor socket; [`query`] says which ads an answer has; [`serve`] is
+//! `store` holds the tables and knows neither clock nor socket; `query` says which ads an answer has; `serve` is
 //! the wire. Ads are shared, never copied: a query takes a snapshot of pointers and is answered from it piece by piece,
 //! so that neither a large answer nor a slow reader keeps updates waiting.
 

@@ -1,7 +1,7 @@
 //! Users' files, opened under the users' own accounts.
 //!
 //! The pool runs as root on a shared machine and must never use root's rights for a path that a user named. Each owner
-//! therefore gets a process of their own ([`child`]): this program once more, which gives up everything but the owner's
+//! therefore gets a process of their own (`child`): this program once more, which gives up everything but the owner's
 //! uid, gid and groups, and then opens files for the pool and passes the descriptors. It ends when nobody has asked it
 //! for a while, when the pool ends, and is started again on demand. Without root the same child runs under the pool's
 //! own account, and other owners are refused.

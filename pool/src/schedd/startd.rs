@@ -183,7 +183,7 @@ impl Startd {
     /// Gives the claim back.
     ///
     /// # Errors
-    /// [`Error`]; the claim ends with its lease then.
+    /// [`struct@Error`]; the claim ends with its lease then.
     pub async fn release(&self) -> Result<(), Error> {
         let mut stream = self.open(&self.address, command::RELEASE_CLAIM).await?;
         let mut message = stream.message();
@@ -238,7 +238,7 @@ impl Startd {
     /// Starts a command at the starter, in the claim's session.
     ///
     /// # Errors
-    /// [`Error`]
+    /// [`struct@Error`]
     pub async fn command(&self, starter: &Sinful, command: i32) -> Result<Stream, Error> {
         self.open(starter, command).await
     }

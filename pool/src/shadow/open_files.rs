@@ -348,7 +348,7 @@ fn line(facts: &std::fs::Metadata) -> String {
     )
 }
 
-/// As [`line`], with zeros for what is not known of a file that is not open.
+/// As [`line()`], with zeros for what is not known of a file that is not open.
 fn known_line(facts: &Metadata) -> String {
     let kind = match facts.kind {
         Kind::Directory => 0o040_000,

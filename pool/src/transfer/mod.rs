@@ -5,7 +5,7 @@
 //! it went. Every file is opened by the job owner's own process ([`crate::files`]).
 //!
 //! The cores are pure: [`plan`] says which files go in, [`place`] where those that come back go, [`sender`] and
-//! [`receiver`] are the two halves of the dialogue. [`upload`] and [`download`] drive them over a connection.
+//! [`receiver`] are the two halves of the dialogue. `upload` and `download` drive them over a connection.
 //!
 //! "U" is the side that uploads, "D" the side that downloads, as on the protocol page; commands are named from this
 //! side, so `FILETRANS_UPLOAD` is the input.

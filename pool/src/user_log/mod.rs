@@ -1,6 +1,6 @@
 //! A job's event log: what happened to it, in HTCondor's text format, in the file its owner named.
 //!
-//! The text of an event is a plain function ([`format`]); [`UserLog`] appends it to the file named by the job's `UserLog`,
+//! The text of an event is a plain function ([`format()`]); [`UserLog`] appends it to the file named by the job's `UserLog`,
 //! opened as the job's owner. Each file has one writer, so that events stand in the order in which they were reported. As
 //! with HTCondor's default (`ENABLE_USERLOG_LOCKING = false`) no lock is taken: each event is appended whole.
 

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A keeper is the child subreaper of its payload: whatever the payload starts, however it detaches it, descends from
-//! the keeper and from no other, so that the process table alone says whose a process is ([`census`]).
+//! the keeper and from no other, so that the process table alone says whose a process is (`census`).
 
 mod census;
 mod credentials;

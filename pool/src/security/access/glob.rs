@@ -1,6 +1,6 @@
 //! The patterns of access lists.
 
-/// Whether an item may reach beyond its end, see [`matches`].
+/// Whether an item may reach beyond its end, see [`matches()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rules {
     /// As written, and as HTCondor does since its repair of the two mistakes below.
