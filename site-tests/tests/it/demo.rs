@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{PILOT_ACCOUNT, helper, process, say};
@@ -60,7 +61,11 @@ fn leavings() -> Vec<String> {
     found
 }
 
+/// One at a time: each looks for what a demo left.
+static STAGE: Mutex<()> = Mutex::new(());
+
 fn play(account: Option<&str>, judge: impl FnOnce(&str, &str) -> Result<()>) {
+    let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(reason) = process::obstacle() {
         say(&format!("the demo not run: {reason}"));
         return;
