@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
 
+use super::interrupt::{self, Interrupted};
 use super::stage::Account;
 
 /// A process that runs as long as the demo.
@@ -24,6 +25,9 @@ pub(super) struct Actor {
 /// A process failed.
 #[derive(Debug, Error)]
 pub(super) enum ActorError {
+    /// The person does not want to wait.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// It could not be started.
     #[error("cannot start {name}")]
     Start {
@@ -119,6 +123,7 @@ impl Actor {
                 return Ok(found);
             }
             self.check()?;
+            interrupt::check()?;
             if began.elapsed() > limit {
                 return Err(ActorError::Late {
                     name: self.name.to_owned(),

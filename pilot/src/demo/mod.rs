@@ -6,6 +6,7 @@
 
 mod actor;
 mod checks;
+mod interrupt;
 mod job_log;
 mod people;
 mod play;
@@ -63,6 +64,7 @@ fn perform(demo: &Demo) -> Result<Exit, Box<dyn Error>> {
         })
         .transpose()?;
     let stage = Stage::build()?;
+    interrupt::listen();
     let screen = Screen::new();
     let report = play::play(&stage, &programs, &screen)?;
     drop(stage);

@@ -10,6 +10,7 @@ use jiff::{Timestamp, Unit};
 
 use super::actor::{Actor, command, pause};
 use super::checks;
+use super::interrupt;
 use super::job_log::{self, Event};
 use super::people::Person;
 use super::programs::Programs;
@@ -310,6 +311,7 @@ fn watch(
         }
         pool.check()?;
         pilot.check()?;
+        interrupt::check()?;
         if began.elapsed() > PATIENCE {
             // The report says which jobs have not ended.
             return Ok(());

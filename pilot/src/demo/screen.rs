@@ -43,7 +43,7 @@ impl Screen {
     /// A line for a job.
     pub(super) fn job(&self, name: &str) -> Line {
         let bar = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("    {spinner} {prefix:34} {msg}");
+        let style = ProgressStyle::with_template("    {spinner} {prefix:34} {wide_msg}");
         if let Ok(style) = style {
             bar.set_style(style.tick_chars("\u{2808}\u{2810}\u{2820}\u{2804}\u{2802}\u{2801} "));
         }

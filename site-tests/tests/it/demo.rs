@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use sailplane_site_tests::{PILOT_ACCOUNT, helper, process, say};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sailplane_site_tests::{PILOT_ACCOUNT, helper, process, say, wait};
 
-/// Runs the demo from a folder of its own with the programs of the installed helper; its output, and its page.
-fn demo(folder: &Path, account: Option<&str>) -> Result<(Output, String)> {
+/// The demo in a folder of its own with the programs of the installed helper, and where its page will be.
+fn command(folder: &Path, account: Option<&str>) -> Result<(Command, PathBuf)> {
     let site = helper::site()?;
     let programs = site.switch.parent().context("the helper is in a folder")?;
     let page = folder.join("report.html");
@@ -28,6 +30,12 @@ fn demo(folder: &Path, account: Option<&str>) -> Result<(Output, String)> {
         process::give(folder, (uid, gid))?;
         command.uid(uid.as_raw()).gid(gid.as_raw());
     }
+    Ok((command, page))
+}
+
+/// Runs the demo; its output, and its page.
+fn demo(folder: &Path, account: Option<&str>) -> Result<(Output, String)> {
+    let (mut command, page) = command(folder, account)?;
     let output = command.output().context("start the demo")?;
     Ok((output, fs::read_to_string(page).unwrap_or_default()))
 }
@@ -71,6 +79,9 @@ fn play(account: Option<&str>, judge: impl FnOnce(&str, &str) -> Result<()>) {
         return;
     }
     let outcome = (|| {
+        // These make accounts and install the helper, if no test did so before.
+        helper::site()?;
+        process::ensure_account(PILOT_ACCOUNT)?;
         let accounts = fs::read("/etc/passwd")?;
         let configuration = Path::new("/etc/sailplane").exists();
         let folder = tempfile::tempdir()?;
@@ -117,4 +128,33 @@ fn without_root_it_says_what_it_does_not_show_and_shows_the_rest() {
         );
         Ok(())
     });
+}
+
+#[test]
+fn interrupted_it_leaves_nothing() {
+    let _alone = STAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(reason) = process::obstacle() {
+        say(&format!("the interrupted demo not run: {reason}"));
+        return;
+    }
+    let outcome = (|| {
+        let folder = tempfile::tempdir()?;
+        let said = folder.path().join("said");
+        let (mut command, _) = command(folder.path(), None)?;
+        let mut demo = command.stderr(fs::File::create(&said)?).spawn()?;
+        wait::until("a job to run", wait::PATIENCE, || {
+            let text = fs::read_to_string(&said)?;
+            Ok(text.contains("running").then_some(()))
+        })?;
+        kill(Pid::from_raw(demo.id().cast_signed()), Signal::SIGINT)?;
+        let status = demo.wait()?;
+        ensure!(
+            !status.success(),
+            "an interrupted demo counts as a good one"
+        );
+        let left = leavings();
+        ensure!(left.is_empty(), "it left {left:?}");
+        Ok(())
+    })();
+    crate::judge("demo", outcome);
 }
