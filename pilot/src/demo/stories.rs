@@ -168,17 +168,20 @@ pub(super) const STORIES: &[Story] = &[
         user: "carol",
         shows: "tries to read the sandboxes of others and to signal their processes: cannot",
         script: "cd \"$_CONDOR_SCRATCH_DIR\" || exit 9\n\
+                 mine=$(id -u)\n\
+                 owner() { stat -c %u \"$1\" 2>/dev/null; }\n\
                  open=0\n\
                  for other in ../*; do\n\
-                 \x20   [ \"$other\" = \"../$(basename \"$PWD\")\" ] && continue\n\
+                 \x20   [ \"$(owner \"$other\")\" = \"$mine\" ] && continue\n\
                  \x20   ls \"$other\" >/dev/null 2>&1 && open=$((open + 1))\n\
                  done\n\
-                 mine=$(id -u)\n\
                  reached=0\n\
                  for process in /proc/[0-9]*; do\n\
-                 \x20   owner=$(stat -c %u \"$process\" 2>/dev/null) || continue\n\
-                 \x20   [ \"$owner\" = \"$mine\" ] && continue\n\
-                 \x20   kill -0 \"${process#/proc/}\" 2>/dev/null && reached=$((reached + 1))\n\
+                 \x20   [ \"$(owner \"$process\")\" = \"$mine\" ] && continue\n\
+                 \x20   kill -0 \"${process#/proc/}\" 2>/dev/null || continue\n\
+                 \x20   # One of our own other jobs may just have become us.\n\
+                 \x20   now=$(owner \"$process\")\n\
+                 \x20   [ -n \"$now\" ] && [ \"$now\" != \"$mine\" ] && reached=$((reached + 1))\n\
                  done\n\
                  echo \"sandboxes of others that opened: $open\"\n\
                  echo \"processes of others that could be signalled: $reached\"\n\
