@@ -109,8 +109,9 @@ pub fn user_name() -> String {
         .map_or_else(|| getuid().to_string(), |user| user.name)
 }
 
-/// Evaluates the expressions of `$EVAL()` and of numbers written as expressions.
-pub(crate) struct ClassAdEvaluator;
+/// Evaluates `$EVAL()` and numbers written as expressions with the `classad` crate: without ads and without a clock.
+#[derive(Debug, Clone, Copy)]
+pub struct ClassAdEvaluator;
 
 impl Evaluator for ClassAdEvaluator {
     fn evaluate(&self, text: &str) -> Option<Evaluated> {

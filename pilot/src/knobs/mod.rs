@@ -8,7 +8,6 @@ mod attributes;
 mod check;
 mod detected;
 mod error;
-mod evaluator;
 mod listing;
 mod reader;
 mod security;
@@ -28,9 +27,9 @@ use condorconf::{Config, Files, Loader, Origin, RealFiles};
 
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
-pub use self::evaluator::ClassAdEvaluator;
 pub use self::listing::manual;
 pub use self::table::{Kind, Knob, TABLE};
+pub use pool::config::ClassAdEvaluator;
 
 /// An attribute of the slot ad: name and expression.
 pub type Attribute = (String, Expr);
