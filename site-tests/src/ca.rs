@@ -25,12 +25,14 @@ pub struct TestCa {
 
 impl TestCa {
     /// Makes an authority in `dir`, or takes the one that is there. The users are alice, bob and carol; their keys
-    /// belong to `owner`.
+    /// belong to `owner`. One whose keys belong to the number that `owner` had before it was made anew is replaced.
     ///
     /// # Errors
     /// When the script fails, with what it said.
     pub fn at(dir: &Path, owner: &str) -> Result<Self> {
-        if !dir.join("complete").exists() {
+        let (uid, _) = process::ensure_account(owner)?;
+        let (complete, mark) = (dir.join("complete"), uid.to_string());
+        if std::fs::read_to_string(&complete).ok().as_ref() != Some(&mark) {
             if dir.exists() {
                 std::fs::remove_dir_all(dir)
                     .with_context(|| format!("remove {}", dir.display()))?;
@@ -41,7 +43,7 @@ impl TestCa {
                     .arg(dir)
                     .args(["--owner", owner]),
             )?;
-            std::fs::write(dir.join("complete"), "")?;
+            std::fs::write(&complete, mark)?;
         }
         Ok(Self {
             dir: dir.to_owned(),
