@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use launch_protocol::MAX_PACKET;
 use launch_protocol::agent::{Reply, Request};
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt,
 };
@@ -43,8 +44,13 @@ impl Agent {
 
     fn reply(&self) -> Reply {
         let mut packet = vec![0; MAX_PACKET];
-        let length =
-            recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()).expect("arrives");
+        let length = loop {
+            match recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+                // A call with a deadline is not taken up again after a signal.
+                Err(Errno::EINTR) => {}
+                length => break length.expect("arrives"),
+            }
+        };
         packet.truncate(length);
         Reply::decode(&packet).expect("a reply")
     }
