@@ -17,13 +17,14 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         };
     }
-    match channel % 7 {
+    match channel % 8 {
         0 => round_trip!(broker::Request),
         1 => round_trip!(broker::Reply),
         2 => round_trip!(agent::Request),
         3 => round_trip!(agent::Reply),
         4 => round_trip!(exec::ExecRequest),
         5 => round_trip!(exec::ExecFailure),
-        _ => round_trip!(verdict::Verdict),
+        6 => round_trip!(verdict::Verdict),
+        _ => round_trip!(verdict::VerifyRequest),
     }
 }

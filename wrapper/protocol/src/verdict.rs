@@ -1,22 +1,36 @@
-//! What the verifier answers to the broker.
+//! What the broker asks the verifier, and what it answers.
 //!
-//! A warm verifier confines itself, then waits on its descriptor 0, a `SOCK_SEQPACKET` socket, for
-//! one packet [`HAND_OVER`] with the credential's descriptor beside it. It answers on the same
-//! descriptor with one [`Verdict`] of at most [`MAX_VERDICT`] bytes and exits. Nothing else is
-//! ever said. The broker trusts nothing in it beyond what [`Verdict::decode`] checked: lengths,
-//! characters, and one of the known classes.
+//! The verifier confines itself, then waits on its descriptor 0, a `SOCK_SEQPACKET` socket, for
+//! [`VerifyRequest`] packets with the credential's descriptor beside each. It answers on the same
+//! descriptor with one [`Verdict`] of at most [`MAX_VERDICT`] bytes for each, in any order. Nothing
+//! else is ever said. The broker trusts nothing in it beyond what [`Verdict::decode`] checked:
+//! lengths, characters, and one of the known classes.
 
 use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
 use crate::{MAX_CODE, MAX_IDENTITY, MAX_MESSAGE};
 
-/// The bytes of the packet that carries the credential's descriptor to a waiting verifier.
+/// The packet of a broker that needs no ids: one verifier process for each credential.
 pub const HAND_OVER: &[u8] = b"verify";
 
 /// Largest encoded verdict, in bytes.
-pub const MAX_VERDICT: usize = 4096;
+pub const MAX_VERDICT: usize = 16 * 1024;
+
+/// Largest encoded [`VerifyRequest`], in bytes.
+pub const MAX_VERIFY_REQUEST: usize = 16;
+
+/// Most attributes in a verdict. A credential with more is refused, not cut.
+pub const MAX_FQANS: usize = 64;
+
+/// Longest attribute, in bytes.
+pub const MAX_FQAN: usize = 255;
+
+/// Most CA names in a verdict.
+pub const MAX_ISSUERS: usize = 16;
 
 /// First byte of each verdict, so that a stray write is not taken for one.
-const MAGIC: u8 = 0xa7;
+const MAGIC: u8 = 0xa8;
+/// First byte of each request.
+const REQUEST_MAGIC: u8 = 0xb8;
 
 /// Whose fault a refusal is, and so what the pilot does about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,21 +66,114 @@ impl RefusalClass {
     }
 }
 
+/// What a credential is presented for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A payload shall run as its owner.
+    Run,
+    /// A running payload's credential shall be replaced.
+    Renew,
+    /// Somebody wants to know whether it would be accepted.
+    Verify,
+    /// It is the pilot's own.
+    Pilot,
+}
+
+/// One credential to verify; its descriptor travels beside the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VerifyRequest {
+    /// Comes back in the verdict.
+    pub id: u32,
+    /// What it is presented for.
+    pub purpose: Purpose,
+    /// Accept a bundle without its private key: the caller is one of the few whose word counts as
+    /// proof (requirement C3).
+    pub may_lack_key: bool,
+}
+
+impl VerifyRequest {
+    /// The packet.
+    ///
+    /// # Errors
+    /// None with the limits of this crate.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::tagged(REQUEST_MAGIC);
+        w.u32(self.id);
+        w.u8(match self.purpose {
+            Purpose::Run => 0,
+            Purpose::Renew => 1,
+            Purpose::Verify => 2,
+            Purpose::Pilot => 3,
+        });
+        w.bool(self.may_lack_key);
+        w.finish(MAX_VERIFY_REQUEST)
+    }
+
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one request.
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        if packet.len() > MAX_VERIFY_REQUEST {
+            return Err(DecodeError::TooLong("message"));
+        }
+        let mut r = Reader::new(packet);
+        match r.u8()? {
+            REQUEST_MAGIC => {}
+            other => return Err(DecodeError::UnknownTag(other)),
+        }
+        let request = Self {
+            id: r.u32()?,
+            purpose: match r.u8()? {
+                0 => Purpose::Run,
+                1 => Purpose::Renew,
+                2 => Purpose::Verify,
+                3 => Purpose::Pilot,
+                _ => return Err(DecodeError::BadValue("purpose")),
+            },
+            may_lack_key: r.bool("may_lack_key")?,
+        };
+        r.finish()?;
+        Ok(request)
+    }
+}
+
+/// What a credential is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialKind {
+    /// An X.509 proxy or user certificate; its identity begins with a slash.
+    Proxy,
+    /// A token; its identity is `ISSUER,SUBJECT` and never begins with a slash.
+    Token,
+}
+
 /// The verifier's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The credential verified.
     Accepted {
-        /// The end entity's name, `/C=../CN=..`; printable ASCII, not empty, at most
-        /// [`MAX_IDENTITY`] bytes.
+        /// The id of the request.
+        id: u32,
+        /// What it is. Names of the two kinds are never compared with each other.
+        kind: CredentialKind,
+        /// Who it speaks for: the end entity's name, `/C=../CN=..`, or `ISSUER,SUBJECT` of a token;
+        /// printable ASCII, not empty, at most [`MAX_IDENTITY`] bytes.
         identity: String,
-        /// Earliest end of validity in the chain, Unix seconds.
+        /// Verified attributes in the order of the credential: VOMS FQANs without their NULL parts,
+        /// or `ISSUER,GROUP` of a token.
+        fqans: Vec<String>,
+        /// Names of the CAs of the path from the one that issued the user's certificate up to the
+        /// trust anchor, or the issuer of a token.
+        issuers: Vec<String>,
+        /// Earliest end of anything that this verdict depends on, Unix seconds.
         not_after: i64,
         /// The chain holds a limited proxy.
         limited: bool,
     },
     /// It did not.
     Rejected {
+        /// The id of the request.
+        id: u32,
         /// Stable code such as `proxy.expired`.
         code: String,
         /// One sentence that says what to do.
@@ -77,6 +184,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The id of the request it answers.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Accepted { id, .. } | Self::Rejected { id, .. } => *id,
+        }
+    }
+
     /// The packet.
     ///
     /// # Errors
@@ -85,21 +200,43 @@ impl Verdict {
         let mut w = Writer::tagged(MAGIC);
         match self {
             Self::Accepted {
+                id,
+                kind,
                 identity,
+                fqans,
+                issuers,
                 not_after,
                 limited,
             } => {
                 w.u8(1);
+                w.u32(*id);
+                w.u8(match kind {
+                    CredentialKind::Proxy => 0,
+                    CredentialKind::Token => 1,
+                });
+                // A token must not pass for a certificate, nor the other way round.
+                let suits = identity.starts_with('/') == (*kind == CredentialKind::Proxy);
+                let identity = if suits { identity.as_str() } else { "" };
                 w.text("identity", identity, Text::Identity, MAX_IDENTITY);
+                w.count("fqans", fqans.len(), MAX_FQANS);
+                for fqan in fqans {
+                    w.text("fqan", fqan, Text::Identity, MAX_FQAN);
+                }
+                w.count("issuers", issuers.len(), MAX_ISSUERS);
+                for issuer in issuers {
+                    w.text("issuer", issuer, Text::Identity, MAX_IDENTITY);
+                }
                 w.i64(*not_after);
                 w.bool(*limited);
             }
             Self::Rejected {
+                id,
                 code,
                 message,
                 class,
             } => {
                 w.u8(2);
+                w.u32(*id);
                 w.text("code", code, Text::Code, MAX_CODE);
                 w.message("message", message, MAX_MESSAGE);
                 class.put(&mut w);
@@ -122,12 +259,29 @@ impl Verdict {
             other => return Err(DecodeError::UnknownTag(other)),
         }
         let verdict = match r.u8()? {
-            1 => Self::Accepted {
-                identity: r.text("identity", Text::Identity, MAX_IDENTITY)?,
-                not_after: r.i64()?,
-                limited: r.bool("limited")?,
-            },
+            1 => {
+                let id = r.u32()?;
+                let kind = match r.u8()? {
+                    0 => CredentialKind::Proxy,
+                    1 => CredentialKind::Token,
+                    _ => return Err(DecodeError::BadValue("kind")),
+                };
+                let identity = r.text("identity", Text::Identity, MAX_IDENTITY)?;
+                if identity.starts_with('/') != (kind == CredentialKind::Proxy) {
+                    return Err(DecodeError::BadValue("identity"));
+                }
+                Self::Accepted {
+                    id,
+                    kind,
+                    identity,
+                    fqans: texts(&mut r, "fqans", MAX_FQANS, MAX_FQAN)?,
+                    issuers: texts(&mut r, "issuers", MAX_ISSUERS, MAX_IDENTITY)?,
+                    not_after: r.i64()?,
+                    limited: r.bool("limited")?,
+                }
+            }
             2 => Self::Rejected {
+                id: r.u32()?,
                 code: r.text("code", Text::Code, MAX_CODE)?,
                 message: r.text("message", Text::Free, MAX_MESSAGE)?,
                 class: RefusalClass::take(&mut r)?,
@@ -137,4 +291,18 @@ impl Verdict {
         r.finish()?;
         Ok(verdict)
     }
+}
+
+/// A list of printable texts.
+fn texts(
+    r: &mut Reader<'_>,
+    field: &'static str,
+    most: usize,
+    longest: usize,
+) -> Result<Vec<String>, DecodeError> {
+    // Each has at least its length and one character.
+    let count = r.count(field, most, 5)?;
+    (0..count)
+        .map(|_| r.text(field, Text::Identity, longest))
+        .collect()
 }

@@ -10,7 +10,7 @@ use launch_protocol::broker::{
     Usage,
 };
 use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, Limit};
-use launch_protocol::verdict::Verdict;
+use launch_protocol::verdict::{CredentialKind, Purpose, Verdict, VerifyRequest};
 use launch_protocol::{DecodeError, EncodeError, MAX_PACKET, fuzzing};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -248,22 +248,57 @@ fn exec_failure() -> impl Strategy<Value = ExecFailure> {
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
+    let accepted = (
+        (any::<u32>(), any::<bool>(), "[ -~]{1,1000}"),
+        vec("[ -~]{1,255}", 0..10),
+        vec("[ -~]{1,100}", 0..17),
+        (any::<i64>(), any::<bool>()),
+    )
+        .prop_map(
+            |((id, is_token, name), fqans, issuers, (not_after, limited))| {
+                let (kind, identity) = if is_token {
+                    (CredentialKind::Token, format!("https://{name}"))
+                } else {
+                    (CredentialKind::Proxy, format!("/{name}"))
+                };
+                Verdict::Accepted {
+                    id,
+                    kind,
+                    identity,
+                    fqans,
+                    issuers,
+                    not_after,
+                    limited,
+                }
+            },
+        );
     prop_oneof![
-        ("[ -~]{1,1024}", any::<i64>(), any::<bool>()).prop_map(
-            |(identity, not_after, limited)| Verdict::Accepted {
-                identity,
-                not_after,
-                limited
-            }
-        ),
-        ("[a-z0-9._-]{1,64}", "[^\0]{0,200}", class()).prop_map(|(code, message, class)| {
-            Verdict::Rejected {
+        accepted,
+        (any::<u32>(), "[a-z0-9._-]{1,64}", "[^\0]{0,200}", class()).prop_map(
+            |(id, code, message, class)| Verdict::Rejected {
+                id,
                 code,
                 message,
                 class,
             }
-        }),
+        ),
     ]
+}
+
+fn verify_request() -> impl Strategy<Value = VerifyRequest> {
+    let purposes = vec![
+        Purpose::Run,
+        Purpose::Renew,
+        Purpose::Verify,
+        Purpose::Pilot,
+    ];
+    (any::<u32>(), select(purposes), any::<bool>()).prop_map(|(id, purpose, may_lack_key)| {
+        VerifyRequest {
+            id,
+            purpose,
+            may_lack_key,
+        }
+    })
 }
 
 /// The value comes back; no shorter or longer packet is taken for it.
@@ -319,6 +354,11 @@ proptest! {
     }
 
     #[test]
+    fn verify_requests(request in verify_request(), cut: prop::sample::Index) {
+        assert_round_trip!(VerifyRequest, request, cut);
+    }
+
+    #[test]
     fn any_bytes_are_decoded_or_refused(data in vec(any::<u8>(), 0..200)) {
         fuzzing::fuzz_launch_protocol(&data);
     }
@@ -339,33 +379,66 @@ fn the_corpus_holds() {
     assert!(seen > 0);
 }
 
+fn accepted(identity: &str) -> Verdict {
+    Verdict::Accepted {
+        id: 7,
+        kind: CredentialKind::Proxy,
+        identity: identity.to_owned(),
+        fqans: vec!["/vo/group".into()],
+        issuers: vec!["/CN=CA".into()],
+        not_after: 0,
+        limited: false,
+    }
+}
+
 #[test]
 fn a_verdict_that_could_forge_a_log_line_is_refused() {
     for identity in ["", "/CN=a\n/CN=root", "/CN=\u{1b}[2J", "/CN=é"] {
-        let verdict = Verdict::Accepted {
-            identity: identity.to_owned(),
-            not_after: 0,
-            limited: false,
-        };
         assert_eq!(
-            verdict.encode(),
+            accepted(identity).encode(),
             Err(EncodeError::BadValue("identity")),
             "{identity:?}"
         );
     }
-    let mut packet = Verdict::Accepted {
-        identity: "/CN=x".into(),
-        not_after: 0,
-        limited: false,
+    let packet = accepted("/CN=x").encode().expect("valid");
+    for (byte, field) in [(b'x', "identity"), (b'v', "fqans"), (b'A', "issuers")] {
+        let mut packet = packet.clone();
+        let place = packet.iter().position(|b| *b == byte).expect("there");
+        packet[place] = b'\n';
+        assert_eq!(Verdict::decode(&packet), Err(DecodeError::BadValue(field)));
     }
-    .encode()
-    .expect("valid");
-    let place = packet.iter().position(|b| *b == b'x').expect("there");
-    packet[place] = b'\n';
+}
+
+#[test]
+fn a_token_never_passes_for_a_certificate() {
+    let mut verdict = accepted("/CN=x");
+    let packet = verdict.encode().expect("valid");
+    if let Verdict::Accepted { kind, .. } = &mut verdict {
+        *kind = CredentialKind::Token;
+    }
+    assert_eq!(verdict.encode(), Err(EncodeError::BadValue("identity")));
+    // Magic, tag and id come before the kind.
+    let mut packet = packet;
+    packet[6] = 1;
     assert_eq!(
         Verdict::decode(&packet),
         Err(DecodeError::BadValue("identity"))
     );
+}
+
+#[test]
+fn more_or_longer_attributes_than_allowed_are_refused() {
+    let with = |count: usize, length: usize| {
+        let mut verdict = accepted("/CN=x");
+        if let Verdict::Accepted { fqans, .. } = &mut verdict {
+            *fqans = vec!["a".repeat(length); count];
+        }
+        verdict.encode()
+    };
+    assert!(with(60, 255).is_ok() && with(64, 200).is_ok());
+    assert_eq!(with(65, 1), Err(EncodeError::TooLong("fqans")));
+    assert_eq!(with(1, 256), Err(EncodeError::TooLong("fqan")));
+    assert_eq!(with(64, 255), Err(EncodeError::TooLong("message")));
 }
 
 #[test]

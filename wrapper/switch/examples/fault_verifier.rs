@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use launch_protocol::verdict::{HAND_OVER, RefusalClass, Verdict};
+use launch_protocol::verdict::{CredentialKind, HAND_OVER, RefusalClass, Verdict};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, send};
 
@@ -54,7 +54,11 @@ fn main() -> ExitCode {
             let identity = words.next().unwrap_or("/CN=nobody").to_owned();
             let not_after = now.cast_signed() + seconds;
             Verdict::Accepted {
+                id: 0,
+                kind: CredentialKind::Proxy,
                 identity,
+                fqans: Vec::new(),
+                issuers: Vec::new(),
                 not_after,
                 limited,
             }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
             let code = words.next().unwrap_or("x").to_owned();
             let message = "The test says no.".to_owned();
             Verdict::Rejected {
+                id: 0,
                 code,
                 message,
                 class: RefusalClass::Job,
@@ -92,7 +97,11 @@ fn main() -> ExitCode {
         }
         Some("newline") => {
             let good = Verdict::Accepted {
+                id: 0,
+                kind: CredentialKind::Proxy,
                 identity: "/CN=a_b".into(),
+                fqans: Vec::new(),
+                issuers: Vec::new(),
                 not_after: i64::MAX,
                 limited: false,
             };

@@ -203,6 +203,7 @@ fn judge(packet: &[u8]) -> Result<Accepted, Refusal> {
             identity,
             not_after,
             limited,
+            ..
         }) => {
             if not_after <= refuse::unix_now() {
                 let message = "the credential has expired; renew it".to_owned();
@@ -223,6 +224,7 @@ fn judge(packet: &[u8]) -> Result<Accepted, Refusal> {
             code,
             message,
             class,
+            ..
         }) => {
             let later = class == RefusalClass::SiteTransient;
             Err(credential(class, &code, message, later))

@@ -20,12 +20,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use credential::TrustStore;
-use launch_protocol::verdict::Verdict;
+use launch_protocol::verdict::{Purpose, Verdict, VerifyRequest};
 
 mod confine;
 mod input;
@@ -33,18 +31,26 @@ mod judge;
 mod sys;
 
 use confine::Confinement;
+use judge::Options;
 
 /// Seconds from the arrival of a credential to the verdict; then the process is killed (rule S20
 /// of the identity switch requirements).
 const DEADLINE_SECONDS: u32 = 10;
+
+/// The request that stands for a packet without one.
+const ALONE: VerifyRequest = VerifyRequest {
+    id: 0,
+    purpose: Purpose::Run,
+    may_lack_key: false,
+};
 
 /// What went wrong with the program itself, as opposed to the credential.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// Wrong arguments.
-    #[error("usage: sailplane-verify CERTDIR, with the credential on standard input")]
-    Usage,
+    #[error(transparent)]
+    Usage(#[from] judge::OptionsError),
     /// The process could not be confined.
     #[error("the process could not be confined: {0}")]
     Confine(#[from] confine::ConfineError),
@@ -75,11 +81,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn serve(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
-    let directory = match (arguments.next(), arguments.next()) {
-        (Some(directory), None) if !directory.is_empty() => PathBuf::from(directory),
-        _ => return Err(Failure::Usage),
-    };
+fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
+    let options = Options::from_words(&arguments.collect::<Vec<_>>())?;
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let (stdin, is_socket) = is_socket(stdin)?;
     if !credential::warm_up() {
@@ -89,34 +92,35 @@ fn serve(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Fail
         // A panic message could carry foreign bytes into the log.
         std::panic::set_hook(Box::new(|_| {}));
         Confinement::for_broker(stdin.as_raw_fd()).apply()?;
-        answer_broker(&stdin, &directory)
+        answer_broker(&stdin, &options)
     } else {
         Confinement::by_hand().apply()?;
-        answer_person(stdin, &directory)
+        answer_person(stdin, &options)
     }
 }
 
-fn answer_broker(socket: &OwnedFd, directory: &Path) -> Result<ExitCode, Failure> {
+fn answer_broker(socket: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
     let Some(credential) = input::receive(socket)? else {
         return Ok(ExitCode::SUCCESS); // not needed after all
     };
     sys::kill_me_after(DEADLINE_SECONDS)?;
     // What the broker is told decides about accounts: the CAs must be root's own.
-    let trust = TrustStore::load_root_only(directory);
-    let verdict = judge::judge(&input::read_all(credential)?, &trust, now());
+    let trust = options.root_only();
+    let verdict = judge::judge(&input::read_all(credential)?, &trust, ALONE, now());
     let packet = verdict.encode().map_err(|_| Failure::Encode)?;
     sys::send(socket, &packet)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn answer_person(stdin: OwnedFd, directory: &Path) -> Result<ExitCode, Failure> {
-    let trust = TrustStore::load(directory);
-    let verdict = judge::judge(&input::read(stdin)?, &trust, now());
+fn answer_person(stdin: OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
+    let trust = options.any_owner();
+    let verdict = judge::judge(&input::read(stdin)?, &trust, ALONE, now());
     let (text, code) = match verdict {
         Verdict::Accepted {
             identity,
             not_after,
             limited,
+            ..
         } => {
             let limited = if limited { "yes" } else { "no" };
             let text = format!(

@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use launch_protocol::verdict::{HAND_OVER, MAX_VERDICT, RefusalClass, Verdict};
+use launch_protocol::verdict::{CredentialKind, HAND_OVER, MAX_VERDICT, RefusalClass, Verdict};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
@@ -77,7 +77,11 @@ fn a_good_credential_is_accepted_with_its_facts() {
     let Some(site) = Site::of_root() else { return };
     let (verdict, status) = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
     let expected = Verdict::Accepted {
+        id: 0,
+        kind: CredentialKind::Proxy,
         identity: "/O=Lab/CN=Jane Doe".into(),
+        fqans: Vec::new(),
+        issuers: Vec::new(),
         not_after: site.now + HOUR,
         limited: true,
     };
@@ -119,6 +123,7 @@ fn refusals_carry_code_sentence_and_class() {
             code,
             message,
             class,
+            ..
         }) = verdict
         else {
             panic!("{expected}: {verdict:?}")
