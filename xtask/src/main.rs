@@ -3,6 +3,7 @@
 mod bench;
 mod console;
 mod fuzz;
+mod requirements;
 mod trees;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
   fuzz --list                       name the targets
   helper-tree                       check that the setuid helper depends on what it may, and on nothing else
   core-tree                         check that the wire protocol's core needs no async runtime
+  requirements [--write]            check that every requirement of the identity switch has a test named after it
 ";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["helper-tree"] => trees::helper(),
         ["core-tree"] => trees::core(),
+        ["requirements", rest @ ..] => requirements::run(rest),
         ["help" | "--help" | "-h"] | [] => {
             console::line(USAGE.trim_end());
             Ok(())
