@@ -472,7 +472,7 @@ impl Usage {
 }
 
 impl Refusal {
-    fn put(&self, w: &mut Writer) {
+    pub(crate) fn put(&self, w: &mut Writer) {
         self.class.put(w);
         w.text("code", &self.code, Text::Code, MAX_CODE);
         w.message("message", &self.message, MAX_MESSAGE);
@@ -484,7 +484,7 @@ impl Refusal {
         });
     }
 
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             class: RefusalClass::take(r)?,
             code: r.text("code", Text::Code, MAX_CODE)?,

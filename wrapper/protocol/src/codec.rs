@@ -67,6 +67,32 @@ pub(crate) enum Text {
     Identity,
     /// Lower-case letters, digits, dot, dash, underscore; not empty.
     Code,
+    /// The name of an account or a group; see [`is_account_name`].
+    Account,
+    /// Bytes 0x21 to 0x7e; not empty.
+    Graphic,
+}
+
+/// A name as `useradd` and `groupadd` allow it; never a number.
+pub fn is_account_name(name: &str) -> bool {
+    name.len() <= 64
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// True for an absolute path without `.`, `..` or NUL.
+pub fn is_plain_absolute(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.first() == Some(&b'/')
+        && !bytes.contains(&0)
+        && bytes
+            .split(|byte| *byte == b'/')
+            .all(|part| part != b"." && part != b"..")
 }
 
 impl Text {
@@ -82,8 +108,18 @@ impl Text {
                         b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b)
                     })
             }
+            Self::Account => is_account_name(text),
+            Self::Graphic => !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()),
         }
     }
+}
+
+/// Longest account or group name, in bytes.
+pub(crate) const MAX_NAME: usize = 64;
+
+/// Refuses a field whose value breaks a rule.
+pub(crate) fn check(field: &'static str, sound: bool) -> Result<(), DecodeError> {
+    sound.then_some(()).ok_or(DecodeError::BadValue(field))
 }
 
 /// Collects fields; the first failure sticks and comes out of [`Writer::finish`].
@@ -171,6 +207,45 @@ impl Writer {
 
     pub(crate) fn path(&mut self, field: &'static str, value: &Path) {
         self.c_bytes(field, value.as_os_str().as_bytes(), crate::MAX_PATH);
+    }
+
+    /// A path that [`is_plain_absolute`] accepts.
+    pub(crate) fn plain_path(&mut self, field: &'static str, value: &Path) {
+        if !is_plain_absolute(value) {
+            self.fail(EncodeError::BadValue(field));
+        }
+        self.path(field, value);
+    }
+
+    /// An account or group name.
+    pub(crate) fn name(&mut self, field: &'static str, value: &str) {
+        self.text(field, value, Text::Account, MAX_NAME);
+    }
+
+    /// At most `max` items behind their count.
+    pub(crate) fn list<T>(
+        &mut self,
+        field: &'static str,
+        items: &[T],
+        max: usize,
+        mut put: impl FnMut(&mut Self, &T),
+    ) {
+        self.count(field, items.len(), max);
+        items.iter().for_each(|item| put(self, item));
+    }
+
+    /// What may be missing, behind one byte that says whether it is.
+    pub(crate) fn option<T>(&mut self, value: Option<&T>, put: impl FnOnce(&mut Self, &T)) {
+        self.bool(value.is_some());
+        if let Some(value) = value {
+            put(self, value);
+        }
+    }
+
+    pub(crate) fn refuse_unless(&mut self, field: &'static str, sound: bool) {
+        if !sound {
+            self.fail(EncodeError::BadValue(field));
+        }
     }
 
     pub(crate) fn finish(self, max: usize) -> Result<Vec<u8>, EncodeError> {
@@ -301,6 +376,39 @@ impl<'a> Reader<'a> {
     pub(crate) fn path(&mut self, field: &'static str) -> Result<PathBuf, DecodeError> {
         let bytes = self.c_bytes(field, crate::MAX_PATH)?;
         Ok(PathBuf::from(OsString::from_vec(bytes.to_vec())))
+    }
+
+    /// A path that [`is_plain_absolute`] accepts.
+    pub(crate) fn plain_path(&mut self, field: &'static str) -> Result<PathBuf, DecodeError> {
+        let path = self.path(field)?;
+        check(field, is_plain_absolute(&path))?;
+        Ok(path)
+    }
+
+    /// An account or group name.
+    pub(crate) fn name(&mut self, field: &'static str) -> Result<String, DecodeError> {
+        self.text(field, Text::Account, MAX_NAME)
+    }
+
+    /// At most `max` items, each of at least `least` bytes, behind their count.
+    pub(crate) fn list<T>(
+        &mut self,
+        field: &'static str,
+        max: usize,
+        least: usize,
+        mut take: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = self.count(field, max, least)?;
+        (0..count).map(|_| take(self)).collect()
+    }
+
+    /// What may be missing, behind one byte that says whether it is.
+    pub(crate) fn option<T>(
+        &mut self,
+        field: &'static str,
+        take: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        self.bool(field)?.then(|| take(self)).transpose()
     }
 
     pub(crate) fn finish(self) -> Result<(), DecodeError> {

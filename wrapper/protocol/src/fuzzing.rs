@@ -1,6 +1,6 @@
 //! Entry for the fuzz target `launch_protocol`.
 
-use crate::{agent, broker, exec, verdict};
+use crate::{agent, broker, exec, policy, verdict};
 
 /// First byte chooses the channel; what decodes must encode to the same bytes.
 ///
@@ -17,7 +17,7 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         };
     }
-    match channel % 8 {
+    match channel % 10 {
         0 => round_trip!(broker::Request),
         1 => round_trip!(broker::Reply),
         2 => round_trip!(agent::Request),
@@ -25,6 +25,8 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
         4 => round_trip!(exec::ExecRequest),
         5 => round_trip!(exec::ExecFailure),
         6 => round_trip!(verdict::Verdict),
-        _ => round_trip!(verdict::VerifyRequest),
+        7 => round_trip!(verdict::VerifyRequest),
+        8 => round_trip!(policy::Request),
+        _ => round_trip!(policy::Answer),
     }
 }

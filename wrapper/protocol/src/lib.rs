@@ -1,5 +1,5 @@
 //! The messages between the pilot, the broker (`sailplane-switch`), the verifier
-//! (`sailplane-verify`) and the agent (`sailplane-job`).
+//! (`sailplane-verify`), the policy service (`sailplane-policy`) and the agent (`sailplane-job`).
 //!
 //! This crate is bytes to values and back, nothing else: no socket, no file, no clock and no
 //! dependency, because the setuid-root helper links it. What travels beside the bytes
@@ -57,9 +57,10 @@ mod codec;
 pub mod exec;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod policy;
 pub mod verdict;
 
-pub use codec::{DecodeError, EncodeError};
+pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute};
 
 /// Version of these messages; [`broker::Command::Hello`] carries it and both sides refuse another.
 pub const VERSION: u32 = 2;

@@ -1,0 +1,162 @@
+//! The loop around a service: one packet in, one packet out, on descriptor 0.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use launch_protocol::MAX_PACKET;
+use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
+use launch_protocol::policy::{Answer, Ask, Reply, Request};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+
+use crate::sys;
+
+/// Something that answers root's questions.
+pub(crate) trait Service {
+    /// The answer; `None`: this is not a question for this service, or lacks its files.
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply>;
+}
+
+/// Answers until root closes its end. Whatever is not a proper question ends the program: root
+/// then refuses what it had asked, and starts another.
+pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCode {
+    // A panic message could carry foreign bytes into the log.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut buffer = vec![0; MAX_PACKET];
+    loop {
+        let (packet, files) = match receive(socket, &mut buffer) {
+            Ok(Some(received)) => received,
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(_) => return ExitCode::FAILURE,
+        };
+        let Ok(request) = Request::decode(packet) else {
+            return ExitCode::FAILURE;
+        };
+        let Some(reply) = service.answer(request.ask, files) else {
+            return ExitCode::FAILURE;
+        };
+        if send(socket, request.id, reply).is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// A packet and what came beside it.
+type Received<'a> = (&'a [u8], Vec<OwnedFd>);
+
+/// One packet; `None`: the end.
+fn receive<'a>(
+    socket: BorrowedFd<'_>,
+    buffer: &'a mut [u8],
+) -> Result<Option<Received<'a>>, Errno> {
+    // As many as the kernel passes at once, so that none is lost and left open unseen.
+    let mut control = nix::cmsg_space!([i32; 253]);
+    let mut files = Vec::new();
+    let (length, flags) = loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let raw = socket.as_raw_fd();
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), flags) {
+            Ok(message) => {
+                for item in message.cmsgs().into_iter().flatten() {
+                    if let ControlMessageOwned::ScmRights(raw) = item {
+                        files.extend(raw.into_iter().map(sys::own));
+                    }
+                }
+                break (message.bytes, message.flags);
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    };
+    if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    match buffer.get(..length) {
+        Some(packet) if length > 0 => Ok(Some((packet, files))),
+        _ => Ok(None),
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, id: u32, reply: Reply) -> Result<(), Errno> {
+    let packet = Answer { id, reply }
+        .encode()
+        .or_else(|_| too_much(id).encode())
+        .map_err(|_| Errno::EMSGSIZE)?;
+    loop {
+        let parts = [IoSlice::new(&packet)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, &[], flags, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// An answer above the limits of a packet: an account in thousands of groups, lists without end.
+fn too_much(id: u32) -> Answer {
+    let reply = Reply::Refused(Refusal {
+        class: RefusalClass::SitePermanent,
+        code: "policy.too_large".to_owned(),
+        message: "the answer is too large for the helper: too many names, groups or paths"
+            .to_owned(),
+        may_succeed_later: false,
+        who: RefusedBy::Helper,
+    });
+    Answer { id, reply }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, recv, send as send_raw, socketpair};
+
+    use super::*;
+
+    struct Echo;
+
+    impl Service for Echo {
+        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
+            match ask {
+                Ask::ReadConfig if files.is_empty() => Some(Reply::Reread),
+                _ => None,
+            }
+        }
+    }
+
+    fn converse(packets: &[&[u8]]) -> (Vec<u8>, ExitCode) {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socket");
+        for packet in packets {
+            send_raw(ours.as_raw_fd(), packet, MsgFlags::empty()).expect("sent");
+        }
+        nix::sys::socket::shutdown(ours.as_raw_fd(), nix::sys::socket::Shutdown::Write)
+            .expect("shut down");
+        let code = serve(theirs.as_fd(), &mut Echo);
+        drop(theirs);
+        let mut answer = vec![0; MAX_PACKET];
+        let length = recv(ours.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap_or(0);
+        answer.truncate(length);
+        (answer, code)
+    }
+
+    #[test]
+    fn s20_what_is_no_question_ends_the_service_without_an_answer() {
+        let question = |ask| Request { id: 7, ask }.encode().expect("encodes");
+        let (answer, code) = converse(&[&question(Ask::ReadConfig)]);
+        let expected = Answer {
+            id: 7,
+            reply: Reply::Reread,
+        };
+        assert_eq!(Answer::decode(&answer), Ok(expected));
+        assert_eq!(code, ExitCode::SUCCESS);
+        for bad in [&b"\x01"[..], b"nonsense", &question(Ask::Names(Vec::new()))] {
+            assert_eq!(converse(&[bad]), (Vec::new(), ExitCode::FAILURE));
+        }
+        assert_eq!(converse(&[]), (Vec::new(), ExitCode::SUCCESS));
+    }
+}
