@@ -31,8 +31,9 @@
 //! 3. [`broker::Command::SpawnAgent`] returns the agent's socket. On it the agent speaks first
 //!    ([`agent::Reply::Ready`] or [`agent::Reply::Trouble`]), then answers requests strictly in
 //!    order. Closing it makes the agent exit.
-//! 4. The verifier gets one packet: [`verdict::HAND_OVER`] with the credential's descriptor, and
-//!    answers with one [`verdict::Verdict`].
+//! 4. `sailplane-verify` gets [`verdict::NEW_VERIFIER`] with a socket for each credential. On that
+//!    comes one [`verdict::VerifyRequest`] with the credential's descriptor, and goes back one
+//!    [`verdict::Verdict`].
 //!
 //! # Encoding
 //!

@@ -1,16 +1,18 @@
 //! What the broker asks the verifier, and what it answers.
 //!
-//! The verifier confines itself, then waits on its descriptor 0, a `SOCK_SEQPACKET` socket, for
-//! [`VerifyRequest`] packets with the credential's descriptor beside each. It answers on the same
-//! descriptor with one [`Verdict`] of at most [`MAX_VERDICT`] bytes for each, in any order. Nothing
-//! else is ever said. The broker trusts nothing in it beyond what [`Verdict::decode`] checked:
-//! lengths, characters, and one of the known classes.
+//! `sailplane-verify` waits on its descriptor 0, a `SOCK_SEQPACKET` socket, for packets
+//! [`NEW_VERIFIER`] with one end of a fresh pair of such sockets beside each. For each it forks a
+//! process that confines itself and waits on that end for one [`VerifyRequest`] with the
+//! credential's descriptor beside it. It answers on the same socket with one [`Verdict`] of at most
+//! [`MAX_VERDICT`] bytes and exits. Nothing else is ever said; the end of a socket without a
+//! verdict is the end of its verifier. The broker trusts nothing in it beyond what
+//! [`Verdict::decode`] checked: lengths, characters, and one of the known classes.
 
 use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
 use crate::{MAX_CODE, MAX_IDENTITY, MAX_MESSAGE};
 
-/// The packet of a broker that needs no ids: one verifier process for each credential.
-pub const HAND_OVER: &[u8] = b"verify";
+/// The bytes of the packet that carries the socket of a verifier to be.
+pub const NEW_VERIFIER: &[u8] = b"new";
 
 /// Largest encoded verdict, in bytes.
 pub const MAX_VERDICT: usize = 16 * 1024;

@@ -7,25 +7,44 @@
 #[path = "../tests/it/sys.rs"]
 mod sys;
 
+use std::fs::File;
 use std::io::{IoSliceMut, Read as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use launch_protocol::verdict::{CredentialKind, HAND_OVER, RefusalClass, Verdict};
-use nix::sys::signal::{Signal, raise};
+use launch_protocol::verdict::{
+    CredentialKind, NEW_VERIFIER, RefusalClass, Verdict, VerifyRequest,
+};
+use nix::sys::signal::{SigHandler, Signal, raise};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, send};
 
 fn main() -> ExitCode {
-    let stdin = std::io::stdin();
+    sys::handle(Signal::SIGCHLD, SigHandler::SigIgn);
+    while let Some(socket) = receive(std::io::stdin().as_raw_fd(), |packet| {
+        packet == NEW_VERIFIER
+    }) {
+        if sys::fork() {
+            // Like the real one, it keeps nothing of its parent.
+            let null = File::open("/dev/null").ok();
+            let closed = null.map(|null| nix::unistd::dup2_stdin(&null));
+            return if matches!(closed, Some(Ok(()))) {
+                verify(socket.as_raw_fd())
+            } else {
+                ExitCode::from(3)
+            };
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// The descriptor beside a packet that suits.
+fn receive(socket: RawFd, suits: impl FnOnce(&[u8]) -> bool) -> Option<File> {
     let mut packet = [0; 64];
     let mut parts = [IoSliceMut::new(&mut packet)];
     let mut control = nix::cmsg_space!([i32; 1]);
-    let raw = stdin.as_raw_fd();
-    let Ok(message) = recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), MsgFlags::empty())
-    else {
-        return ExitCode::from(3);
-    };
+    let message =
+        recvmsg::<UnixAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty()).ok()?;
     let length = message.bytes;
     let descriptor = message
         .cmsgs()
@@ -34,12 +53,19 @@ fn main() -> ExitCode {
         .find_map(|item| match item {
             ControlMessageOwned::ScmRights(raw) => raw.first().copied(),
             _ => None,
-        });
-    let (Some(descriptor), Some(HAND_OVER)) = (descriptor, packet.get(..length)) else {
+        })?;
+    packet
+        .get(..length)
+        .is_some_and(suits)
+        .then(|| sys::own(descriptor))
+}
+
+fn verify(raw: RawFd) -> ExitCode {
+    let Some(mut credential) = receive(raw, |packet| VerifyRequest::decode(packet).is_ok()) else {
         return ExitCode::from(4);
     };
     let mut text = String::new();
-    if sys::own(descriptor).read_to_string(&mut text).is_err() {
+    if credential.read_to_string(&mut text).is_err() {
         return ExitCode::from(5);
     }
     let mut words = text.trim().splitn(4, ' ');

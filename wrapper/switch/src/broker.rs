@@ -288,7 +288,7 @@ impl Broker {
         {
             return;
         }
-        // Else an orphan of a payload, or a verifier that has done its work.
+        // Else an orphan of a payload.
         if !self.tools.verifiers.reaped(child) {
             self.nursery.reaped(child);
         }

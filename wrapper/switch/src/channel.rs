@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use launch_protocol::MAX_PACKET;
 use launch_protocol::broker::{Answer, Reply, Request};
-use launch_protocol::{MAX_PACKET, verdict};
+use launch_protocol::verdict::{self, Purpose, VerifyRequest};
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, UnixAddr, recv, recvmsg, sendmsg,
@@ -168,9 +169,20 @@ pub(crate) fn send_last_word(socket: BorrowedFd<'_>, answer: Answer) {
     }
 }
 
+/// Has a verifier made for the other end of a socket.
+pub(crate) fn ask_verifier(parent: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    transmit(parent, verdict::NEW_VERIFIER, Some(socket))
+}
+
 /// Hands a credential to a waiting verifier.
 pub(crate) fn hand_over(verifier: BorrowedFd<'_>, credential: BorrowedFd<'_>) -> Result<(), Errno> {
-    transmit(verifier, verdict::HAND_OVER, Some(credential))
+    let request = VerifyRequest {
+        id: 0,
+        purpose: Purpose::Run,
+        may_lack_key: false,
+    };
+    let packet = request.encode().map_err(|_| Errno::EMSGSIZE)?;
+    transmit(verifier, &packet, Some(credential))
 }
 
 /// What a verifier has said: one packet, nothing yet (`None`), or the end (`Some(Err)`).

@@ -74,7 +74,11 @@ impl Opening {
     /// Takes note that a child has been reaped; true if it was one of ours.
     pub(crate) fn reaped(&mut self, child: Pid, status: i32) -> bool {
         match &mut self.stage {
-            Stage::Verifying(verification) => verification.reaped(child, status),
+            Stage::Verifying(verification) => {
+                // Others may wait for the same news.
+                verification.reaped(child, status);
+                false
+            }
             Stage::LookingUp { lookup, .. } => lookup.reaped(child),
             Stage::Over => false,
         }

@@ -1,4 +1,6 @@
-//! Verifier processes: one waits ahead of need, the others are made when several are needed.
+//! Credentials on their way through the verifier. `sailplane-verify` stays as long as payloads are
+//! expected; each credential gets a process of its own from it and a socket of its own to that, both
+//! made ahead of need. See `launch_protocol::verdict`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -11,19 +13,23 @@ use nix::unistd::Pid;
 use crate::channel;
 use crate::refuse::{self, credential, helper};
 use crate::spawn::{self, CANNOT_START, Started};
-use crate::sys;
 use launch_protocol::broker::Refusal;
 
 /// How long a verdict may take (requirement S20).
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long after the end of a socket to wait for the news that the whole program has ended.
+const NEWS: Duration = Duration::from_millis(50);
 
-/// Starts verifiers.
+/// Makes verifiers.
 #[derive(Debug)]
 pub(crate) struct Verifiers {
     program: PathBuf,
     certdir: PathBuf,
-    warm: Option<Started>,
-    /// A warm one died unused; do not start the next before somebody asks.
+    /// The process that forks one for each credential.
+    parent: Option<Started>,
+    /// The socket of one that nobody has used yet.
+    warm: Option<OwnedFd>,
+    /// The parent died unasked; do not start it again before somebody asks.
     spoiled: bool,
 }
 
@@ -31,8 +37,8 @@ pub(crate) struct Verifiers {
 #[derive(Debug)]
 pub(crate) struct Verification {
     socket: OwnedFd,
-    pid: Pid,
-    /// Wait status, once reaped.
+    parent: Pid,
+    /// Wait status of the parent, if that has died.
     ended: Option<i32>,
     silent: bool,
     deadline: Instant,
@@ -43,20 +49,21 @@ impl Verifiers {
         Self {
             program,
             certdir,
+            parent: None,
             warm: None,
             spoiled: false,
         }
     }
 
-    /// Should one be started ahead of need?
+    /// Should one be made ahead of need?
     pub(crate) fn is_cold(&self) -> bool {
         self.warm.is_none() && !self.spoiled
     }
 
-    /// Starts one ahead of need.
+    /// Makes one ahead of need.
     pub(crate) fn warm_up(&mut self, null: BorrowedFd<'_>) {
         if self.is_cold() {
-            self.warm = spawn::verifier(&self.program, &self.certdir, null).ok();
+            self.warm = self.make(null).ok();
             // Whoever asks will be told why.
             self.spoiled = self.warm.is_none();
         }
@@ -67,16 +74,15 @@ impl Verifiers {
         self.spoiled = false;
     }
 
-    /// Is one waiting?
+    /// Is something waiting?
     pub(crate) fn is_warm(&self) -> bool {
-        self.warm.is_some()
+        self.warm.is_some() || self.parent.is_some()
     }
 
-    /// Takes the waiting one down. Reaped later, like any other child.
+    /// Takes everything down: each process ends with its socket. Reaped later, like any other child.
     pub(crate) fn cool_down(&mut self) {
-        if let Some(warm) = self.warm.take() {
-            let _ = sys::kill(warm.pid.as_raw(), libc::SIGKILL);
-        }
+        self.warm = None;
+        self.parent = None;
     }
 
     /// Gives a credential to a verifier.
@@ -87,24 +93,48 @@ impl Verifiers {
         now: Instant,
     ) -> Result<Verification, Errno> {
         self.spoiled = false;
-        if let Some(warm) = self.warm.take() {
-            if channel::hand_over(warm.socket.as_fd(), credential).is_ok() {
-                return Ok(Verification::new(warm, now));
-            }
-            // Died while waiting; its end is on its way.
-            let _ = sys::kill(warm.pid.as_raw(), libc::SIGKILL);
+        if let Some(warm) = self.warm.take()
+            && channel::hand_over(warm.as_fd(), credential).is_ok()
+        {
+            return Ok(self.verification(warm, now));
         }
-        let fresh = spawn::verifier(&self.program, &self.certdir, null)?;
-        let verification = Verification::new(fresh, now);
-        channel::hand_over(verification.as_fd(), credential)?;
-        Ok(verification)
+        let fresh = self.make(null)?;
+        channel::hand_over(fresh.as_fd(), credential)?;
+        Ok(self.verification(fresh, now))
     }
 
-    /// Takes note that a child has been reaped; true if it was the warm one.
+    /// Our end of the socket of a verifier to be. It need not be there yet to be spoken to.
+    fn make(&mut self, null: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let (ours, theirs) = spawn::packet_sockets()?;
+        if let Some(parent) = &self.parent
+            && channel::ask_verifier(parent.socket.as_fd(), theirs.as_fd()).is_ok()
+        {
+            return Ok(ours);
+        }
+        let parent = spawn::verifier(&self.program, &self.certdir, null)?;
+        channel::ask_verifier(parent.socket.as_fd(), theirs.as_fd())?;
+        self.parent = Some(parent);
+        Ok(ours)
+    }
+
+    fn verification(&self, socket: OwnedFd, now: Instant) -> Verification {
+        Verification {
+            socket,
+            parent: self.parent.as_ref().map_or(Pid::from_raw(0), |it| it.pid),
+            ended: None,
+            silent: false,
+            deadline: now + DEADLINE,
+        }
+    }
+
+    /// Takes note that a child has been reaped; true if it was ours.
     pub(crate) fn reaped(&mut self, child: Pid) -> bool {
-        let ours = self.warm.as_ref().is_some_and(|warm| warm.pid == child);
+        let ours = self
+            .parent
+            .as_ref()
+            .is_some_and(|parent| parent.pid == child);
         if ours {
-            self.warm = None;
+            self.cool_down();
             self.spoiled = true;
         }
         ours
@@ -118,28 +148,16 @@ impl AsFd for Verification {
 }
 
 impl Verification {
-    fn new(Started { pid, socket }: Started, now: Instant) -> Self {
-        Self {
-            socket,
-            pid,
-            ended: None,
-            silent: false,
-            deadline: now + DEADLINE,
-        }
-    }
-
     /// When the verdict must be there.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Takes note that a child has been reaped; true if it was this one.
-    pub(crate) fn reaped(&mut self, child: Pid, status: i32) -> bool {
-        let ours = self.ended.is_none() && self.pid == child;
-        if ours {
+    /// Takes note that a child has been reaped.
+    pub(crate) fn reaped(&mut self, child: Pid, status: i32) {
+        if self.parent == child {
             self.ended = Some(status);
         }
-        ours
     }
 
     /// False once the socket has nothing more to say.
@@ -154,7 +172,7 @@ impl Verification {
                 Some(Ok(packet)) => return Some(judge(&packet)),
                 Some(Err(_)) => {
                     self.silent = true;
-                    self.kill();
+                    self.deadline = self.deadline.min(now + NEWS);
                 }
                 None if now >= self.deadline => {
                     let message = format!(
@@ -171,21 +189,7 @@ impl Verification {
                 None => return None,
             }
         }
-        self.ended.map(|status| Err(ended_without_verdict(status)))
-    }
-
-    fn kill(&self) {
-        if self.ended.is_none() {
-            // Not reaped, so the number is still the verifier's.
-            let _ = sys::kill(self.pid.as_raw(), libc::SIGKILL);
-        }
-    }
-}
-
-impl Drop for Verification {
-    fn drop(&mut self) {
-        // It has said what it had to say. Reaped later, like any other child.
-        self.kill();
+        (self.ended.is_some() || now >= self.deadline).then(|| Err(no_verdict(self.ended)))
     }
 }
 
@@ -241,22 +245,30 @@ fn judge(packet: &[u8]) -> Result<Accepted, Refusal> {
     }
 }
 
-fn ended_without_verdict(status: i32) -> Refusal {
-    if status == i32::from(CANNOT_START) << 8 {
-        let message =
-            "sailplane-verify cannot be started; check that it is installed and executable for all";
-        return helper(
-            RefusalClass::SitePermanent,
-            "verifier.missing",
-            message.to_owned(),
-            false,
-        );
+/// `ended`: how the parent of all verifiers has ended, if it has.
+fn no_verdict(ended: Option<i32>) -> Refusal {
+    match ended {
+        None => {
+            let message = "the verifier ended without a verdict, so the credential counts as bad";
+            credential(
+                RefusalClass::Job,
+                "verifier.died",
+                message.to_owned(),
+                false,
+            )
+        }
+        Some(status) if status == i32::from(CANNOT_START) << 8 => {
+            let message = "sailplane-verify cannot be started; check that it is installed and executable for all";
+            let class = RefusalClass::SitePermanent;
+            helper(class, "verifier.missing", message.to_owned(), false)
+        }
+        Some(status) => {
+            let how = match status & 0x7f {
+                0 => format!("exit status {}", status >> 8 & 0xff),
+                signal => format!("signal {signal}"),
+            };
+            let message = format!("sailplane-verify ended unexpectedly ({how})");
+            helper(RefusalClass::SiteTransient, "verifier.ended", message, true)
+        }
     }
-    let how = match status & 0x7f {
-        0 => format!("exit status {}", status >> 8 & 0xff),
-        signal => format!("signal {signal}"),
-    };
-    let message =
-        format!("the verifier ended without a verdict ({how}), so the credential counts as bad");
-    credential(RefusalClass::Job, "verifier.died", message, false)
 }

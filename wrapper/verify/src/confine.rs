@@ -1,4 +1,4 @@
-//! What the process takes from itself before it reads a foreign byte.
+//! What a process takes from itself before it reads a foreign byte.
 //!
 //! Resource limits first, then two system call filters. The first allows the few calls that a
 //! verification makes and answers every other with `EPERM`, so that a C library which tries
@@ -43,36 +43,50 @@ pub enum ConfineError {
     Install(#[from] seccompiler::Error),
 }
 
-/// What stays possible.
-#[derive(Clone, Copy, Debug)]
+/// What stays possible. Made ahead, because compiling the filters takes longer than a verification.
+#[derive(Debug)]
 pub(crate) struct Confinement {
-    /// Descriptors that may be written to, beside standard error.
-    output: RawFd,
     file_size: u64,
+    deadly: BpfProgram,
+    allowed: BpfProgram,
 }
 
 impl Confinement {
-    /// Answers go to this socket.
-    pub(crate) fn for_broker(socket: RawFd) -> Self {
-        Self {
-            output: socket,
-            file_size: 0,
-        }
+    /// Answers go to the socket that is descriptor 0.
+    ///
+    /// # Errors
+    /// A filter that does not compile.
+    pub(crate) fn for_broker() -> Result<Self, ConfineError> {
+        Self::new(libc::STDIN_FILENO, 0)
     }
 
     /// The verdict is printed.
-    pub(crate) fn by_hand() -> Self {
-        Self {
-            output: libc::STDOUT_FILENO,
-            file_size: TEXT_FILE,
-        }
+    ///
+    /// # Errors
+    /// A filter that does not compile.
+    pub(crate) fn by_hand() -> Result<Self, ConfineError> {
+        Self::new(libc::STDOUT_FILENO, TEXT_FILE)
+    }
+
+    /// `output`: what may be written to, beside standard error.
+    fn new(output: RawFd, file_size: u64) -> Result<Self, ConfineError> {
+        let arch = std::env::consts::ARCH.try_into()?;
+        let filter = |rules, otherwise, matched| -> Result<BpfProgram, BackendError> {
+            SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
+        };
+        let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        Ok(Self {
+            file_size,
+            deadly: filter(deadly(), SeccompAction::Allow, SeccompAction::KillProcess)?,
+            allowed: filter(allowed(output)?, refuse, SeccompAction::Allow)?,
+        })
     }
 
     /// Confines this process for good. Also sets no_new_privs.
     ///
     /// # Errors
     /// Any step that fails; then the process must not read a credential.
-    pub(crate) fn apply(self) -> Result<(), ConfineError> {
+    pub(crate) fn apply(&self) -> Result<(), ConfineError> {
         for (resource, limit) in [
             (libc::RLIMIT_CORE, 0),
             (libc::RLIMIT_CPU, CPU_SECONDS),
@@ -84,59 +98,39 @@ impl Confinement {
             sys::limit(resource, limit).map_err(ConfineError::Limit)?;
         }
         sys::harden().map_err(ConfineError::Attribute)?;
-        let arch = std::env::consts::ARCH.try_into()?;
-        let allowed: BpfProgram = SeccompFilter::new(
-            self.allowed()?,
-            SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-            SeccompAction::Allow,
-            arch,
-        )?
-        .try_into()?;
-        let deadly: BpfProgram = SeccompFilter::new(
-            deadly(),
-            SeccompAction::Allow,
-            SeccompAction::KillProcess,
-            arch,
-        )?
-        .try_into()?;
         // The allow list comes last, because it does not allow the installation of filters.
-        seccompiler::apply_filter(&deadly)?;
-        seccompiler::apply_filter(&allowed)?;
+        seccompiler::apply_filter(&self.deadly)?;
+        seccompiler::apply_filter(&self.allowed)?;
         Ok(())
-    }
-
-    fn allowed(self) -> Result<Rules, BackendError> {
-        let mut rules: Rules = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
-        let no_execute = |index| masked(index, libc::PROT_EXEC.unsigned_abs().into(), 0);
-        rules.insert(
-            libc::SYS_mmap,
-            vec![SeccompRule::new(vec![no_execute(2)?])?],
-        );
-        rules.insert(
-            libc::SYS_mprotect,
-            vec![SeccompRule::new(vec![no_execute(2)?])?],
-        );
-        // Files may be opened for reading, never made, cut or written.
-        let writing = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
-        let read_only = masked(2, writing.unsigned_abs().into(), 0)?;
-        rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![read_only])?]);
-        let mut writes = Vec::new();
-        for descriptor in [self.output, libc::STDERR_FILENO] {
-            let same = SeccompCondition::new(
-                0,
-                SeccompCmpArgLen::Dword,
-                SeccompCmpOp::Eq,
-                descriptor.unsigned_abs().into(),
-            )?;
-            writes.push(SeccompRule::new(vec![same])?);
-        }
-        rules.insert(libc::SYS_sendto, writes.clone());
-        rules.insert(libc::SYS_write, writes);
-        Ok(rules)
     }
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn allowed(output: RawFd) -> Result<Rules, BackendError> {
+    let mut rules: Rules = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+    let no_execute = |index| masked(index, libc::PROT_EXEC.unsigned_abs().into(), 0);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![SeccompRule::new(vec![no_execute(2)?])?]);
+    }
+    // Files may be opened for reading, never made, cut or written.
+    let writing = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
+    let read_only = masked(2, writing.unsigned_abs().into(), 0)?;
+    rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![read_only])?]);
+    let mut writes = Vec::new();
+    for descriptor in [output, libc::STDERR_FILENO] {
+        let same = SeccompCondition::new(
+            0,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            descriptor.unsigned_abs().into(),
+        )?;
+        writes.push(SeccompRule::new(vec![same])?);
+    }
+    rules.insert(libc::SYS_sendto, writes.clone());
+    rules.insert(libc::SYS_write, writes);
+    Ok(rules)
+}
 
 fn masked(index: u8, mask: u64, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(
@@ -260,7 +254,7 @@ mod tests {
         let Some(action) = std::env::var_os(ACTION) else {
             return;
         };
-        Confinement::by_hand().apply().unwrap();
+        Confinement::by_hand().unwrap().apply().unwrap();
         let refused = |result: std::io::Result<()>| {
             assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
         };

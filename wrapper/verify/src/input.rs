@@ -5,22 +5,23 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 
 use credential::MAX_BUNDLE_BYTES;
-use launch_protocol::verdict::HAND_OVER;
+use launch_protocol::verdict::MAX_VERIFY_REQUEST;
 
 use crate::{Failure, sys};
 
-/// Waits for the one packet of the broker. `None` when it closed without sending any.
+/// Waits for a packet of the broker and takes the descriptor beside it. `None` when it closed
+/// without sending any.
 ///
 /// # Errors
-/// A packet with other content, or without exactly one descriptor.
-pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
-    // One byte more than expected, so that a longer packet is seen to be longer.
-    let mut packet = [0u8; HAND_OVER.len() + 1];
+/// A packet longer than any the broker sends, or without exactly one descriptor.
+pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, OwnedFd)>, Failure> {
+    let mut packet = vec![0u8; MAX_VERIFY_REQUEST];
     let (length, descriptor) = sys::receive(socket, &mut packet)?;
+    packet.truncate(length);
     match descriptor {
         None if length == 0 => Ok(None),
-        Some(descriptor) if packet.get(..length) == Some(HAND_OVER) => Ok(Some(descriptor)),
-        _ => Err(Failure::HandOver),
+        Some(descriptor) => Ok(Some((packet, descriptor))),
+        None => Err(Failure::HandOver),
     }
 }
 

@@ -2,23 +2,22 @@
 //!
 //! The broker, which is root, never looks into a certificate. It starts this program as an
 //! unprivileged account and believes only a short typed [`Verdict`]. Before the first foreign byte
-//! is read the program takes from itself whatever a parser does not need (the module `confine`): no network,
+//! is read the process takes from itself whatever a parser does not need (the module `confine`): no network,
 //! no new program, no new process, no file opened for writing, little memory, little time.
 //!
 //! Two ways to use it, told apart by what descriptor 0 is:
 //!
-//! - *A `SOCK_SEQPACKET` socket*: it may be started ahead of need. It warms up, confines itself and
-//!   waits for one packet with the credential's descriptor beside it, answers with one packet, and
-//!   exits. When the other end closes without a word it exits too, silently.
+//! - *A `SOCK_SEQPACKET` socket*: it stays, and forks a process for each credential (the module
+//!   `nursery`). When the other end closes it exits, silently.
 //! - *Anything else*: it reads the credential there and prints the verdict for people; exit status
 //!   0 accepted, 1 refused, 2 could not be done.
 //!
-//! Any failure of its own, in the first form, is an exit without a verdict.
+//! Any failure of its own, in the first form, is an end without a verdict.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,16 +27,13 @@ use launch_protocol::verdict::{Purpose, Verdict, VerifyRequest};
 mod confine;
 mod input;
 mod judge;
+mod nursery;
 mod sys;
 
 use confine::Confinement;
 use judge::Options;
 
-/// Seconds from the arrival of a credential to the verdict; then the process is killed (rule S20
-/// of the identity switch requirements).
-const DEADLINE_SECONDS: u32 = 10;
-
-/// The request that stands for a packet without one.
+/// What a person asks.
 const ALONE: VerifyRequest = VerifyRequest {
     id: 0,
     purpose: Purpose::Run,
@@ -61,7 +57,7 @@ pub enum Failure {
     #[error("reading the credential or writing the verdict failed: {0}")]
     Io(#[from] io::Error),
     /// The hand-over packet was not what it must be.
-    #[error("the packet with the credential is malformed")]
+    #[error("a packet of the broker is malformed")]
     HandOver,
     /// The verdict does not fit its packet; cannot happen with the limits of the credential crate.
     #[error("the verdict cannot be encoded")]
@@ -83,33 +79,17 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
     let options = Options::from_words(&arguments.collect::<Vec<_>>())?;
-    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-    let (stdin, is_socket) = is_socket(stdin)?;
     if !credential::warm_up() {
         return Err(Failure::WarmUp);
     }
+    let stdin = sys::take_standard_input();
+    let (stdin, is_socket) = is_socket(stdin)?;
     if is_socket {
-        // A panic message could carry foreign bytes into the log.
-        std::panic::set_hook(Box::new(|_| {}));
-        Confinement::for_broker(stdin.as_raw_fd()).apply()?;
-        answer_broker(&stdin, &options)
+        nursery::serve(&stdin, &options)
     } else {
-        Confinement::by_hand().apply()?;
+        Confinement::by_hand()?.apply()?;
         answer_person(stdin, &options)
     }
-}
-
-fn answer_broker(socket: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
-    let Some(credential) = input::receive(socket)? else {
-        return Ok(ExitCode::SUCCESS); // not needed after all
-    };
-    sys::kill_me_after(DEADLINE_SECONDS)?;
-    // What the broker is told decides about accounts: the CAs must be root's own.
-    let trust = options.root_only();
-    let verdict = judge::judge(&input::read_all(credential)?, &trust, ALONE, now());
-    let packet = verdict.encode().map_err(|_| Failure::Encode)?;
-    sys::send(socket, &packet)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn answer_person(stdin: OwnedFd, options: &Options) -> Result<ExitCode, Failure> {

@@ -30,10 +30,59 @@ pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
+/// No core, no tracing by others of the same account.
+pub(crate) fn be_private() -> io::Result<()> {
+    // SAFETY: this option takes one integer and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+}
+
+/// Has the kernel reap children by itself.
+pub(crate) fn forget_children() -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Runs `work` in a forked child and ends that with the status it returns. Not to be used where
+/// there are threads.
+pub(crate) fn child(work: impl FnOnce() -> u8) -> io::Result<()> {
+    // SAFETY: the program has one thread, so the child is a complete copy of it.
+    let pid = unsafe { libc::fork() };
+    check(pid)?;
+    if pid > 0 {
+        return Ok(());
+    }
+    let work = std::panic::AssertUnwindSafe(work);
+    let status = std::panic::catch_unwind(work).unwrap_or(PANICKED);
+    // Not `exit`: what libraries have registered for the end is the parent's.
+    // SAFETY: has no preconditions.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Exit status of a child that met a bug.
+const PANICKED: u8 = 101;
+
+/// Takes over descriptor 0. To be called once.
+pub(crate) fn take_standard_input() -> OwnedFd {
+    // SAFETY: open when the program starts (the standard library sees to it), and used through this
+    // value only.
+    unsafe { OwnedFd::from_raw_fd(libc::STDIN_FILENO) }
+}
+
+/// Makes a socket descriptor 0, in place of what that was.
+pub(crate) fn become_standard_input(socket: OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: used in a fresh child only, which uses what was descriptor 0 no more.
+    check(unsafe { libc::dup2(socket.as_raw_fd(), libc::STDIN_FILENO) })?;
+    drop(socket);
+    // SAFETY: open since just now; this value is its only owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(libc::STDIN_FILENO) })
+}
+
 /// No core, no tracing by others of the same account, and no privilege from any later exec.
 pub(crate) fn harden() -> io::Result<()> {
-    // SAFETY: this option takes one integer and touches no memory of ours.
-    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    be_private()?;
     // SAFETY: this option takes one integer and touches no memory of ours.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     // An inherited disposition or mask must not disarm the deadline.

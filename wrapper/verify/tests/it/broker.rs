@@ -1,14 +1,17 @@
-//! Started ahead of need, with a packet socket as descriptor 0.
+//! As the broker uses it: with a packet socket as descriptor 0, a process for each credential.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{IoSlice, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use launch_protocol::verdict::{CredentialKind, HAND_OVER, MAX_VERDICT, RefusalClass, Verdict};
+use launch_protocol::verdict::{
+    CredentialKind, MAX_VERDICT, NEW_VERIFIER, Purpose, RefusalClass, Verdict, VerifyRequest,
+};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
@@ -16,16 +19,15 @@ use nix::sys::socket::{
 use crate::common::HOUR;
 use crate::{PROGRAM, Site};
 
-struct Verifier {
+/// The resident program.
+struct Program {
     socket: OwnedFd,
     child: Child,
 }
 
-impl Verifier {
+impl Program {
     fn start(directory: &std::path::Path) -> Self {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (socket, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let (socket, theirs) = pair();
         let child = Command::new(PROGRAM)
             .arg(directory)
             .env_clear()
@@ -36,27 +38,90 @@ impl Verifier {
         Self { socket, child }
     }
 
-    fn hand_over(&self, packet: &[u8], descriptors: &[&OwnedFd]) {
-        let numbers: Vec<i32> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
-        let control = [ControlMessage::ScmRights(&numbers)];
-        let control = if numbers.is_empty() {
-            &[][..]
-        } else {
-            &control[..]
-        };
-        let data = [IoSlice::new(packet)];
-        let socket = self.socket.as_raw_fd();
-        sendmsg::<()>(socket, &data, control, MsgFlags::empty(), None).unwrap();
+    /// Asks for one more verifier.
+    fn verifier(&self) -> Verifier {
+        let (socket, theirs) = pair();
+        send_beside(&self.socket, NEW_VERIFIER, &[&theirs]);
+        Verifier { socket }
     }
 
-    /// The verdict, or `None` when the program ends without one; and how it ended.
-    fn finish(mut self) -> (Option<Verdict>, ExitStatus) {
-        let mut packet = [0; MAX_VERDICT + 1];
-        // A program that ends with our packet unread resets the connection.
-        let length = recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap_or(0);
-        let verdict = (length > 0).then(|| Verdict::decode(&packet[..length]).unwrap());
-        (verdict, self.child.wait().unwrap())
+    /// The only child, once it has confined itself.
+    fn confined_child(&self) -> String {
+        let begin = Instant::now();
+        let pid = self.child.id();
+        loop {
+            let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            let child = list.trim();
+            let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+            if status.contains("Seccomp_filters:\t2") {
+                return child.to_owned();
+            }
+            assert!(begin.elapsed() < SOON, "never confined itself");
+            std::thread::yield_now();
+        }
     }
+
+    fn end(mut self) -> ExitStatus {
+        drop(self.socket);
+        self.child.wait().unwrap()
+    }
+}
+
+/// Of each request; comes back in its verdict.
+const ID: u32 = 77;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Our end of the socket of a process for one credential.
+struct Verifier {
+    socket: OwnedFd,
+}
+
+impl Verifier {
+    fn present(&self, credential: &OwnedFd) {
+        self.hand_over(&request(), &[credential]);
+    }
+
+    fn hand_over(&self, packet: &[u8], descriptors: &[&OwnedFd]) {
+        send_beside(&self.socket, packet, descriptors);
+    }
+
+    /// The verdict, or `None` when it ends without one. Afterwards nothing more may come.
+    fn verdict(&self) -> Option<Verdict> {
+        let mut packet = [0; MAX_VERDICT + 1];
+        // A process that ends with our packet unread resets the connection.
+        let mut hear =
+            || recv(self.socket.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap_or(0);
+        let length = hear();
+        assert!(length == 0 || hear() == 0, "it says one thing and ends");
+        (length > 0).then(|| Verdict::decode(&packet[..length]).unwrap())
+    }
+}
+
+fn request() -> Vec<u8> {
+    let request = VerifyRequest {
+        id: ID,
+        purpose: Purpose::Run,
+        may_lack_key: false,
+    };
+    request.encode().unwrap()
+}
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+}
+
+fn send_beside(socket: &OwnedFd, packet: &[u8], descriptors: &[&OwnedFd]) {
+    let numbers: Vec<i32> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let control = if numbers.is_empty() {
+        &[][..]
+    } else {
+        &control[..]
+    };
+    let data = [IoSlice::new(packet)];
+    sendmsg::<()>(socket.as_raw_fd(), &data, control, MsgFlags::empty(), None).unwrap();
 }
 
 fn memory_file(content: &[u8]) -> OwnedFd {
@@ -66,18 +131,20 @@ fn memory_file(content: &[u8]) -> OwnedFd {
     file.into()
 }
 
-fn ask(directory: &std::path::Path, credential: &[u8]) -> (Option<Verdict>, ExitStatus) {
-    let verifier = Verifier::start(directory);
-    verifier.hand_over(HAND_OVER, &[&memory_file(credential)]);
-    verifier.finish()
+fn ask(directory: &std::path::Path, credential: &[u8]) -> Option<Verdict> {
+    let program = Program::start(directory);
+    let verifier = program.verifier();
+    verifier.present(&memory_file(credential));
+    let verdict = verifier.verdict();
+    assert!(program.end().success());
+    verdict
 }
 
 #[test]
 fn a_good_credential_is_accepted_with_its_facts() {
     let Some(site) = Site::of_root() else { return };
-    let (verdict, status) = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
     let expected = Verdict::Accepted {
-        id: 0,
+        id: ID,
         kind: CredentialKind::Proxy,
         identity: "/O=Lab/CN=Jane Doe".into(),
         fqans: Vec::new(),
@@ -85,8 +152,33 @@ fn a_good_credential_is_accepted_with_its_facts() {
         not_after: site.now + HOUR,
         limited: true,
     };
+    let verdict = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
     assert_eq!(verdict, Some(expected));
-    assert!(status.success());
+}
+
+#[test]
+fn s20_each_credential_has_a_process_that_the_others_do_not_touch() {
+    let Some(site) = Site::of_root() else { return };
+    let program = Program::start(site.directory.path());
+    let (silent, broken, slow) = (program.verifier(), program.verifier(), program.verifier());
+    broken.hand_over(b"x", &[]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    slow.present(&reader.into());
+    for left in [HOUR, -5, 2 * HOUR] {
+        let quick = program.verifier();
+        quick.present(&memory_file(site.proxy(left).as_bytes()));
+        match quick.verdict() {
+            Some(Verdict::Accepted { not_after, .. }) => assert_eq!(not_after, site.now + left),
+            Some(Verdict::Rejected { code, .. }) => assert_eq!(code, "proxy.expired"),
+            None => panic!("no verdict"),
+        }
+    }
+    assert_eq!(broken.verdict(), None);
+    writer.write_all(site.proxy(HOUR).as_bytes()).unwrap();
+    drop(writer);
+    assert!(matches!(slow.verdict(), Some(Verdict::Accepted { .. })));
+    drop(silent);
+    assert!(program.end().success());
 }
 
 #[test]
@@ -118,7 +210,7 @@ fn refusals_carry_code_sentence_and_class() {
             RefusalClass::SitePermanent,
         ),
     ] {
-        let (verdict, status) = ask(directory, credential.as_bytes());
+        let verdict = ask(directory, credential.as_bytes());
         let Some(Verdict::Rejected {
             code,
             message,
@@ -130,34 +222,20 @@ fn refusals_carry_code_sentence_and_class() {
         };
         assert_eq!((code.as_str(), class), (expected, expected_class));
         assert!(message.len() > 20 && !message.contains('\n'), "{message}");
-        assert!(status.success());
     }
-}
-
-#[test]
-fn the_credential_may_come_through_a_pipe() {
-    let Some(site) = Site::of_root() else { return };
-    let verifier = Verifier::start(site.directory.path());
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    verifier.hand_over(HAND_OVER, &[&reader.into()]);
-    writer.write_all(site.proxy(HOUR).as_bytes()).unwrap();
-    drop(writer);
-    assert!(matches!(
-        verifier.finish().0,
-        Some(Verdict::Accepted { .. })
-    ));
 }
 
 #[test]
 fn trust_anchors_are_read_when_the_credential_arrives() {
     let Some(site) = Site::of_root() else { return };
-    let verifier = Verifier::start(site.directory.path());
-    wait_until_confined(&verifier.child);
+    let program = Program::start(site.directory.path());
+    let verifier = program.verifier();
+    program.confined_child();
     for entry in fs::read_dir(site.directory.path()).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    verifier.hand_over(HAND_OVER, &[&memory_file(site.proxy(HOUR).as_bytes())]);
-    let (verdict, _) = verifier.finish();
+    verifier.present(&memory_file(site.proxy(HOUR).as_bytes()));
+    let verdict = verifier.verdict();
     assert!(matches!(verdict, Some(Verdict::Rejected { code, .. }) if code == "chain.untrusted"));
 }
 
@@ -172,7 +250,7 @@ fn ca_files_that_others_may_change_are_refused() {
         .unwrap();
     for mode in [0o664, 0o646] {
         fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode)).unwrap();
-        let (verdict, _) = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
+        let verdict = ask(site.directory.path(), site.proxy(HOUR).as_bytes());
         let Some(Verdict::Rejected { code, class, .. }) = verdict else {
             panic!("{verdict:?}")
         };
@@ -184,54 +262,71 @@ fn ca_files_that_others_may_change_are_refused() {
 }
 
 #[test]
-fn a_closed_socket_ends_it_silently() {
+fn a_closed_socket_ends_a_process_silently() {
     let site = Site::new();
-    let mut verifier = Verifier::start(site.directory.path());
-    wait_until_confined(&verifier.child);
-    drop(verifier.socket);
-    assert!(verifier.child.wait().unwrap().success());
+    let program = Program::start(site.directory.path());
+    let verifier = program.verifier();
+    let child = program.confined_child();
+    drop(verifier);
+    let begin = Instant::now();
+    while fs::exists(format!("/proc/{child}")).unwrap() {
+        assert!(begin.elapsed() < SOON, "it stays");
+        std::thread::yield_now();
+    }
+    assert!(program.end().success());
 }
 
 #[test]
 fn packets_of_another_shape_get_no_verdict() {
     let site = Site::new();
     let one = memory_file(site.proxy(HOUR).as_bytes());
-    for (packet, descriptors) in [
-        (HAND_OVER, &[][..]),
-        (b"verify\0", &[&one][..]),
-        (b"verif", &[&one]),
-        (b"x", &[]),
-        (HAND_OVER, &[&one, &one]),
-        (&[b'v'; 4096], &[&one]),
-    ] {
-        let verifier = Verifier::start(site.directory.path());
+    let (alone, two) = ([&one], [&one, &one]);
+    let request = request();
+    let shapes = |good| -> [(&[u8], &[&OwnedFd]); 6] {
+        [
+            (good, &[]),
+            (b"new\0", &alone),
+            (b"verif", &alone),
+            (b"x", &[]),
+            (good, &two),
+            (&[b'v'; 4096], &alone),
+        ]
+    };
+    for (packet, descriptors) in shapes(&request) {
+        let program = Program::start(site.directory.path());
+        let verifier = program.verifier();
         verifier.hand_over(packet, descriptors);
-        let (verdict, status) = verifier.finish();
-        assert_eq!(verdict, None);
-        assert_eq!(status.code(), Some(2));
+        assert_eq!(verifier.verdict(), None);
+        assert!(program.end().success());
+    }
+    // From the broker itself: then nothing more is believed.
+    for (packet, descriptors) in shapes(NEW_VERIFIER) {
+        let mut program = Program::start(site.directory.path());
+        send_beside(&program.socket, packet, descriptors);
+        assert_eq!(program.child.wait().unwrap().code(), Some(2));
     }
 }
 
 #[test]
-fn a_credential_that_never_ends_ends_the_program() {
+fn s20_a_credential_that_never_ends_ends_its_process() {
     let site = Site::new();
-    let verifier = Verifier::start(site.directory.path());
+    let program = Program::start(site.directory.path());
+    let verifier = program.verifier();
     let (reader, _writer) = std::io::pipe().unwrap();
     let begin = Instant::now();
-    verifier.hand_over(HAND_OVER, &[&reader.into()]);
-    let (verdict, status) = verifier.finish();
-    assert_eq!(verdict, None);
-    assert_eq!(status.signal(), Some(libc::SIGALRM));
+    verifier.present(&reader.into());
+    assert_eq!(verifier.verdict(), None);
     assert!((9..15).contains(&begin.elapsed().as_secs()));
+    assert!(program.end().success());
 }
 
 #[test]
-fn it_waits_with_nothing_but_the_right_to_read() {
+fn s20_a_process_waits_with_nothing_but_the_right_to_read() {
     let site = Site::new();
-    let verifier = Verifier::start(site.directory.path());
-    wait_until_confined(&verifier.child);
-    let about =
-        |what: &str| fs::read_to_string(format!("/proc/{}/{what}", verifier.child.id())).unwrap();
+    let program = Program::start(site.directory.path());
+    let _verifier = program.verifier();
+    let child = program.confined_child();
+    let about = |what: &str| fs::read_to_string(format!("/proc/{child}/{what}")).unwrap();
     let status = about("status");
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Threads:\t1"] {
         assert!(status.contains(line), "{line} in {status}");
@@ -249,20 +344,25 @@ fn it_waits_with_nothing_but_the_right_to_read() {
         let words: Vec<&str> = line[name.len()..].split_whitespace().collect();
         assert_eq!(words[..2], [value, value], "{name}");
     }
-}
-
-/// Waits for the filter to be installed.
-fn wait_until_confined(child: &Child) {
-    let begin = Instant::now();
-    let path = format!("/proc/{}/status", child.id());
-    while !fs::read_to_string(&path)
-        .unwrap()
-        .contains("Seccomp_filters:\t2")
-    {
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "never confined itself"
-        );
-        std::thread::yield_now();
+    // Its own socket in place of the one on which the others are asked for, and nothing beside.
+    let parent = program.child.id().to_string();
+    let open = |pid: &str| {
+        let names = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        names
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                (
+                    path.file_name().unwrap().to_owned(),
+                    fs::read_link(path).unwrap(),
+                )
+            })
+            .collect::<BTreeMap<_, _>>()
+    };
+    let (ours, theirs) = (open(&child), open(&parent));
+    let zero = OsStr::new("0");
+    assert_ne!(ours[zero], theirs[zero]);
+    for (number, what) in ours.iter().filter(|(number, _)| *number != zero) {
+        assert_eq!(theirs.get(number), Some(what), "inherited from this test");
     }
+    assert!(ours.values().all(|what| *what != theirs[zero]));
 }

@@ -1,0 +1,61 @@
+//! A process for each credential, from one that is warm.
+//!
+//! Starting a C library and OpenSSL takes longer than a verification, so it is done once, here.
+//! This process never sees a credential: the broker sends it nothing but sockets, and for each it
+//! forks a child, whose descriptor 0 that socket becomes. The child confines itself, waits there
+//! for the one packet with the credential beside it, answers there once and ends. So a credential
+//! that takes a child over finds no other credential, and nobody's answer but its own to forge.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use launch_protocol::verdict::{NEW_VERIFIER, VerifyRequest};
+
+use crate::confine::Confinement;
+use crate::judge::Options;
+use crate::{Failure, input, judge, now, sys};
+
+/// Seconds from the arrival of a credential to the verdict; then the process is killed (rule S20
+/// of the identity switch requirements).
+const DEADLINE_SECONDS: u32 = 10;
+
+/// Serves until the broker closes its end.
+///
+/// # Errors
+/// A packet that is not [`NEW_VERIFIER`] with one descriptor.
+pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
+    // A panic message could carry foreign bytes into the log.
+    std::panic::set_hook(Box::new(|_| {}));
+    let confinement = Confinement::for_broker()?;
+    sys::be_private()?;
+    sys::forget_children()?;
+    while let Some((packet, socket)) = input::receive(broker)? {
+        if packet.as_slice() != NEW_VERIFIER {
+            return Err(Failure::HandOver);
+        }
+        // Without a child the socket closes, which tells the broker.
+        let _ = sys::child(|| {
+            let outcome = sys::become_standard_input(socket)
+                .map_err(Failure::from)
+                .and_then(|socket| answer(&socket, &confinement, options));
+            u8::from(outcome.is_err()) * 2
+        });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The life of a child.
+fn answer(socket: &OwnedFd, confinement: &Confinement, options: &Options) -> Result<(), Failure> {
+    confinement.apply()?;
+    let Some((packet, credential)) = input::receive(socket)? else {
+        return Ok(()); // not needed after all
+    };
+    let request = VerifyRequest::decode(&packet).map_err(|_| Failure::HandOver)?;
+    sys::kill_me_after(DEADLINE_SECONDS)?;
+    // What the broker is told decides about accounts: the CAs must be root's own.
+    let trust = options.root_only();
+    let verdict = judge::judge(&input::read_all(credential)?, &trust, request, now());
+    let packet = verdict.encode().map_err(|_| Failure::Encode)?;
+    sys::send(socket, &packet)?;
+    Ok(())
+}
