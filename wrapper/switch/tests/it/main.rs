@@ -14,10 +14,12 @@
 mod agent;
 mod cell;
 mod client;
+mod strace;
 mod sys;
 
 mod end;
 mod happy_path;
+mod model;
 mod speed;
 mod start;
 mod sweep;

@@ -1,0 +1,582 @@
+//! The model of the switch: who holds which identity at each step of each process of a launch, as a table, and the
+//! real sequence as `strace` sees it (requirements S3, S11, S21).
+//!
+//! [`Credentials`] is the kernel's part: it replays, from the traced calls alone, what a process may do. The tables say
+//! what it should be able to do after each step. A step that is not in the table, one in another order, or one with
+//! another identity makes the test fail; so does any call of a process with a root id that [`ROOTS_CALLS`] does not list.
+
+use std::collections::BTreeMap;
+
+use crate::cell::{Cell, in_cell};
+use crate::strace::{self, Call, Process, traced};
+
+/// What a process may do, as far as the calls it has made tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Credentials {
+    /// Real, effective, saved.
+    uids: [u32; 3],
+    gids: [u32; 3],
+    groups: Vec<u32>,
+    /// Permitted or inheritable capabilities are left.
+    capable: bool,
+    /// A capability could come back with a program's file.
+    bounding: bool,
+    no_new_privileges: bool,
+}
+
+impl Credentials {
+    fn of_caller(pilot: u32) -> Self {
+        Self {
+            uids: [pilot, 0, 0],
+            gids: [pilot; 3],
+            groups: vec![pilot],
+            capable: true,
+            bounding: true,
+            no_new_privileges: false,
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        self.uids.contains(&0) || self.gids.contains(&0) || self.capable
+    }
+
+    /// Takes a call into account; the name of the step if the model has one for it.
+    fn apply(&mut self, call: &Call) -> Option<String> {
+        let words = || call.arguments.split(", ");
+        let numbers = || {
+            words()
+                .map(|word| word.parse().expect("a number"))
+                .collect::<Vec<u32>>()
+        };
+        let done = call.result.starts_with('0');
+        let refused = call.result.contains("EPERM");
+        match (call.name.as_str(), done) {
+            ("setgroups", true) => {
+                let (_, list) = call.arguments.split_once(", ").expect("a list");
+                let list = list.trim_start_matches('[').trim_end_matches(']');
+                let numbers = list.split(", ").filter_map(|word| word.parse().ok());
+                self.groups = numbers.collect();
+                Some("setgroups".into())
+            }
+            ("setresgid", true) => {
+                self.gids = numbers().try_into().expect("three");
+                Some("setresgid".into())
+            }
+            ("setresuid", true) => {
+                self.uids = numbers().try_into().expect("three");
+                // The kernel takes effective and permitted ones away, not the inheritable ones.
+                Some("setresuid".into())
+            }
+            ("setresuid" | "setresgid", false) if refused && call.arguments == "0, 0, 0" => {
+                Some(format!("{} to root is refused", call.name))
+            }
+            ("capset", true) => {
+                assert!(
+                    call.arguments
+                        .ends_with("{effective=0, permitted=0, inheritable=0}"),
+                    "{call:?}"
+                );
+                self.capable = false;
+                Some("capset to none".into())
+            }
+            ("prctl", _) if call.arguments.starts_with("PR_CAPBSET_DROP") => {
+                // One for each capability; the first number that the kernel does not know ends it.
+                let unknown = call.result.contains("EINVAL");
+                assert!(done || unknown, "{call:?}");
+                self.bounding &= !unknown;
+                unknown.then(|| "bounding set emptied".into())
+            }
+            ("prctl", true) => match words().next().expect("an option") {
+                "PR_CAP_AMBIENT" => Some("ambient set cleared".into()),
+                "PR_SET_NO_NEW_PRIVS" => {
+                    self.no_new_privileges = true;
+                    Some("no_new_privs".into())
+                }
+                "PR_SET_PDEATHSIG" => {
+                    assert_eq!(call.arguments, "PR_SET_PDEATHSIG, SIGKILL");
+                    Some("parent-death signal".into())
+                }
+                "PR_SET_DUMPABLE"
+                | "PR_SET_NAME"
+                | "PR_SET_CHILD_SUBREAPER"
+                | "PR_GET_NO_NEW_PRIVS" => None,
+                other => panic!("no model of prctl {other}"),
+            },
+            ("getresuid" | "getresgid" | "capget", true) => {
+                Some(format!("{} reads back", call.name))
+            }
+            // With nothing in the list one call is enough.
+            ("getgroups", _) if !call.arguments.starts_with("0,") || call.result == "0" => {
+                Some("getgroups reads back".into())
+            }
+            ("getppid", _) => Some("who is my parent".into()),
+            ("setsid", _) => Some("setsid".into()),
+            ("execve", true) => {
+                let program = call.arguments.split('"').nth(1).expect("a path");
+                let name = program.rsplit('/').next().expect("a name");
+                Some(format!("execve {name}"))
+            }
+            (
+                "setuid" | "setgid" | "setreuid" | "setregid" | "setfsuid" | "setfsgid" | "keyctl"
+                | "setns" | "chroot",
+                _,
+            ) => panic!("no model of {call:?}"),
+            _ => None,
+        }
+    }
+
+    /// In the words of the tables.
+    fn words(&self, cell: &Cell, target: u32) -> String {
+        let name = |id: u32| match id {
+            0 => "root".to_owned(),
+            65534 => "nobody".to_owned(),
+            id if id == cell.pilot => "caller".to_owned(),
+            id if id == target => "target".to_owned(),
+            id => id.to_string(),
+        };
+        let three = |ids: [u32; 3]| {
+            if ids[0] == ids[1] && ids[1] == ids[2] {
+                name(ids[0])
+            } else {
+                ids.map(name).join("/")
+            }
+        };
+        let groups: Vec<_> = self.groups.iter().copied().map(name).collect();
+        format!(
+            "{} {} [{}] {}{}{}",
+            three(self.uids),
+            three(self.gids),
+            groups.join(" "),
+            if self.capable { "capable" } else { "-" },
+            if self.bounding { "" } else { " bounded" },
+            if self.no_new_privileges { " nnp" } else { "" }
+        )
+    }
+}
+
+/// A step and who the process is after it: uids, gids, groups, capabilities.
+type Step = (&'static str, &'static str);
+
+const CALLER: &str = "caller/root/root caller [caller] capable";
+const ROOT: &str = "root root [] capable";
+const BOUND: &str = "root root [] capable bounded";
+
+/// The broker, from its first instruction to its last.
+const BROKER: &[Step] = &[
+    ("execve sailplane-switch", CALLER),
+    ("setgroups", "caller/root/root caller [] capable"),
+    ("setresgid", "caller/root/root root [] capable"),
+    ("setresuid", ROOT),
+    ("setsid", ROOT),
+];
+
+/// The guardian never becomes anybody else; it only outlives the broker.
+const GUARDIAN: &[Step] = &[("setsid", ROOT)];
+
+/// The child in the payload's group, up to the agent: it waits for its order before the switch.
+const AGENT: &[Step] = &[
+    ("setsid", ROOT),
+    ("parent-death signal", ROOT),
+    ("who is my parent", ROOT),
+    ("bounding set emptied", BOUND),
+    ("ambient set cleared", BOUND),
+    ("setgroups", "root root [target lab] capable bounded"),
+    ("setresgid", "root target [target lab] capable bounded"),
+    ("setresuid", "target target [target lab] capable bounded"),
+    ("capset to none", "target target [target lab] - bounded"),
+    ("no_new_privs", TARGET),
+    ("getresuid reads back", TARGET),
+    ("getresgid reads back", TARGET),
+    ("getgroups reads back", TARGET),
+    ("capget reads back", TARGET),
+    ("setresuid to root is refused", TARGET),
+    ("setresgid to root is refused", TARGET),
+    ("parent-death signal", TARGET),
+    ("who is my parent", TARGET),
+    ("execve sailplane-job", TARGET),
+];
+const TARGET: &str = "target target [target lab] - bounded nnp";
+
+/// What every child that works as somebody else does between its fork and its work: the switch itself.
+const SWITCH: &[&str] = &[
+    "bounding set emptied",
+    "ambient set cleared",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "capset to none",
+    "no_new_privs",
+    "getresuid reads back",
+    "getresgid reads back",
+    "getgroups reads back",
+    "capget reads back",
+    "setresuid to root is refused",
+    "setresgid to root is refused",
+];
+
+/// All that a process with a root id may ask of the kernel once the loader has made it ready (requirement S21). No
+/// network but the log's socket, no mount, no mapping of files, no program but its own after a switch.
+const ROOTS_CALLS: &[&str] = &[
+    // Memory, time, itself.
+    "brk",
+    "mmap",
+    "munmap",
+    "mremap",
+    "mprotect",
+    "getrandom",
+    "clock_gettime",
+    "getpid",
+    "gettid",
+    "getppid",
+    "getuid",
+    "geteuid",
+    "getresuid",
+    "getresgid",
+    "getegid",
+    "getgroups",
+    "prlimit64",
+    "prctl",
+    "setsid",
+    "umask",
+    "chdir",
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "setpriority",
+    "ioprio_set",
+    "set_robust_list",
+    "rseq",
+    "exit_group",
+    "restart_syscall",
+    "exit",
+    // Signals and children.
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sigaltstack",
+    "setitimer",
+    "signalfd4",
+    "timerfd_create",
+    "timerfd_settime",
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+    "wait4",
+    "waitid",
+    "kill",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "execve",
+    // Descriptors and files.
+    "close",
+    "close_range",
+    "dup",
+    "dup2",
+    "dup3",
+    "fcntl",
+    "poll",
+    "ppoll",
+    "pipe2",
+    "read",
+    "write",
+    "pread64",
+    "writev",
+    "lseek",
+    "ftruncate",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "fstatfs",
+    "statfs",
+    "readlink",
+    "openat",
+    "openat2",
+    "getdents64",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "linkat",
+    "utimensat",
+    "fchown",
+    "fchmod",
+    "fsync",
+    "fdatasync",
+    "flock",
+    "ioctl",
+    "fgetxattr",
+    "fsetxattr",
+    "memfd_create",
+    // Sockets: pairs, and the log's.
+    "socketpair",
+    "sendmsg",
+    "recvmsg",
+    "sendto",
+    "recvfrom",
+    "getsockopt",
+    "setsockopt",
+    "shutdown",
+    "socket",
+    "connect",
+    // The switch.
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "capset",
+    "capget",
+];
+
+/// What root may open: its own policy and records, the kernel's control files, and nothing of a library.
+const ROOTS_FILES: &[&str] = &[
+    "/dev/null",
+    "/proc/",
+    "/sys/fs/cgroup/",
+    "/etc/sailplane",
+    "/etc/grid-security",
+    "/run/sailplane",
+    "/var/log/",
+    "/scratch",
+    "/opt/sailplane",
+];
+
+/// A launch under the tracer, with all that the broker does in the life of a payload.
+fn trace(cell: &Cell) -> BTreeMap<u32, Process> {
+    let mut pilot = traced(cell, "-s 300").start();
+    pilot.greet();
+    let opened = pilot.try_open("accept 3600 full /CN=Alice").expect("opens");
+    pilot.run(
+        opened.payload,
+        "umask 0; mkdir -p a/b; chmod 0 a; /bin/true",
+    );
+    pilot.usage(opened.payload);
+    pilot.close(opened.payload);
+    let opened = pilot.open();
+    pilot.run(opened.payload, "exit 3");
+    pilot.close(opened.payload);
+    assert_eq!(pilot.hang_up(), Some(0));
+    strace::read_all(pilot.id())
+}
+
+/// Plays the trace of one process; its children's starting points are added.
+fn play(
+    process: &Process,
+    from: Credentials,
+    children: &mut BTreeMap<u32, Credentials>,
+) -> Vec<(String, Call, Credentials)> {
+    let mut now = from;
+    let mut steps = Vec::new();
+    for call in &process.calls {
+        let before = now.clone();
+        if let Some(step) = now.apply(call) {
+            steps.push((step, call.clone(), now.clone()));
+        } else if ["clone", "clone3", "fork", "vfork"].contains(&call.name.as_str())
+            && let Ok(child) = call.result.split(' ').next().unwrap_or_default().parse()
+        {
+            children.insert(child, before);
+        }
+    }
+    steps
+}
+
+/// A process of the launch: the calls it made, and from where on it was who.
+struct Played {
+    process: Process,
+    start: Credentials,
+    steps: Vec<(String, Call, Credentials)>,
+}
+
+impl Played {
+    fn has(&self, step: &str) -> bool {
+        self.steps.iter().any(|(name, ..)| name == step)
+    }
+
+    fn table(&self, cell: &Cell) -> Vec<(String, String)> {
+        let words = |who: &Credentials| {
+            who.words(cell, cell.alice)
+                .replace(&(cell.alice + 1).to_string(), "lab")
+        };
+        self.steps
+            .iter()
+            .map(|(step, _, who)| (step.clone(), words(who)))
+            .collect()
+    }
+}
+
+/// Everybody in the tree, parents first.
+fn play_all(cell: &Cell, mut traces: BTreeMap<u32, Process>, broker: u32) -> Vec<Played> {
+    let mut starts = BTreeMap::from([(broker, Credentials::of_caller(cell.pilot))]);
+    let mut played = Vec::new();
+    while let Some((pid, start)) = starts.pop_first() {
+        let Some(process) = traces.remove(&pid) else {
+            panic!("no trace of {pid}")
+        };
+        let steps = play(&process, start.clone(), &mut starts);
+        played.push(Played {
+            process,
+            start,
+            steps,
+        });
+    }
+    assert!(traces.is_empty(), "nobody's children: {:?}", traces.keys());
+    played
+}
+
+fn compare(what: &str, seen: &[(String, String)], model: &[Step]) {
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(step, who)| (step.as_str(), who.as_str()))
+        .collect();
+    for (number, step) in model.iter().enumerate() {
+        assert_eq!(
+            seen.get(number),
+            Some(step),
+            "{what}, step {number}; all: {seen:#?}"
+        );
+    }
+    assert_eq!(
+        seen.len(),
+        model.len(),
+        "{what}: steps that the model does not have: {:#?}",
+        &seen[model.len()..]
+    );
+}
+
+#[test]
+fn s11_the_real_sequence_is_the_models() {
+    in_cell(|cell| {
+        let traces = trace(cell);
+        let broker = *traces.keys().next().expect("the broker's");
+        let all = play_all(cell, traces, broker);
+        compare("the broker", &all[0].table(cell), BROKER);
+        let mut seen = BTreeMap::<&str, u32>::new();
+        for one in &all[1..] {
+            let table = one.table(cell);
+            let named = |words: &str| {
+                one.process
+                    .calls
+                    .iter()
+                    .any(|call| call.arguments.contains(words))
+            };
+            let role = if named("sailplane-guard") {
+                compare("the guardian", &table, GUARDIAN);
+                "guardian"
+            } else if one.has("execve sailplane-job")
+                && table.iter().any(|(_, who)| who == TARGET)
+                && one.has("execve sh")
+            {
+                let (switch, rest) = table.split_at(AGENT.len().min(table.len()));
+                compare("the agent", switch, AGENT);
+                assert!(rest.iter().all(|(_, who)| who == TARGET), "{rest:#?}");
+
+                "agent"
+            } else {
+                "other"
+            };
+            *seen.entry(role).or_default() += 1;
+            // Whoever it is: the switch is complete and in order, or there is none.
+            let names: Vec<_> = one.steps.iter().map(|(name, ..)| name.as_str()).collect();
+            if one.start.is_root() && names.contains(&"setresuid") {
+                let at = names
+                    .iter()
+                    .position(|name| *name == SWITCH[0])
+                    .expect("begins with the bounding set");
+                assert_eq!(names.get(at..at + SWITCH.len()), Some(SWITCH), "{names:?}");
+                let (_, _, after) = &one.steps[at + SWITCH.len() - 1];
+                assert!(
+                    !after.is_root() && !after.bounding && after.no_new_privileges,
+                    "{after:?}"
+                );
+                assert_eq!(
+                    after.uids[0], after.gids[0],
+                    "every account of this cell has its own group"
+                );
+                let known =
+                    [cell.alice, 65534].contains(&after.uids[0]) || cell.is_dynamic(after.uids[0]);
+                assert!(known, "nobody else is ever switched to: {after:?}");
+            }
+        }
+        assert!(seen["guardian"] == 1 && seen["agent"] == 1, "{seen:?}");
+    });
+}
+
+#[test]
+fn s11_no_program_is_executed_with_an_id_of_root() {
+    in_cell(|cell| {
+        let traces = trace(cell);
+        let broker = *traces.keys().next().expect("the broker's");
+        let mut programs = 0;
+        for one in &play_all(cell, traces, broker)[1..] {
+            for (step, call, who) in one
+                .steps
+                .iter()
+                .filter(|(step, ..)| step.starts_with("execve"))
+            {
+                assert!(
+                    !who.is_root() && !who.bounding && who.no_new_privileges,
+                    "{step} {call:?} {who:?}"
+                );
+                programs += 1;
+            }
+        }
+        assert!(programs > 3, "{programs}");
+    });
+}
+
+#[test]
+fn s21_s3_what_root_asks_of_the_kernel_is_on_the_list() {
+    in_cell(|cell| {
+        let traces = trace(cell);
+        let broker = *traces.keys().next().expect("the broker's");
+        for one in play_all(cell, traces, broker) {
+            let mut who = one.start.clone();
+            // The loader and the C library's start: until the program has reset the signals it was given.
+            let is_start =
+                |call: &Call| call.name == "rt_sigaction" && call.arguments.starts_with("SIGPIPE");
+            let ready = one.process.calls.iter().position(is_start).unwrap_or(0);
+            for (number, call) in one.process.calls.iter().enumerate() {
+                if who.is_root() {
+                    judge(&one, call, number < ready && one.process.pid == broker);
+                }
+                who.apply(call);
+            }
+        }
+    });
+}
+
+/// Is this call one that root may make?
+fn judge(one: &Played, call: &Call, loading: bool) {
+    let pid = one.process.pid;
+    if loading {
+        // The C library and its helper are all that is ever loaded.
+        if call.name == "openat" && !call.result.starts_with('-') {
+            let known = ["/libc.so.6", "/libgcc_s.so.1", "/ld.so.cache"];
+            assert!(
+                known.iter().any(|name| call.arguments.contains(name)),
+                "{call:?}"
+            );
+        }
+        return;
+    }
+    assert!(ROOTS_CALLS.contains(&call.name.as_str()), "{pid}: {call:?}");
+    let path = call.arguments.split('"').nth(1).unwrap_or_default();
+    match call.name.as_str() {
+        "openat" | "openat2" | "mkdir" | "rmdir"
+            if call.arguments.starts_with("AT_FDCWD") || path.starts_with('/') =>
+        {
+            let known = path == "/" || ROOTS_FILES.iter().any(|prefix| path.starts_with(prefix));
+            assert!(known, "{pid}: {call:?}");
+        }
+        "socket" | "socketpair" => {
+            assert!(call.arguments.starts_with("AF_UNIX"), "{pid}: {call:?}")
+        }
+        "connect" => assert!(call.arguments.contains("\"/dev/log\""), "{pid}: {call:?}"),
+        "mmap" => assert!(
+            call.arguments.contains("MAP_ANONYMOUS") && !call.arguments.contains("PROT_EXEC"),
+            "{pid}: {call:?}"
+        ),
+        "mprotect" => assert!(!call.arguments.contains("PROT_EXEC"), "{pid}: {call:?}"),
+        _ => {}
+    }
+}
