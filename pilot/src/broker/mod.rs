@@ -267,10 +267,7 @@ impl Broker {
         credential: &OwnedFd,
     ) -> Result<(Payload, PayloadEvents), BrokerError> {
         use std::os::fd::AsFd;
-        let command = Command::Open {
-            job_label: printable(label),
-            execute_dir: execute_dir.to_owned(),
-        };
+        let command = Command::open(printable(label), execute_dir);
         let delivery = self
             .call("open", command, Some(credential.as_fd()), REQUEST_LIMIT)
             .await?;

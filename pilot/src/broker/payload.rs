@@ -62,7 +62,8 @@ impl Payload {
     /// The sandbox, an absolute path.
     #[must_use]
     pub fn sandbox(&self) -> &Path {
-        &self.opened.sandbox
+        // Each payload of a pilot is opened with one.
+        self.opened.sandbox_path()
     }
 
     /// Starts the agent in the sandbox, as the payload's account. The process number is for display only.

@@ -127,8 +127,8 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 switch_version: "test".to_owned(),
                 tracking: "none".to_owned(),
                 memory_source: "none".to_owned(),
-                execute_dirs: Vec::new(),
                 mapping: "none".to_owned(),
+                ..Hello::default()
             }),
             Command::Open { .. } => open(&script, packet.descriptors.into_iter().next().unwrap()),
             Command::SpawnAgent { payload } => {
@@ -149,6 +149,13 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 Answer::Done
             }
             Command::Prepare => Answer::Done,
+            Command::Present => Answer::Presented {
+                identity: "/DC=test/CN=Pilot".to_owned(),
+                not_after: script.not_after,
+            },
+            Command::Renew { .. } => Answer::Renewed {
+                not_after: script.not_after,
+            },
             Command::Kill { .. } => {
                 script.signal(Signal::SIGKILL);
                 Answer::Done
@@ -201,7 +208,8 @@ fn open(script: &Script, credential: OwnedFd) -> Answer {
         identity: "/DC=test/CN=Alice".to_owned(),
         not_after: script.not_after,
         limited: false,
-        sandbox: sandbox(script, payload),
+        sandbox: Some(sandbox(script, payload)),
+        ..Opened::default()
     })
 }
 

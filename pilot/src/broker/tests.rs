@@ -35,7 +35,8 @@ fn opened(payload: u32) -> Answer {
         identity: "/DC=test/CN=Alice".to_owned(),
         not_after: 2_000_000_000,
         limited: true,
-        sandbox: PathBuf::from("/x/dir_1"),
+        sandbox: Some(PathBuf::from("/x/dir_1")),
+        ..Opened::default()
     })
 }
 
@@ -62,8 +63,8 @@ async fn start() -> (Broker, Helper) {
             switch_version: "0".to_owned(),
             tracking: "cgroup2".to_owned(),
             memory_source: "cgroup2".to_owned(),
-            execute_dirs: Vec::new(),
             mapping: "none".to_owned(),
+            ..Hello::default()
         };
         helper.reply(request.id, Answer::Hello(hello), &[]).await;
         helper

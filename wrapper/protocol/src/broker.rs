@@ -1,10 +1,11 @@
 //! Pilot and broker: open, spawn, signal, account, close.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
 pub use crate::verdict::RefusalClass;
-use crate::{MAX_CODE, MAX_IDENTITY, MAX_LABEL, MAX_MESSAGE, MAX_PACKET};
+use crate::verdict::{MAX_FQAN, MAX_FQANS};
+use crate::{MAX_CODE, MAX_IDENTITY, MAX_LABEL, MAX_LEASE, MAX_MESSAGE, MAX_PACKET};
 
 /// A packet from the pilot to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,28 @@ pub enum Command {
         /// Names the job in the audit log: printable ASCII, at most [`MAX_LABEL`] bytes.
         job_label: String,
         /// Absolute directory below which the sandbox is made; must be one of the configured ones
-        /// or lie below one.
-        execute_dir: PathBuf,
+        /// or lie below one. `None`: no sandbox.
+        execute_dir: Option<PathBuf>,
+        /// The account that the pilot's configuration gives this slot (`SLOT<N>_USER`); the site's
+        /// policy says whether it may.
+        slot_account: Option<String>,
+        /// How far to go.
+        purpose: Purpose,
+        /// Limits of the payload's group; the site's own are never exceeded.
+        limits: OpenLimits,
+    },
+    /// The pilot's own credential (one descriptor beside it), for sites that require `pilot+user`. It is
+    /// verified now, kept until it ends, and judged again at each [`Self::Open`]. Answered by
+    /// [`Answer::Presented`] or [`Answer::Refused`]; a refused one leaves an earlier one in force.
+    Present,
+    /// A new credential for a payload (one descriptor beside it). Verified and judged like the first and
+    /// accepted only for the same identity. Answered by [`Answer::Renewed`], or [`Answer::Refused`]: then
+    /// the old deadline stays.
+    Renew {
+        /// Which payload.
+        payload: u32,
+        /// Below the sandbox, the file that the account gets the new credential in; `None`: no file.
+        proxy: Option<PathBuf>,
     },
     /// Start the agent as the payload's account. Refused while an earlier one, or anything it
     /// left behind, still lives. Answered by [`Answer::Spawned`] with the agent's socket.
@@ -70,6 +91,40 @@ pub enum Command {
     /// An [`Self::Open`] is to be expected: have ready what can be made before it is known for whom.
     /// Only saves time; `Open` works without it. Answered by [`Answer::Done`].
     Prepare,
+}
+
+/// How far an [`Command::Open`] goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// All the way: a payload exists afterwards.
+    #[default]
+    Run,
+    /// Verify, judge and map; take no lease. [`Opened::payload`] is 0.
+    VerifyOnly,
+    /// Verify, judge, map and lease a pool account; nothing else exists afterwards.
+    /// [`Opened::payload`] is 0.
+    GetAccount,
+}
+
+/// Limits of a payload's group. `None`: what the site says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenLimits {
+    /// Memory of all processes together, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at a time.
+    pub pids: Option<u64>,
+    /// Processors, in thousandths of one.
+    pub cpu_millis: Option<u64>,
+}
+
+/// Whose credential a site wants to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialRequired {
+    /// The payload owner's.
+    #[default]
+    User,
+    /// The pilot's too; see [`Command::Present`].
+    PilotAndUser,
 }
 
 /// Whom a signal reaches.
@@ -112,6 +167,28 @@ pub enum Answer {
     Closed,
     /// The request was not carried out. With id 0: the broker itself will not start.
     Refused(Refusal),
+    /// To [`Command::Present`].
+    Presented {
+        /// The verified identity.
+        identity: String,
+        /// Until when it is kept, Unix seconds.
+        not_after: i64,
+    },
+    /// To [`Command::Renew`].
+    Renewed {
+        /// Earliest end of validity in the new credential, Unix seconds.
+        not_after: i64,
+    },
+    /// Event: the payload's credential is about to expire; its leader has been sent `SIGTERM`.
+    Expiring {
+        /// Which payload.
+        payload: u32,
+    },
+    /// Event: its credential was not renewed in time, so everything of the payload has been killed.
+    KilledForExpiry {
+        /// Which payload.
+        payload: u32,
+    },
     /// Event: the spawned process has ended and was reaped.
     Exited {
         /// Which payload.
@@ -127,7 +204,7 @@ pub enum Answer {
 }
 
 /// The broker introduces itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// [`crate::VERSION`] of the broker.
     pub version: u32,
@@ -141,12 +218,24 @@ pub struct Hello {
     pub execute_dirs: Vec<PathBuf>,
     /// How identities become accounts, in words.
     pub mapping: String,
+    /// Whose credential is required.
+    pub credential_required: CredentialRequired,
+    /// The drop-in form waits for its command (`linger = yes`).
+    pub linger: bool,
+    /// Variables of its caller that the drop-in form keeps.
+    pub preserve_env: Vec<String>,
+    /// What this node can do beside the minimum: `memory-limit`, `pids-limit`, `io-usage`,
+    /// `private-tmp`, `private-pid`, ... What is not there cannot be had.
+    pub features: Vec<String>,
+    /// Words for the unprivileged front, `key=value`; the broker does not look at them.
+    pub front: Vec<String>,
 }
 
 /// A payload exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// The payload's number for all later requests; not reused by this broker.
+    /// The payload's number for all later requests; not reused by this broker. 0: none was opened,
+    /// because the [`Purpose`] was not to run one.
     pub payload: u32,
     /// User number of the account.
     pub uid: u32,
@@ -154,14 +243,22 @@ pub struct Opened {
     pub gid: u32,
     /// Name of the account; for a dynamic one `uid` and the number, for example `uid60001`.
     pub account: String,
+    /// Home directory of the account, empty for a dynamic one.
+    pub home: PathBuf,
+    /// Login shell of the account, empty for a dynamic one.
+    pub shell: PathBuf,
     /// The verified identity.
     pub identity: String,
+    /// The verified attributes, in their order.
+    pub fqans: Vec<String>,
     /// Earliest end of validity in the credential, Unix seconds.
     pub not_after: i64,
     /// The credential holds a limited proxy.
     pub limited: bool,
+    /// How the account is held: `account`, `dynamic`, or `pool` and the name of its lease.
+    pub lease: String,
     /// The sandbox: an empty directory of the account, mode 0700.
-    pub sandbox: PathBuf,
+    pub sandbox: Option<PathBuf>,
 }
 
 /// What a payload has used, all its processes together, dead ones included.
@@ -181,6 +278,14 @@ pub struct Usage {
     pub wall_usec: u64,
     /// Where the memory figures come from; see [`Hello::memory_source`].
     pub memory_source: String,
+    /// Most processes alive at a time, where it is known.
+    pub processes_peak: Option<u64>,
+    /// Bytes read from block devices, where there is a controller.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices, where there is a controller.
+    pub io_write_bytes: Option<u64>,
+    /// Processes killed because the group had reached its memory limit, where there is a controller.
+    pub oom_kills: Option<u64>,
 }
 
 /// Which part of the helper refused.
@@ -211,11 +316,24 @@ pub struct Refusal {
 
 const MAX_WORD: usize = 256;
 const MAX_EXECUTE_DIRS: usize = 64;
+const MAX_WORDS: usize = 64;
 
 impl Command {
+    /// The plain [`Self::Open`]: a payload with a sandbox below `execute_dir`, nothing else asked for.
+    pub fn open(job_label: impl Into<String>, execute_dir: impl Into<PathBuf>) -> Self {
+        Self::Open {
+            job_label: job_label.into(),
+            execute_dir: Some(execute_dir.into()),
+            slot_account: None,
+            purpose: Purpose::Run,
+            limits: OpenLimits::default(),
+        }
+    }
+
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
-        usize::from(matches!(self, Self::Open { .. }))
+        let carries = matches!(self, Self::Open { .. } | Self::Present | Self::Renew { .. });
+        usize::from(carries)
     }
 }
 
@@ -241,6 +359,8 @@ impl Request {
             Command::Usage { .. } => 6,
             Command::Close { .. } => 7,
             Command::Prepare => 8,
+            Command::Present => 9,
+            Command::Renew { .. } => 10,
         });
         w.u32(self.id);
         match &self.command {
@@ -248,9 +368,17 @@ impl Request {
             Command::Open {
                 job_label,
                 execute_dir,
+                slot_account,
+                purpose,
+                limits,
             } => {
                 w.text("job_label", job_label, Text::Printable, MAX_LABEL);
-                w.path("execute_dir", execute_dir);
+                w.option(execute_dir.as_ref(), |w, dir| w.path("execute_dir", dir));
+                w.option(slot_account.as_ref(), |w, name| {
+                    w.text("slot_account", name, Text::Identity, MAX_WORD);
+                });
+                purpose.put(&mut w);
+                limits.put(&mut w);
             }
             Command::Signal {
                 payload,
@@ -265,7 +393,11 @@ impl Request {
             | Command::Kill { payload }
             | Command::Usage { payload }
             | Command::Close { payload } => w.u32(*payload),
-            Command::Prepare => {}
+            Command::Renew { payload, proxy } => {
+                w.u32(*payload);
+                w.option(proxy.as_ref(), |w, path| w.path("proxy", path));
+            }
+            Command::Prepare | Command::Present => {}
         }
         w.finish(MAX_PACKET)
     }
@@ -282,7 +414,12 @@ impl Request {
             1 => Command::Hello { version: r.u32()? },
             2 => Command::Open {
                 job_label: r.text("job_label", Text::Printable, MAX_LABEL)?,
-                execute_dir: r.path("execute_dir")?,
+                execute_dir: r.option("execute_dir", |r| r.path("execute_dir"))?,
+                slot_account: r.option("slot_account", |r| {
+                    r.text("slot_account", Text::Identity, MAX_WORD)
+                })?,
+                purpose: Purpose::take(&mut r)?,
+                limits: OpenLimits::take(&mut r)?,
             },
             3 => Command::SpawnAgent { payload: r.u32()? },
             4 => Command::Signal {
@@ -298,10 +435,50 @@ impl Request {
             6 => Command::Usage { payload: r.u32()? },
             7 => Command::Close { payload: r.u32()? },
             8 => Command::Prepare,
+            9 => Command::Present,
+            10 => Command::Renew {
+                payload: r.u32()?,
+                proxy: r.option("proxy", |r| r.path("proxy"))?,
+            },
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         r.finish()?;
         Ok(Self { id, command })
+    }
+}
+
+impl Purpose {
+    fn put(self, w: &mut Writer) {
+        w.u8(match self {
+            Self::Run => 0,
+            Self::VerifyOnly => 1,
+            Self::GetAccount => 2,
+        });
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match r.u8()? {
+            0 => Self::Run,
+            1 => Self::VerifyOnly,
+            2 => Self::GetAccount,
+            _ => return Err(DecodeError::BadValue("purpose")),
+        })
+    }
+}
+
+impl OpenLimits {
+    fn put(&self, w: &mut Writer) {
+        for limit in [self.memory_bytes, self.pids, self.cpu_millis] {
+            w.option(limit.as_ref(), |w, limit| w.u64(*limit));
+        }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            memory_bytes: r.option("memory_bytes", Reader::u64)?,
+            pids: r.option("pids", Reader::u64)?,
+            cpu_millis: r.option("cpu_millis", Reader::u64)?,
+        })
     }
 }
 
@@ -321,6 +498,10 @@ impl Reply {
             Answer::Refused(_) => 7,
             Answer::Exited { .. } => 8,
             Answer::Empty { .. } => 9,
+            Answer::Presented { .. } => 10,
+            Answer::Renewed { .. } => 11,
+            Answer::Expiring { .. } => 12,
+            Answer::KilledForExpiry { .. } => 13,
         });
         w.u32(self.id);
         match &self.answer {
@@ -340,7 +521,17 @@ impl Reply {
                 w.u32(*payload);
                 w.i32(*wait_status);
             }
-            Answer::Empty { payload } => w.u32(*payload),
+            Answer::Presented {
+                identity,
+                not_after,
+            } => {
+                w.text("identity", identity, Text::Identity, MAX_IDENTITY);
+                w.i64(*not_after);
+            }
+            Answer::Renewed { not_after } => w.i64(*not_after),
+            Answer::Empty { payload }
+            | Answer::Expiring { payload }
+            | Answer::KilledForExpiry { payload } => w.u32(*payload),
         }
         w.finish(MAX_PACKET)
     }
@@ -369,6 +560,15 @@ impl Reply {
                 wait_status: r.i32()?,
             },
             9 => Answer::Empty { payload: r.u32()? },
+            10 => Answer::Presented {
+                identity: r.text("identity", Text::Identity, MAX_IDENTITY)?,
+                not_after: r.i64()?,
+            },
+            11 => Answer::Renewed {
+                not_after: r.i64()?,
+            },
+            12 => Answer::Expiring { payload: r.u32()? },
+            13 => Answer::KilledForExpiry { payload: r.u32()? },
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         r.finish()?;
@@ -397,6 +597,20 @@ impl Hello {
             w.path("execute_dirs", dir);
         }
         w.text("mapping", &self.mapping, Text::Free, MAX_MESSAGE);
+        w.bool(matches!(
+            self.credential_required,
+            CredentialRequired::PilotAndUser
+        ));
+        w.bool(self.linger);
+        w.texts(
+            "preserve_env",
+            &self.preserve_env,
+            Text::Printable,
+            MAX_WORDS,
+            MAX_WORD,
+        );
+        w.texts("features", &self.features, Text::Code, MAX_WORDS, MAX_WORD);
+        w.texts("front", &self.front, Text::Printable, MAX_WORDS, MAX_WORD);
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -412,20 +626,38 @@ impl Hello {
                     .collect::<Result<_, _>>()?
             },
             mapping: r.text("mapping", Text::Free, MAX_MESSAGE)?,
+            credential_required: if r.bool("credential_required")? {
+                CredentialRequired::PilotAndUser
+            } else {
+                CredentialRequired::User
+            },
+            linger: r.bool("linger")?,
+            preserve_env: r.texts("preserve_env", Text::Printable, MAX_WORDS, MAX_WORD)?,
+            features: r.texts("features", Text::Code, MAX_WORDS, MAX_WORD)?,
+            front: r.texts("front", Text::Printable, MAX_WORDS, MAX_WORD)?,
         })
     }
 }
 
 impl Opened {
+    /// The sandbox, or an empty path where there is none.
+    pub fn sandbox_path(&self) -> &Path {
+        self.sandbox.as_deref().unwrap_or(Path::new(""))
+    }
+
     fn put(&self, w: &mut Writer) {
         w.u32(self.payload);
         w.u32(self.uid);
         w.u32(self.gid);
         w.text("account", &self.account, Text::Identity, MAX_WORD);
+        w.path("home", &self.home);
+        w.path("shell", &self.shell);
         w.text("identity", &self.identity, Text::Identity, MAX_IDENTITY);
+        w.texts("fqans", &self.fqans, Text::Identity, MAX_FQANS, MAX_FQAN);
         w.i64(self.not_after);
         w.bool(self.limited);
-        w.path("sandbox", &self.sandbox);
+        w.text("lease", &self.lease, Text::Printable, MAX_LEASE);
+        w.option(self.sandbox.as_ref(), |w, dir| w.path("sandbox", dir));
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -434,10 +666,14 @@ impl Opened {
             uid: r.u32()?,
             gid: r.u32()?,
             account: r.text("account", Text::Identity, MAX_WORD)?,
+            home: r.path("home")?,
+            shell: r.path("shell")?,
             identity: r.text("identity", Text::Identity, MAX_IDENTITY)?,
+            fqans: r.texts("fqans", Text::Identity, MAX_FQANS, MAX_FQAN)?,
             not_after: r.i64()?,
             limited: r.bool("limited")?,
-            sandbox: r.path("sandbox")?,
+            lease: r.text("lease", Text::Printable, MAX_LEASE)?,
+            sandbox: r.option("sandbox", |r| r.path("sandbox"))?,
         })
     }
 }
@@ -456,6 +692,14 @@ impl Usage {
             Text::Printable,
             MAX_WORD,
         );
+        for figure in [
+            self.processes_peak,
+            self.io_read_bytes,
+            self.io_write_bytes,
+            self.oom_kills,
+        ] {
+            w.option(figure.as_ref(), |w, figure| w.u64(*figure));
+        }
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -467,6 +711,10 @@ impl Usage {
             processes: r.u32()?,
             wall_usec: r.u64()?,
             memory_source: r.text("memory_source", Text::Printable, MAX_WORD)?,
+            processes_peak: r.option("processes_peak", Reader::u64)?,
+            io_read_bytes: r.option("io_read_bytes", Reader::u64)?,
+            io_write_bytes: r.option("io_write_bytes", Reader::u64)?,
+            oom_kills: r.option("oom_kills", Reader::u64)?,
         })
     }
 }

@@ -234,6 +234,20 @@ impl Writer {
         items.iter().for_each(|item| put(self, item));
     }
 
+    /// At most `most` texts of at most `max` bytes each.
+    pub(crate) fn texts(
+        &mut self,
+        field: &'static str,
+        values: &[String],
+        kind: Text,
+        most: usize,
+        max: usize,
+    ) {
+        self.list(field, values, most, |w, value| {
+            w.text(field, value, kind, max)
+        });
+    }
+
     /// What may be missing, behind one byte that says whether it is.
     pub(crate) fn option<T>(&mut self, value: Option<&T>, put: impl FnOnce(&mut Self, &T)) {
         self.bool(value.is_some());
@@ -400,6 +414,17 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.count(field, max, least)?;
         (0..count).map(|_| take(self)).collect()
+    }
+
+    /// At most `most` texts of at most `max` bytes each.
+    pub(crate) fn texts(
+        &mut self,
+        field: &'static str,
+        kind: Text,
+        most: usize,
+        max: usize,
+    ) -> Result<Vec<String>, DecodeError> {
+        self.list(field, most, 4, |r| r.text(field, kind, max))
     }
 
     /// What may be missing, behind one byte that says whether it is.

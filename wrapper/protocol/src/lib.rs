@@ -64,7 +64,7 @@ pub mod verdict;
 pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute};
 
 /// Version of these messages; [`broker::Command::Hello`] carries it and both sides refuse another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Largest packet on any channel, in bytes.
 pub const MAX_PACKET: usize = 32 * 1024;
@@ -86,6 +86,9 @@ pub const MAX_CODE: usize = 64;
 
 /// Longest identity text, in bytes.
 pub const MAX_IDENTITY: usize = 1024;
+
+/// Longest name of a pool lease, in bytes: a file name.
+pub const MAX_LEASE: usize = 255;
 
 /// Longest job label, in bytes (requirement on `GLEXEC_ID`, which it replaces).
 pub const MAX_LABEL: usize = 256;

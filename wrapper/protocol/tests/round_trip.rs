@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use launch_protocol::agent::{self, Entry, EntryKind};
 use launch_protocol::broker::{
-    Answer, Command, Hello, Opened, Refusal, RefusalClass, RefusedBy, Reply, Request, SignalScope,
-    Usage,
+    Answer, Command, CredentialRequired, Hello, OpenLimits, Opened, Purpose as OpenPurpose,
+    Refusal, RefusalClass, RefusedBy, Reply, Request, SignalScope, Usage,
 };
 use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, Limit};
 use launch_protocol::verdict::{CredentialKind, Purpose, Verdict, VerifyRequest};
 use launch_protocol::{DecodeError, EncodeError, MAX_PACKET, fuzzing};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -36,10 +37,33 @@ fn class() -> impl Strategy<Value = RefusalClass> {
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         any::<u32>().prop_map(|version| Command::Hello { version }),
-        ("[ -~]{0,256}", path()).prop_map(|(job_label, execute_dir)| Command::Open {
-            job_label,
-            execute_dir
-        }),
+        (
+            "[ -~]{0,256}",
+            option::of(path()),
+            option::of("[ -~]{1,40}"),
+            select(vec![
+                OpenPurpose::Run,
+                OpenPurpose::VerifyOnly,
+                OpenPurpose::GetAccount,
+            ]),
+            any::<[Option<u64>; 3]>(),
+        )
+            .prop_map(|(job_label, execute_dir, slot_account, purpose, limits)| {
+                Command::Open {
+                    job_label,
+                    execute_dir,
+                    slot_account,
+                    purpose,
+                    limits: OpenLimits {
+                        memory_bytes: limits[0],
+                        pids: limits[1],
+                        cpu_millis: limits[2],
+                    },
+                }
+            }),
+        Just(Command::Present),
+        (any::<u32>(), option::of(path()))
+            .prop_map(|(payload, proxy)| Command::Renew { payload, proxy }),
         any::<u32>().prop_map(|payload| Command::SpawnAgent { payload }),
         (any::<u32>(), any::<i32>(), any::<bool>()).prop_map(|(payload, signal, all)| {
             let scope = if all {
@@ -66,8 +90,10 @@ fn answer() -> impl Strategy<Value = Answer> {
         "[ -~]{0,40}",
         vec(path(), 0..5),
         "[^\0]{0,100}",
+        vec("[a-z-]{1,20}", 0..5),
+        any::<bool>(),
     )
-        .prop_map(|(version, word, execute_dirs, mapping)| {
+        .prop_map(|(version, word, execute_dirs, mapping, words, yes)| {
             Answer::Hello(Hello {
                 version,
                 switch_version: word.clone(),
@@ -75,41 +101,66 @@ fn answer() -> impl Strategy<Value = Answer> {
                 memory_source: word,
                 execute_dirs,
                 mapping,
+                credential_required: if yes {
+                    CredentialRequired::PilotAndUser
+                } else {
+                    CredentialRequired::User
+                },
+                linger: yes,
+                preserve_env: words.clone(),
+                features: words.clone(),
+                front: words,
             })
         });
     let opened = (
         any::<(u32, u32, u32, i64, bool)>(),
         "[ -~]{1,40}",
         "[ -~]{1,900}",
-        path(),
+        vec("[ -~]{1,255}", 0..8),
+        (path(), path(), option::of(path())),
+        "[ -~]{0,255}",
     )
         .prop_map(
-            |((payload, uid, gid, not_after, limited), account, identity, sandbox)| {
+            |(
+                (payload, uid, gid, not_after, limited),
+                account,
+                identity,
+                fqans,
+                (home, shell, sandbox),
+                lease,
+            )| {
                 Answer::Opened(Opened {
                     payload,
                     uid,
                     gid,
                     account,
+                    home,
+                    shell,
                     identity,
+                    fqans,
                     not_after,
                     limited,
+                    lease,
                     sandbox,
                 })
             },
         );
-    let usage = (any::<[u64; 5]>(), any::<u32>(), "[ -~]{0,40}").prop_map(
-        |(n, processes, memory_source)| {
-            Answer::Usage(Usage {
-                user_usec: n[0],
-                system_usec: n[1],
-                memory_current_bytes: n[2],
-                memory_peak_bytes: n[3],
-                processes,
-                wall_usec: n[4],
-                memory_source,
-            })
-        },
-    );
+    let figures = any::<([u64; 5], u32, [Option<u64>; 4])>();
+    let usage = (figures, "[ -~]{0,40}").prop_map(|((n, processes, more), memory_source)| {
+        Answer::Usage(Usage {
+            user_usec: n[0],
+            system_usec: n[1],
+            memory_current_bytes: n[2],
+            memory_peak_bytes: n[3],
+            processes,
+            wall_usec: n[4],
+            memory_source,
+            processes_peak: more[0],
+            io_read_bytes: more[1],
+            io_write_bytes: more[2],
+            oom_kills: more[3],
+        })
+    });
     let refused = (
         class(),
         "[a-z0-9._-]{1,64}",
@@ -141,6 +192,13 @@ fn answer() -> impl Strategy<Value = Answer> {
             wait_status
         }),
         any::<u32>().prop_map(|payload| Answer::Empty { payload }),
+        ("[ -~]{1,900}", any::<i64>()).prop_map(|(identity, not_after)| Answer::Presented {
+            identity,
+            not_after
+        }),
+        any::<i64>().prop_map(|not_after| Answer::Renewed { not_after }),
+        any::<u32>().prop_map(|payload| Answer::Expiring { payload }),
+        any::<u32>().prop_map(|payload| Answer::KilledForExpiry { payload }),
         Just(Answer::Done),
         Just(Answer::Closed),
     ]
@@ -445,7 +503,10 @@ fn more_or_longer_attributes_than_allowed_are_refused() {
 fn names_that_end_early_in_c_are_refused() {
     let command = Command::Open {
         job_label: "1.0".into(),
-        execute_dir: "/tmp/a\0b".into(),
+        execute_dir: Some("/tmp/a\0b".into()),
+        slot_account: None,
+        purpose: OpenPurpose::Run,
+        limits: OpenLimits::default(),
     };
     assert_eq!(
         Request { id: 1, command }.encode(),

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use launch_protocol::VERSION;
-use launch_protocol::broker::{Answer, Command, Hello, Opened, Refusal, RefusalClass, Request};
+use launch_protocol::broker::{
+    Answer, Command, Hello, Opened, Purpose, Refusal, RefusalClass, Request,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpid};
@@ -313,10 +315,17 @@ impl Broker {
             Command::Hello { .. } => return Ok(()),
             Command::Open {
                 job_label,
-                execute_dir,
+                execute_dir: Some(execute_dir),
+                slot_account: None,
+                purpose: Purpose::Run,
+                limits: _,
             } => self
                 .open(id, job_label, execute_dir, descriptors)
                 .map(|()| None),
+            Command::Open { .. } | Command::Present | Command::Renew { .. } => Err(caller(
+                "request.unsupported",
+                "this helper cannot do that yet",
+            )),
             Command::SpawnAgent { payload } => self.spawn(payload).map(Some),
             Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
                 Err(caller("signal.number", "signals have numbers from 1 to 64"))
@@ -379,6 +388,7 @@ impl Broker {
                 .flatten()
                 .collect::<Vec<_>>()
                 .join(", then "),
+            ..Hello::default()
         }
     }
 
@@ -610,7 +620,8 @@ impl Broker {
             identity: accepted.identity,
             not_after: accepted.not_after,
             limited: accepted.limited,
-            sandbox: sandbox.path().to_owned(),
+            sandbox: Some(sandbox.path().to_owned()),
+            ..Opened::default()
         };
         self.payloads
             .insert(serial, Payload::new(account, label, sandbox, nest, lease));

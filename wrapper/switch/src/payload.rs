@@ -374,6 +374,7 @@ impl Payload {
                 .saturating_sub(u32::from(self.waiting.is_some())),
             wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             memory_source: self.group.source().word().to_owned(),
+            ..Usage::default()
         }
     }
 

@@ -96,7 +96,8 @@ fn open(own: &OwnAccount, order: Order<'_>) -> Result<(Place, Opened, SignalFd),
         identity: bearer.identity,
         not_after: bearer.not_after,
         limited: bearer.limited,
-        sandbox: place.path().to_owned(),
+        sandbox: Some(place.path().to_owned()),
+        ..Opened::default()
     };
     Ok((place, opened, children))
 }
@@ -224,7 +225,11 @@ impl Keeper<'_> {
                 Answer::Done
             }
             Command::Usage { .. } => Answer::Usage(self.usage()),
-            Command::Hello { .. } | Command::Open { .. } | Command::Prepare => return None,
+            Command::Hello { .. }
+            | Command::Open { .. }
+            | Command::Present
+            | Command::Renew { .. }
+            | Command::Prepare => return None,
         };
         self.pilot.answer(id, answer, None);
         None
@@ -337,6 +342,7 @@ impl Keeper<'_> {
             processes: living.processes,
             wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             memory_source: MEMORY_SOURCE.to_owned(),
+            ..Usage::default()
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use launch_protocol::VERSION;
-use launch_protocol::broker::{Answer, Command, Hello, RefusalClass, Request};
+use launch_protocol::broker::{Answer, Command, Hello, Purpose, RefusalClass, Request};
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -128,6 +128,7 @@ impl Router {
                     // Wherever the account can write.
                     execute_dirs: vec![PathBuf::from("/")],
                     mapping: format!("none: every payload runs as {}", account()),
+                    ..Hello::default()
                 };
                 self.pilot.answer(id, Answer::Hello(hello), None);
             }
@@ -136,7 +137,11 @@ impl Router {
                 self.refuse(id, "hello.version", message);
             }
             Command::Prepare => self.pilot.answer(id, Answer::Done, None),
-            Command::Open { execute_dir, .. } => match packet.descriptor {
+            Command::Open {
+                execute_dir: Some(execute_dir),
+                purpose: Purpose::Run,
+                ..
+            } => match packet.descriptor {
                 Some(credential) => self.open(id, &execute_dir, credential),
                 None => self.refuse(
                     id,
@@ -144,6 +149,10 @@ impl Router {
                     "no credential came with it".to_owned(),
                 ),
             },
+            Command::Open { .. } | Command::Present | Command::Renew { .. } => {
+                let message = "without a helper there is no such thing".to_owned();
+                self.refuse(id, "request.unsupported", message);
+            }
             Command::SpawnAgent { payload }
             | Command::Signal { payload, .. }
             | Command::Kill { payload }

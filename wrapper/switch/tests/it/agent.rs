@@ -79,13 +79,13 @@ fn files_go_in_and_out() {
         );
         create(&agent, "a/b", 0o755, "hello");
         create(&agent, "a/b", 0o640, "again");
-        let facts = std::fs::metadata(opened.sandbox.join("a/b")).expect("there");
+        let facts = std::fs::metadata(opened.sandbox_path().join("a/b")).expect("there");
         assert_eq!((facts.uid(), facts.mode() & 0o7777), (opened.uid, 0o640));
-        let facts = std::fs::metadata(opened.sandbox.join("a")).expect("there");
+        let facts = std::fs::metadata(opened.sandbox_path().join("a")).expect("there");
         assert_eq!(facts.mode() & 0o7777, 0o750);
         assert_eq!(read(&agent, "a/b", false).as_deref(), Ok("again"));
         assert_eq!(
-            read(&agent, opened.sandbox.join("a/b"), true).as_deref(),
+            read(&agent, opened.sandbox_path().join("a/b"), true).as_deref(),
             Ok("again")
         );
         assert_eq!(
@@ -133,7 +133,7 @@ fn no_path_leads_out_of_the_sandbox() {
         put("/scratch/secret", "secret", 0o644);
         std::fs::create_dir("/scratch/world").expect("made");
         own("/scratch/world", 0, 0o777);
-        let inside = |name: &str| opened.sandbox.join(name);
+        let inside = |name: &str| opened.sandbox_path().join(name);
         symlink("/scratch/secret", inside("absolute")).expect("linked");
         symlink("../../secret", inside("relative")).expect("linked");
         symlink("/scratch/world", inside("dir")).expect("linked");
@@ -218,7 +218,7 @@ fn a_racing_link_never_leads_out() {
         std::fs::create_dir("/scratch/world").expect("made");
         own("/scratch/world", 0, 0o777);
         put("/scratch/world/file", "outside", 0o644);
-        let sandbox = opened.sandbox.clone();
+        let sandbox = opened.sandbox_path().to_owned();
         std::fs::create_dir(sandbox.join("d")).expect("made");
         put(sandbox.join("d/file"), "inside", 0o644);
         symlink("/scratch/world", sandbox.join("l")).expect("linked");
@@ -486,7 +486,10 @@ fn an_exec_request_is_carried_out_to_the_letter() {
         let output = agent.exec(&request).expect("runs").output();
         let lines: Vec<_> = output.lines().collect();
         assert_eq!(&lines[..2], ["-n \"'$x", "* \u{fffd};rm -rf /"], "{output}");
-        assert_eq!(lines[2], opened.sandbox.join("sub").to_string_lossy());
+        assert_eq!(
+            lines[2],
+            opened.sandbox_path().join("sub").to_string_lossy()
+        );
         assert_eq!(&lines[3..6], ["0027", "7", "100"], "{output}");
         assert!(output.contains("A=b c\n"), "{output}");
     });

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
@@ -230,10 +229,7 @@ impl Pilot {
         execute_dir: &str,
     ) -> Result<Opened, Refusal> {
         let file = pipe_with(credential);
-        let command = Command::Open {
-            job_label: "1.0".to_owned(),
-            execute_dir: PathBuf::from(execute_dir),
-        };
+        let command = Command::open("1.0", execute_dir);
         match self.ask(command, &[file.as_raw_fd()]) {
             (Answer::Opened(opened), _) => Ok(opened),
             (Answer::Refused(refusal), _) => Err(refusal),

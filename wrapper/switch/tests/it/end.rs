@@ -113,13 +113,7 @@ fn k2_a_malformed_packet_ends_everything() {
         pilot.send(Command::Kill { payload: 1 }, &[pipe_with("").as_raw_fd()]);
         assert_eq!(pilot.end(), Some(0));
         let mut pilot = Pilot::start(cell);
-        pilot.send(
-            Command::Open {
-                job_label: "x".into(),
-                execute_dir: EXECUTE.into(),
-            },
-            &[],
-        );
+        pilot.send(Command::open("x", EXECUTE), &[]);
         assert_eq!(pilot.end(), Some(0));
     });
 }
@@ -384,7 +378,7 @@ fn s9_what_cannot_be_removed_is_reported() {
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
         // A mount inside, as only root can make one.
-        let inside = opened.sandbox.join("mounted");
+        let inside = opened.sandbox_path().join("mounted");
         std::fs::create_dir(&inside).expect("made");
         let none = None::<&str>;
         let flags = nix::mount::MsFlags::MS_BIND;

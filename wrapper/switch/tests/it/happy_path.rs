@@ -12,14 +12,18 @@ fn a_payload_runs_under_its_own_account_and_leaves_nothing() {
         let opened = pilot.open();
         assert!(cell.is_dynamic(opened.uid));
         assert_eq!(opened.identity, "/CN=Bob");
-        let facts = std::fs::metadata(&opened.sandbox).expect("a sandbox");
+        let facts = std::fs::metadata(opened.sandbox_path()).expect("a sandbox");
         assert_eq!(
             (facts.uid(), facts.gid(), facts.mode() & 0o7777),
             (opened.uid, opened.gid, 0o700)
         );
 
         let (output, status) = pilot.run(opened.payload, "id -u; id -G; pwd; touch left; exit 3");
-        let wanted = format!("{0}\n{0}\n{1}\n", opened.uid, opened.sandbox.display());
+        let wanted = format!(
+            "{0}\n{0}\n{1}\n",
+            opened.uid,
+            opened.sandbox_path().display()
+        );
         assert_eq!((output, status), (wanted, 3 << 8));
         assert!(!groups_of(pilot.id()).is_empty());
         let usage = pilot.usage(opened.payload);

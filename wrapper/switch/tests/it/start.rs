@@ -205,7 +205,10 @@ fn s1_a_hostile_environment_reaches_nobody() {
         let (output, _) = pilot.run(opened.payload, "/usr/bin/env | sort");
         assert_eq!(
             output,
-            format!("PATH=/usr/bin:/bin\nPWD={}\n", opened.sandbox.display())
+            format!(
+                "PATH=/usr/bin:/bin\nPWD={}\n",
+                opened.sandbox_path().display()
+            )
         );
         assert_eq!(crate::cell::names_in("/tmp"), Vec::<String>::new());
     });

@@ -126,10 +126,7 @@ fn too_many_openings_at_once_are_put_off() {
         let ids: Vec<_> = hanging
             .iter()
             .map(|pipe| {
-                let command = Command::Open {
-                    job_label: "x".into(),
-                    execute_dir: EXECUTE.into(),
-                };
+                let command = Command::open("x", EXECUTE);
                 pilot.send(command, &[pipe.as_raw_fd()])
             })
             .collect();
@@ -161,10 +158,7 @@ fn m9_every_decision_is_one_line_that_cannot_be_forged() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let pipe = pipe_with("accept 3600 full /CN=Eve\" uid=0 \\ x");
-        let command = Command::Open {
-            job_label: "7.0 verdict=accepted uid=0 \"".into(),
-            execute_dir: EXECUTE.into(),
-        };
+        let command = Command::open("7.0 verdict=accepted uid=0 \"", EXECUTE);
         let (answer, _) = pilot.ask(command, &[pipe.as_raw_fd()]);
         assert!(matches!(answer, Answer::Opened(_)), "{answer:?}");
         pilot.try_open("reject proxy.expired").expect_err("refused");

@@ -176,7 +176,7 @@ fn s9_a_hostile_execute_directory_is_refused() {
             let opened = pilot
                 .try_open_in("accept 3600 full /CN=Bob", dir)
                 .expect(dir);
-            assert!(opened.sandbox.starts_with(dir));
+            assert!(opened.sandbox_path().starts_with(dir));
             pilot.close(opened.payload);
         }
     });

@@ -61,10 +61,7 @@ fn s20_a_hanging_verifier_holds_up_nobody_and_ends() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let hang = pipe_with("hang");
-        let command = Command::Open {
-            job_label: "slow".into(),
-            execute_dir: EXECUTE.into(),
-        };
+        let command = Command::open("slow", EXECUTE);
         let start = Instant::now();
         let slow = pilot.send(command, &[hang.as_raw_fd()]);
         let opened = pilot.open();
@@ -247,7 +244,10 @@ fn s24_the_sandbox_is_private_to_its_account() {
         let mut pilot = Pilot::start(cell);
         let (one, two) = (pilot.open(), pilot.open());
         pilot.run(one.payload, "umask 0; echo secret >file");
-        let script = format!("cat {0}/file || ls {0}; echo $?", one.sandbox.display());
+        let script = format!(
+            "cat {0}/file || ls {0}; echo $?",
+            one.sandbox_path().display()
+        );
         let (output, _) = pilot.run(two.payload, &script);
         assert!(
             output.contains("Permission denied") && !output.contains("secret"),
