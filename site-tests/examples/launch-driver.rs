@@ -87,12 +87,8 @@ async fn launch(payload: &Payload, events: &mut PayloadEvents) -> Result<()> {
     let request = ExecRequest {
         path: PathBuf::from(PROGRAM),
         argv: vec![PROGRAM.as_bytes().to_vec()],
-        env: Vec::new(),
-        cwd: PathBuf::new(),
         umask: 0o022,
-        nice: 0,
-        core_limit: None,
-        rlimits: Vec::new(),
+        ..ExecRequest::default()
     };
     let null = || -> Result<OwnedFd> {
         Ok(File::options()

@@ -257,7 +257,9 @@ async fn be_agent(agent: Channel, payload: u32, script: Arc<Script>, socket: Arc
                 }
                 Err(error) => say(failed(error), None).await,
             },
-            AgentRequest::Remove { .. } => panic!("the pilot removes nothing"),
+            AgentRequest::Remove { .. }
+            | AgentRequest::ExecHere
+            | AgentRequest::PutProxy { .. } => panic!("the pilot does not ask for that"),
             AgentRequest::Exec => {
                 let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
                 say(AgentReply::ExecStarting, Some(read.as_fd())).await;

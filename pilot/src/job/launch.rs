@@ -118,6 +118,7 @@ impl Launch<'_> {
                 .map(address_space)
                 .into_iter()
                 .collect(),
+            ..ExecRequest::default()
         }
     }
 

@@ -9,30 +9,33 @@ use std::path::Path;
 
 use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, Limit, MAX_EXEC_REQUEST};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, pipe2, write};
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchdir, pipe2, write};
 
-use crate::files::Sandbox;
-use crate::{Failure, sys, words};
+use crate::files::kind;
+use crate::{Failure, Rules, sys, words};
 
 /// Everything that can be checked before the pilot is told that it starts.
 pub(crate) struct Payload {
     request: ExecRequest,
     stdio: [OwnedFd; 3],
+    /// The caller's working directory.
+    here: Option<OwnedFd>,
     report_read: OwnedFd,
     report_write: OwnedFd,
 }
 
 /// Reads the request out of the memfd and makes the close-on-exec pipe.
-pub(crate) fn prepare(descriptors: Vec<OwnedFd>) -> Result<Payload, Failure> {
+pub(crate) fn prepare(mut descriptors: Vec<OwnedFd>) -> Result<Payload, Failure> {
     let bad = |errno: Errno, why: &str| {
         Failure::new(
             errno,
             format!("the request to start the payload cannot be used: {why}"),
         )
     };
+    let here = (descriptors.len() > 4).then(|| descriptors.pop()).flatten();
     let Ok([request, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(descriptors) else {
         return Err(bad(Errno::EBADMSG, "it needs four descriptors"));
     };
@@ -42,6 +45,7 @@ pub(crate) fn prepare(descriptors: Vec<OwnedFd>) -> Result<Payload, Failure> {
     Ok(Payload {
         request,
         stdio: [stdin, stdout, stderr],
+        here,
         report_read,
         report_write,
     })
@@ -66,15 +70,23 @@ impl Payload {
     }
 
     /// Returns only if the payload could not be started, after the reason went into the pipe.
-    pub(crate) fn run(self, sandbox: &Sandbox) {
+    pub(crate) fn run(self, sandbox: Option<&Path>, rules: &Rules) {
         let Self {
             request,
             stdio,
+            here,
             report_read,
             report_write,
         } = self;
         drop(report_read);
-        let failure = attempt(&request, stdio, sandbox);
+        // One that the account may not enter is none of its business.
+        if let Some(here) = here
+            && fchdir(&here).is_err()
+        {
+            let _ = chdir("/");
+        }
+        let sandbox = sandbox.unwrap_or_else(|| Path::new("/"));
+        let failure = attempt(&request, stdio, sandbox, rules);
         if let Ok(packet) = failure.encode() {
             // Nobody reads: then nobody wants to know.
             let _ = write(&report_write, &packet);
@@ -82,8 +94,13 @@ impl Payload {
     }
 }
 
-fn attempt(request: &ExecRequest, stdio: [OwnedFd; 3], sandbox: &Sandbox) -> ExecFailure {
-    match arrange(request, stdio, sandbox) {
+fn attempt(
+    request: &ExecRequest,
+    stdio: [OwnedFd; 3],
+    sandbox: &Path,
+    rules: &Rules,
+) -> ExecFailure {
+    match arrange(request, stdio, sandbox).and_then(|()| judge(request, rules)) {
         Err(failure) => failure,
         Ok(()) => execute(request),
     }
@@ -101,12 +118,12 @@ fn failed(step: ExecStep, errno: Errno, path: &Path, message: String) -> ExecFai
 fn arrange(
     request: &ExecRequest,
     [stdin, stdout, stderr]: [OwnedFd; 3],
-    sandbox: &Sandbox,
+    sandbox: &Path,
 ) -> Result<(), ExecFailure> {
     // The working directory still is the sandbox, so that a relative one starts there.
     if !request.cwd.as_os_str().is_empty() {
         chdir(&request.cwd).map_err(|errno| {
-            let trouble = words::cannot_enter(&sandbox.path().join(&request.cwd), errno);
+            let trouble = words::cannot_enter(&sandbox.join(&request.cwd), errno);
             failed(
                 ExecStep::WorkingDirectory,
                 errno,
@@ -130,13 +147,27 @@ fn arrange(
     };
     set_limit(&core).map_err(|e| limits(e, "the core file limit".to_owned()))?;
     sys::add_nice(request.nice);
+    if let Some(priority) = request.ionice {
+        sys::set_io_priority(priority).map_err(|e| limits(e, "the disk priority".to_owned()))?;
+    }
+    if !request.processors.is_empty() {
+        sys::run_only_on(&request.processors).map_err(|e| {
+            let what = format!("the processors {:?} to run on", request.processors);
+            limits(e, what)
+        })?;
+    }
     umask(Mode::from_bits_truncate(request.umask));
     prctl::set_no_new_privs().map_err(|e| limits(e, "no_new_privs".to_owned()))?;
 
     dup2_stdin(&stdin)
         .and_then(|()| dup2_stdout(&stdout))
         .and_then(|()| dup2_stderr(&stderr))
-        .and_then(|()| sys::close_all_on_exec())
+        .and_then(|()| {
+            if request.terminal {
+                sys::control_terminal()?;
+            }
+            sys::close_all_on_exec()
+        })
         .map_err(|errno| {
             let message = format!("cannot arrange the payload's descriptors: {}", errno.desc());
             failed(ExecStep::Descriptors, errno, Path::new(""), message)
@@ -150,6 +181,32 @@ fn set_limit(limit: &Limit) -> Result<(), Errno> {
     let (_, most) = sys::limit(limit.resource)?;
     let hard = limit.hard.min(most);
     sys::set_limit(limit.resource, limit.soft.min(hard), hard)
+}
+
+/// The site's rules for programs, judged on the opened file (requirement S13). Whether it may be
+/// executed is the kernel's to say, which then opens it once more: whoever can exchange it in between
+/// has this account, and may start what it likes without us.
+fn judge(request: &ExecRequest, rules: &Rules) -> Result<(), ExecFailure> {
+    let path = &request.path;
+    let refuse = |errno: Errno, why: String| {
+        let message = format!("cannot execute {}: {why}", path.display());
+        Err(failed(ExecStep::Exec, errno, path, message))
+    };
+    let mut flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    flags.set(OFlag::O_NOFOLLOW, rules.no_links);
+    // What cannot be opened cannot be executed either, and there the reason is told better.
+    let Ok(facts) = open(path, flags, Mode::empty()).and_then(fstat) else {
+        return Ok(());
+    };
+    if kind(&facts) == SFlag::S_IFLNK {
+        let why = "it is a link, and this site does not allow programs behind links".to_owned();
+        return refuse(Errno::ELOOP, why);
+    }
+    if rules.forbidden_owners.contains(&facts.st_uid) {
+        let why = format!("this site does not allow programs of uid {}", facts.st_uid);
+        return refuse(Errno::EACCES, why);
+    }
+    Ok(())
 }
 
 fn execute(request: &ExecRequest) -> ExecFailure {

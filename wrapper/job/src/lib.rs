@@ -14,6 +14,7 @@ mod become_payload;
 mod channel;
 mod files;
 mod list;
+mod proxy;
 mod sys;
 mod words;
 
@@ -51,22 +52,54 @@ impl Failure {
     }
 }
 
+/// What the site allows a payload to be; root says so when it starts the agent.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// Programs that are links are refused.
+    no_links: bool,
+    /// Programs of these accounts are refused.
+    forbidden_owners: Vec<u32>,
+}
+
+/// What root wants of the agent.
+#[derive(Debug, Default)]
+struct Orders {
+    rules: Rules,
+    /// Empty: there is none.
+    sandbox: PathBuf,
+}
+
+/// `[--no-links] [--not-owned-by UID]... [SANDBOX]`, as root writes it.
+fn orders(words: impl Iterator<Item = OsString>) -> Option<Orders> {
+    let mut orders = Orders::default();
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--no-links") => orders.rules.no_links = true,
+            Some("--not-owned-by") => {
+                let uid = words.next()?.to_str()?.parse().ok()?;
+                orders.rules.forbidden_owners.push(uid);
+            }
+            _ if words.peek().is_none() => orders.sandbox = word.into(),
+            _ => return None,
+        }
+    }
+    Some(orders)
+}
+
 /// Serves until the pilot closes the socket (status 0), the payload takes over (no return), or the
-/// channel breaks (status 1). `arguments` are the program's name and the sandbox's absolute path.
+/// channel breaks (status 1). `arguments` are the program's name and root's orders.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(mut channel) = Channel::take() else {
+    let taken = Channel::take().zip(orders(arguments.into_iter().skip(1)));
+    let Some((mut channel, Orders { rules, sandbox })) = taken else {
         words::complain("sailplane-job is started by sailplane-switch, not by hand");
         return ExitCode::from(2);
     };
     // Another payload of the same account must not trace this one; `execve` gives that back.
     let _ = prctl::set_dumpable(false);
-    let path = arguments
-        .into_iter()
-        .nth(1)
-        .map(PathBuf::from)
-        .unwrap_or_default();
     sys::clear_umask();
-    let sandbox = match Sandbox::enter(path) {
+    let sandbox = (!sandbox.as_os_str().is_empty()).then(|| Sandbox::enter(sandbox));
+    let sandbox = match sandbox.transpose() {
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let trouble = Reply::Trouble {
@@ -81,10 +114,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if channel.send(&Reply::Ready, None).is_err() {
         return ExitCode::FAILURE;
     }
+    let agent = Agent { sandbox, rules };
     loop {
         match channel.receive() {
             Incoming::Request(request, descriptors) => {
-                match serve(&channel, &sandbox, request, descriptors) {
+                match agent.serve(&channel, request, descriptors) {
                     Ok(Next::Serve) => {}
                     Ok(Next::Exit) => return exit_failed(),
                     Err(_) => return ExitCode::FAILURE,
@@ -105,55 +139,92 @@ fn exit_failed() -> ExitCode {
     ExitCode::from(u8::try_from(FAILED_EXIT).unwrap_or(u8::MAX))
 }
 
-/// Answers one request. An error means that the pilot is gone.
-fn serve(
-    channel: &Channel,
-    sandbox: &Sandbox,
-    request: Request,
-    descriptors: Vec<OwnedFd>,
-) -> Result<Next, Errno> {
-    let done = |outcome: Result<(), Failure>| outcome.map(|()| (Reply::Done, None));
-    let outcome = match request {
-        Request::MakeDir { path, mode } => done(sandbox.make_dir(&path, mode)),
-        Request::Create { path, mode } => sandbox
-            .create(&path, mode)
-            .map(|file| (Reply::Opened, Some(file))),
-        Request::OpenRead { path, follow } => sandbox.open_read(&path, follow).map(|opened| {
-            (
-                Reply::OpenedRead {
-                    size: opened.size,
-                    mode: opened.mode,
-                },
-                Some(opened.file),
-            )
-        }),
-        Request::SetMode { path, mode } => done(sandbox.set_mode(&path, mode)),
-        Request::Remove { path } => done(sandbox.remove(&path)),
-        Request::List { path } => match list::list(sandbox, &path) {
-            Ok(packets) => {
-                for packet in packets {
-                    channel.send(&packet, None)?;
+struct Agent {
+    sandbox: Option<Sandbox>,
+    rules: Rules,
+}
+
+impl Agent {
+    fn sandbox(&self) -> Result<&Sandbox, Failure> {
+        self.sandbox
+            .as_ref()
+            .ok_or_else(|| Failure::new(Errno::ENOENT, "this payload has no sandbox".to_owned()))
+    }
+
+    /// Answers one request. An error means that the pilot is gone.
+    fn serve(
+        &self,
+        channel: &Channel,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Next, Errno> {
+        let outcome = match request {
+            Request::List { path } => match self.list(&path) {
+                Ok(packets) => {
+                    for packet in packets {
+                        channel.send(&packet, None)?;
+                    }
+                    return Ok(Next::Serve);
                 }
-                return Ok(Next::Serve);
-            }
-            Err(failure) => Err(failure),
-        },
-        Request::Exec => match become_payload::prepare(descriptors) {
-            Ok(payload) => {
-                channel.send(&Reply::ExecStarting, Some(payload.report()))?;
-                payload.run(sandbox);
-                return Ok(Next::Exit);
-            }
-            Err(failure) => Err(failure),
-        },
-    };
-    let (reply, file) = outcome.unwrap_or_else(|failure| {
-        let reply = Reply::Failed {
-            errno: failure.errno as i32,
-            message: failure.message,
+                Err(failure) => Err(failure),
+            },
+            Request::Exec | Request::ExecHere => match become_payload::prepare(descriptors) {
+                Ok(payload) => {
+                    channel.send(&Reply::ExecStarting, Some(payload.report()))?;
+                    payload.run(self.sandbox.as_ref().map(Sandbox::path), &self.rules);
+                    return Ok(Next::Exit);
+                }
+                Err(failure) => Err(failure),
+            },
+            request => self.answer(request, descriptors),
         };
-        (reply, None)
-    });
-    channel.send(&reply, file.as_ref().map(|file| file.as_fd()))?;
-    Ok(Next::Serve)
+        let (reply, file) = outcome.unwrap_or_else(|failure| {
+            let reply = Reply::Failed {
+                errno: failure.errno as i32,
+                message: failure.message,
+            };
+            (reply, None)
+        });
+        channel.send(&reply, file.as_ref().map(|file| file.as_fd()))?;
+        Ok(Next::Serve)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<Reply>, Failure> {
+        list::list(self.sandbox()?, path)
+    }
+
+    /// What has one answer.
+    fn answer(
+        &self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), Failure> {
+        let done = |()| (Reply::Done, None);
+        match request {
+            Request::MakeDir { path, mode } => self.sandbox()?.make_dir(&path, mode).map(done),
+            Request::Create { path, mode } => self
+                .sandbox()?
+                .create(&path, mode)
+                .map(|file| (Reply::Opened, Some(file))),
+            Request::OpenRead { path, follow } => {
+                self.sandbox()?.open_read(&path, follow).map(|opened| {
+                    let (size, mode) = (opened.size, opened.mode);
+                    (Reply::OpenedRead { size, mode }, Some(opened.file))
+                })
+            }
+            Request::SetMode { path, mode } => self.sandbox()?.set_mode(&path, mode).map(done),
+            Request::Remove { path } => self.sandbox()?.remove(&path).map(done),
+            Request::PutProxy { path, make_dir } => descriptors
+                .into_iter()
+                .next()
+                .ok_or_else(|| Failure::of("read the credential for", &path, Errno::EBADMSG))
+                .and_then(|source| proxy::put(&path, make_dir, source))
+                .map(|path| (Reply::ProxyPut { path }, None)),
+            Request::List { path } => Err(Failure::of("list", &path, Errno::EINVAL)),
+            Request::Exec | Request::ExecHere => Err(Failure::new(
+                Errno::EINVAL,
+                "this is not answered here".to_owned(),
+            )),
+        }
+    }
 }

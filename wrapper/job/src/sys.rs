@@ -6,6 +6,7 @@
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
+use launch_protocol::exec::{IoClass, IoPriority};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
@@ -93,4 +94,38 @@ pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno
 pub(crate) fn add_nice(value: i32) {
     // SAFETY: no memory is involved.
     unsafe { libc::nice(value) };
+}
+
+/// Sets the priority of reading and writing.
+pub(crate) fn set_io_priority(IoPriority { class, level }: IoPriority) -> Result<(), Errno> {
+    // The kernel's numbers: who is meant (1: a process, 0: this one), and the class in the upper bits.
+    let class = match class {
+        IoClass::BestEffort => 2,
+        IoClass::Idle => 3,
+    };
+    let priority = class << 13 | libc::c_int::from(level);
+    // SAFETY: no memory is involved.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, priority) }).map(drop)
+}
+
+/// Runs on these processors only from now on.
+pub(crate) fn run_only_on(processors: &[u32]) -> Result<(), Errno> {
+    // The kernel reads a bit set in words of its own size and ignores what is beyond its own numbers.
+    let mut set = [0_usize; 128];
+    for number in processors {
+        let (word, bit) = (number / usize::BITS, number % usize::BITS);
+        if let Some(word) = usize::try_from(word).ok().and_then(|at| set.get_mut(at)) {
+            *word |= 1 << bit;
+        }
+    }
+    let size = size_of_val(&set);
+    // SAFETY: the set outlives the call, which only reads that many bytes of it.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, set.as_ptr()) };
+    Errno::result(done).map(drop)
+}
+
+/// Makes standard input the controlling terminal; never takes one away from another session.
+pub(crate) fn control_terminal() -> Result<(), Errno> {
+    // SAFETY: the argument is a number.
+    Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop)
 }

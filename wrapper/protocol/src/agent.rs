@@ -2,7 +2,8 @@
 //!
 //! Paths are relative to the sandbox. `..`, absolute paths, and links that lead outside are refused
 //! by the kernel (`openat2` with `RESOLVE_BENEATH`), not by looking at the text; only
-//! [`Request::OpenRead`] also takes an absolute path that begins with the sandbox's own.
+//! [`Request::OpenRead`] also takes an absolute path that begins with the sandbox's own, and
+//! [`Request::PutProxy`] any. An agent without a sandbox serves only the requests that need none.
 
 use std::path::PathBuf;
 
@@ -56,6 +57,19 @@ pub enum Request {
     /// and error. Answered by [`Reply::ExecStarting`], or [`Reply::Failed`] if the request cannot
     /// be read; the agent then still serves.
     Exec,
+    /// The same in the caller's own working directory: a fifth descriptor, the directory. If the
+    /// account may not enter it, the payload starts in `/` (requirement G13).
+    ExecHere,
+    /// Write a copy of the credential for the payload (requirement G6). One descriptor beside it: the
+    /// copy's content, a memfd or a regular file, read from its start. A new file of mode 0600 is
+    /// written and renamed, in a directory that must belong to the account and be writable by nobody
+    /// else; a file of somebody else in its place is not touched. Answered by [`Reply::ProxyPut`].
+    PutProxy {
+        /// Absolute. `XXXXXX` at its end is replaced by something unique.
+        path: PathBuf,
+        /// Make the directory that holds it, mode 0700, if it is missing.
+        make_dir: bool,
+    },
 }
 
 /// A packet from the agent to the pilot.
@@ -95,8 +109,14 @@ pub enum Reply {
         /// Another packet follows.
         more: bool,
     },
-    /// To [`Request::Exec`]; one descriptor beside it, the read end of a close-on-exec pipe.
+    /// To [`Request::Exec`] and [`Request::ExecHere`]; one descriptor beside it, the read end of a
+    /// close-on-exec pipe.
     ExecStarting,
+    /// To [`Request::PutProxy`].
+    ProxyPut {
+        /// Where it is.
+        path: PathBuf,
+    },
 }
 
 /// What a directory entry is.
@@ -145,7 +165,12 @@ const MAX_ENTRIES: usize = MAX_PACKET / ENTRY_OVERHEAD;
 impl Request {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
-        if matches!(self, Self::Exec) { 4 } else { 0 }
+        match self {
+            Self::Exec => 4,
+            Self::ExecHere => 5,
+            Self::PutProxy { .. } => 1,
+            _ => 0,
+        }
     }
 
     /// The packet.
@@ -172,6 +197,12 @@ impl Request {
                 w.path("path", path);
             }
             Self::Exec => w.u8(7),
+            Self::ExecHere => w.u8(8),
+            Self::PutProxy { path, make_dir } => {
+                w.u8(9);
+                w.path("path", path);
+                w.bool(*make_dir);
+            }
         }
         w.finish(MAX_PACKET)
     }
@@ -206,6 +237,11 @@ impl Request {
                 path: r.path("path")?,
             },
             7 => Self::Exec,
+            8 => Self::ExecHere,
+            9 => Self::PutProxy {
+                path: r.path("path")?,
+                make_dir: r.bool("make_dir")?,
+            },
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         r.finish()?;
@@ -256,6 +292,10 @@ impl Reply {
                 w.bool(*more);
             }
             Self::ExecStarting => w.u8(8),
+            Self::ProxyPut { path } => {
+                w.u8(9);
+                w.path("path", path);
+            }
         }
         w.finish(MAX_PACKET)
     }
@@ -292,6 +332,9 @@ impl Reply {
                 more: r.bool("more")?,
             },
             8 => Self::ExecStarting,
+            9 => Self::ProxyPut {
+                path: r.path("path")?,
+            },
             tag => return Err(DecodeError::UnknownTag(tag)),
         };
         r.finish()?;

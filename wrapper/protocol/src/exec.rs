@@ -25,6 +25,9 @@ pub const UNLIMITED: u64 = u64::MAX;
 
 const MAX_STRINGS: usize = 1 << 20;
 const MAX_LIMITS: usize = 32;
+const MAX_PROCESSORS: usize = 1024;
+/// Numbers of processors end before this one.
+const MAX_PROCESSOR: u32 = 8192;
 
 /// One resource limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,24 @@ pub struct Limit {
     pub hard: u64,
 }
 
+/// How urgent reading and writing is to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoClass {
+    /// The ordinary one.
+    BestEffort,
+    /// Only when nobody else wants the disk.
+    Idle,
+}
+
+/// Priority of reading and writing, as of `ionice`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoPriority {
+    /// Which class. There is no real-time one: it is root's to give.
+    pub class: IoClass,
+    /// 0 (first) to 7 (last) within the class.
+    pub level: u8,
+}
+
 /// Everything about the program to become.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecRequest {
@@ -46,7 +67,8 @@ pub struct ExecRequest {
     pub argv: Vec<Vec<u8>>,
     /// Environment, each `NAME=value`. No NUL bytes.
     pub env: Vec<Vec<u8>>,
-    /// Working directory: absolute, or relative to the sandbox; empty means the sandbox.
+    /// Working directory: absolute, or relative to the sandbox; empty means the sandbox, or, with
+    /// [`crate::agent::Request::ExecHere`], the directory that came beside it.
     pub cwd: PathBuf,
     /// File mode creation mask, at most 0o777.
     pub umask: u32,
@@ -54,8 +76,15 @@ pub struct ExecRequest {
     pub nice: i32,
     /// Core file limit in bytes, [`UNLIMITED`], or nothing to leave it at 0.
     pub core_limit: Option<u64>,
-    /// Further resource limits.
+    /// Further resource limits; what the site does not allow is clipped.
     pub rlimits: Vec<Limit>,
+    /// Priority of reading and writing, or nothing to leave it.
+    pub ionice: Option<IoPriority>,
+    /// Numbers of the processors to run on, in ascending order; empty: all that the site allows.
+    pub processors: Vec<u32>,
+    /// Standard input is a terminal made for this payload, to become its controlling terminal.
+    /// Otherwise it has none, whatever its standard input is.
+    pub terminal: bool,
 }
 
 /// What the agent was doing when it failed.
@@ -119,6 +148,22 @@ impl ExecRequest {
             w.u64(limit.soft);
             w.u64(limit.hard);
         }
+        w.bool(self.ionice.is_some());
+        if let Some(IoPriority { class, level }) = self.ionice {
+            w.bool(matches!(class, IoClass::Idle));
+            if level > 7 {
+                return Err(EncodeError::BadValue("ionice"));
+            }
+            w.u8(level);
+        }
+        w.count("processors", self.processors.len(), MAX_PROCESSORS);
+        if !are_processors(&self.processors) {
+            return Err(EncodeError::BadValue("processors"));
+        }
+        for number in &self.processors {
+            w.u32(*number);
+        }
+        w.bool(self.terminal);
         w.finish(MAX_EXEC_REQUEST)
     }
 
@@ -171,10 +216,37 @@ impl ExecRequest {
                     })
                     .collect::<Result<_, DecodeError>>()?
             },
+            ionice: if r.bool("ionice")? {
+                Some(IoPriority {
+                    class: if r.bool("ionice")? {
+                        IoClass::Idle
+                    } else {
+                        IoClass::BestEffort
+                    },
+                    level: match r.u8()? {
+                        level @ 0..=7 => level,
+                        _ => return Err(DecodeError::BadValue("ionice")),
+                    },
+                })
+            } else {
+                None
+            },
+            processors: {
+                let count = r.count("processors", MAX_PROCESSORS, 4)?;
+                (0..count).map(|_| r.u32()).collect::<Result<_, _>>()?
+            },
+            terminal: r.bool("terminal")?,
         };
+        if !are_processors(&request.processors) {
+            return Err(DecodeError::BadValue("processors"));
+        }
         r.finish()?;
         Ok(request)
     }
+}
+
+fn are_processors(numbers: &[u32]) -> bool {
+    numbers.is_sorted_by(|a, b| a < b) && numbers.iter().all(|number| *number < MAX_PROCESSOR)
 }
 
 impl ExecFailure {

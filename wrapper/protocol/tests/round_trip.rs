@@ -9,7 +9,7 @@ use launch_protocol::broker::{
     Answer, Command, CredentialRequired, Hello, OpenLimits, Opened, Purpose as OpenPurpose,
     Refusal, RefusalClass, RefusedBy, Reply, Request, SignalScope, Usage,
 };
-use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, Limit};
+use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, IoClass, IoPriority, Limit};
 use launch_protocol::verdict::{CredentialKind, Purpose, Verdict, VerifyRequest};
 use launch_protocol::{DecodeError, EncodeError, MAX_PACKET, fuzzing};
 use proptest::collection::vec;
@@ -214,6 +214,8 @@ fn agent_request() -> impl Strategy<Value = agent::Request> {
         (path(), 0..=0o777_u32).prop_map(|(path, mode)| R::SetMode { path, mode }),
         path().prop_map(|path| R::Remove { path }),
         Just(R::Exec),
+        Just(R::ExecHere),
+        (path(), any::<bool>()).prop_map(|(path, make_dir)| R::PutProxy { path, make_dir }),
     ]
 }
 
@@ -256,7 +258,13 @@ fn agent_reply() -> impl Strategy<Value = agent::Reply> {
         (vec(entry(), 0..20), any::<bool>())
             .prop_map(|(entries, more)| R::Entries { entries, more }),
         Just(R::ExecStarting),
+        path().prop_map(|path| R::ProxyPut { path }),
     ]
+}
+
+fn io_priority() -> impl Strategy<Value = IoPriority> {
+    (select(vec![IoClass::BestEffort, IoClass::Idle]), 0..=7_u8)
+        .prop_map(|(class, level)| IoPriority { class, level })
 }
 
 fn exec_request() -> impl Strategy<Value = ExecRequest> {
@@ -265,9 +273,14 @@ fn exec_request() -> impl Strategy<Value = ExecRequest> {
         (vec(c_bytes(40), 0..8), vec(c_bytes(40), 0..8)),
         (0..=0o777_u32, 0..=19, any::<Option<u64>>()),
         vec(any::<(u32, u64, u64)>(), 0..8),
+        (
+            prop::option::of(io_priority()),
+            prop::collection::btree_set(0..8192_u32, 0..8),
+            any::<bool>(),
+        ),
     )
         .prop_map(
-            |((path, cwd), (argv, env), (umask, nice, core_limit), limits)| ExecRequest {
+            |((path, cwd), (argv, env), (umask, nice, core_limit), limits, rest)| ExecRequest {
                 path,
                 argv,
                 env,
@@ -283,6 +296,9 @@ fn exec_request() -> impl Strategy<Value = ExecRequest> {
                         hard,
                     })
                     .collect(),
+                ionice: rest.0,
+                processors: rest.1.into_iter().collect(),
+                terminal: rest.2,
             },
         )
 }

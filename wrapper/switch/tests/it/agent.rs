@@ -482,6 +482,7 @@ fn an_exec_request_is_carried_out_to_the_letter() {
             nice: 7,
             core_limit: Some(UNLIMITED),
             rlimits: vec![Limit { resource: libc::RLIMIT_NOFILE, soft: 100, hard: UNLIMITED }],
+            ..ExecRequest::default()
         };
         let output = agent.exec(&request).expect("runs").output();
         let lines: Vec<_> = output.lines().collect();
