@@ -23,8 +23,7 @@ mod settings;
 
 pub use names::{Entry, Query};
 pub use settings::{
-    AuditSettings, Front, Hook, Isolation, LimitRules, Lock, Required, Settings, Targets,
-    VerifierSettings,
+    AuditSettings, Hook, Isolation, LimitRules, Required, Settings, Targets, VerifierSettings,
 };
 
 use std::path::PathBuf;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
 use launch_protocol::policy::{
-    Answer, Ask, AuditSettings, Caller, Case, CredentialKind, Decision, Entry, Front, Groups, Hook,
-    Isolation, LimitRules, Lock, Party, Purpose, Query, Reply, Request, Required, Settings,
-    Targets, VerifierSettings,
+    Answer, Ask, AuditSettings, Caller, Case, CredentialKind, Decision, Entry, Groups, Hook,
+    Isolation, LimitRules, Party, Purpose, Query, Reply, Request, Required, Settings, Targets,
+    VerifierSettings,
 };
 use launch_protocol::{DecodeError, EncodeError, fuzzing};
-use proptest::array::{uniform2, uniform3, uniform4};
+use proptest::array::{uniform3, uniform4};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -112,19 +112,6 @@ prop_compose! {
     }
 }
 
-prop_compose! {
-    fn front()(
-        flags in any::<[bool; 5]>(), log_level in 0_u8..6, preserve_env in vec("[A-Z_]{1,20}", 0..5),
-        [input_lock, target_lock] in uniform2(select(vec![Lock::Flock, Lock::Fcntl, Lock::Disabled])), path in vec(path(), 0..4),
-    ) -> Front {
-        let [linger, silent, create_target_proxy, refuse_links, pedantic] = flags;
-        Front {
-            linger, silent, log_level, preserve_env, create_target_proxy,
-            input_lock, target_lock, refuse_links, pedantic, path,
-        }
-    }
-}
-
 fn hook() -> impl Strategy<Value = Option<Hook>> {
     of((path(), of(name()), of(name()), any::<u32>()).prop_map(
         |(program, user, group, timeout)| Hook {
@@ -143,7 +130,7 @@ prop_compose! {
         [libexec, gridmapdir, file, chroot] in uniform4(of(path())), rundir in path(), words in vec("[ -~]{0,40}", 0..6),
         [gridmapdir_min_idle, warm_time, kill_grace, orphan_grace, kill_before_expiry] in any::<[u32; 5]>(), limits in any::<(u64, Option<u64>, Option<u32>, Option<u32>)>(),
         small in (0_u8..20, 0_u32..100, of(0_u8..24)), [both, private_tmp, private_pid] in any::<[bool; 3]>(),
-        hooks in (hook(), hook()), front in front(),
+        hooks in (hook(), hook()), preserve_env in vec("[A-Z_]{1,20}", 0..5), front in vec("[ -~]{0,40}", 0..6), linger in any::<bool>(),
     ) -> Settings {
         Settings {
             caller_names,
@@ -174,6 +161,8 @@ prop_compose! {
             },
             prologue: hooks.0,
             epilogue: hooks.1,
+            linger,
+            preserve_env,
             front,
         }
     }

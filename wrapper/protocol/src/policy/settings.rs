@@ -50,8 +50,13 @@ pub struct Settings {
     pub prologue: Option<Hook>,
     /// To be run after a payload.
     pub epilogue: Option<Hook>,
-    /// For the one-shot form.
-    pub front: Front,
+    /// The one-shot form stays and waits for the command rather than become it.
+    pub linger: bool,
+    /// Environment variables that a command of the one-shot form keeps.
+    pub preserve_env: Vec<String>,
+    /// Further words for the front of the one-shot form, `key=value` in the spelling of the
+    /// configuration: root only passes them on.
+    pub front: Vec<String>,
 }
 
 /// Which accounts may be targets (requirement M3).
@@ -141,42 +146,6 @@ pub struct Hook {
     pub timeout: u32,
 }
 
-/// How files of the caller are locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
-    /// By `flock(2)`.
-    Flock,
-    /// By `fcntl(2)`.
-    Fcntl,
-    /// Not at all.
-    Disabled,
-}
-
-/// What the unprivileged front of the one-shot form goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Front {
-    /// Stay and wait for the command rather than become it.
-    pub linger: bool,
-    /// Report only serious trouble on standard error.
-    pub silent: bool,
-    /// 0 to 5.
-    pub log_level: u8,
-    /// Environment variables that the command keeps.
-    pub preserve_env: Vec<String>,
-    /// Copy the credential for the command.
-    pub create_target_proxy: bool,
-    /// How the caller's credential files are locked.
-    pub input_lock: Lock,
-    /// How the copy is locked.
-    pub target_lock: Lock,
-    /// Refuse a command that is a symbolic link.
-    pub refuse_links: bool,
-    /// Refuse a command that somebody else could change.
-    pub pedantic: bool,
-    /// Where commands without a slash are searched, and the command's `PATH`.
-    pub path: Vec<PathBuf>,
-}
-
 const MAX_LISTED: usize = 128;
 const MAX_PLACES: usize = 64;
 const MAX_FILES: usize = 32;
@@ -221,7 +190,13 @@ impl Settings {
         for hook in [&self.prologue, &self.epilogue] {
             w.option(hook.as_ref(), |w, hook| hook.put(w));
         }
-        self.front.put(w);
+        w.bool(self.linger);
+        w.list("preserve_env", &self.preserve_env, MAX_LISTED, |w, name| {
+            w.text("preserve_env", name, Text::Graphic, MAX_VARIABLE);
+        });
+        w.list("front", &self.front, MAX_WORDS, |w, word| {
+            w.text("front", word, Text::Printable, MAX_WORD);
+        });
     }
 
     pub(super) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -251,7 +226,13 @@ impl Settings {
             isolation: Isolation::take(r)?,
             prologue: r.option("prologue", Hook::take)?,
             epilogue: r.option("epilogue", Hook::take)?,
-            front: Front::take(r)?,
+            linger: r.bool("linger")?,
+            preserve_env: r.list("preserve_env", MAX_LISTED, 5, |r| {
+                r.text("preserve_env", Text::Graphic, MAX_VARIABLE)
+            })?,
+            front: r.list("front", MAX_WORDS, 4, |r| {
+                r.text("front", Text::Printable, MAX_WORD)
+            })?,
         };
         let below_root = |dir: &PathBuf| dir.file_name().is_some();
         check("execute_dirs", settings.execute_dirs.iter().all(below_root))?;
@@ -394,59 +375,6 @@ impl Hook {
             user: r.option("hook", |r| r.name("hook"))?,
             group: r.option("hook", |r| r.name("hook"))?,
             timeout: r.u32()?,
-        })
-    }
-}
-
-impl Lock {
-    fn put(self, w: &mut Writer) {
-        w.u8(match self {
-            Self::Flock => 0,
-            Self::Fcntl => 1,
-            Self::Disabled => 2,
-        });
-    }
-
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match r.u8()? {
-            0 => Self::Flock,
-            1 => Self::Fcntl,
-            2 => Self::Disabled,
-            _ => return Err(DecodeError::BadValue("lock")),
-        })
-    }
-}
-
-impl Front {
-    pub(crate) fn put(&self, w: &mut Writer) {
-        w.bool(self.linger);
-        w.bool(self.silent);
-        w.u8(self.log_level);
-        w.list("preserve_env", &self.preserve_env, MAX_LISTED, |w, name| {
-            w.text("preserve_env", name, Text::Graphic, MAX_VARIABLE);
-        });
-        w.bool(self.create_target_proxy);
-        self.input_lock.put(w);
-        self.target_lock.put(w);
-        w.bool(self.refuse_links);
-        w.bool(self.pedantic);
-        paths(w, "path", &self.path, MAX_PLACES);
-    }
-
-    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            linger: r.bool("linger")?,
-            silent: r.bool("silent")?,
-            log_level: r.u8()?,
-            preserve_env: r.list("preserve_env", MAX_LISTED, 5, |r| {
-                r.text("preserve_env", Text::Graphic, MAX_VARIABLE)
-            })?,
-            create_target_proxy: r.bool("create_target_proxy")?,
-            input_lock: Lock::take(r)?,
-            target_lock: Lock::take(r)?,
-            refuse_links: r.bool("refuse_links")?,
-            pedantic: r.bool("pedantic")?,
-            path: take_paths(r, "path", MAX_PLACES)?,
         })
     }
 }
