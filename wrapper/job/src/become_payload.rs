@@ -141,7 +141,7 @@ fn arrange(
     }
     let core = request.core_limit.unwrap_or(0);
     let core = Limit {
-        resource: libc::RLIMIT_CORE,
+        resource: sys::CORE,
         soft: core,
         hard: core,
     };

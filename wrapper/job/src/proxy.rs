@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use launch_protocol::MAX_CREDENTIAL;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, mkdir, unlinkat};
 
-use crate::Failure;
 use crate::files::kind;
+use crate::{Failure, sys};
 
 /// Stands for something unique at the end of a name.
 const UNIQUE: &[u8] = b"XXXXXX";
@@ -53,8 +53,7 @@ pub(crate) fn put(path: &Path, make_dir: bool, source: OwnedFd) -> Result<PathBu
         if unique {
             place_uniquely(dir.as_fd(), &temporary, stem)
         } else {
-            renameat2(&dir, &temporary, &dir, name, RenameFlags::empty())
-                .map(|()| PathBuf::from(name))
+            renameat(&dir, &temporary, &dir, name).map(|()| PathBuf::from(name))
         }
     });
     match placed {
@@ -115,7 +114,7 @@ fn new_file(dir: BorrowedFd<'_>) -> Result<(PathBuf, File), Errno> {
 
 fn place_uniquely(dir: BorrowedFd<'_>, from: &Path, stem: &[u8]) -> Result<PathBuf, Errno> {
     attempt(stem, |name| {
-        renameat2(dir, from, dir, name, RenameFlags::RENAME_NOREPLACE).map(|()| name.to_owned())
+        sys::rename_to_new(dir, from, name).map(|()| name.to_owned())
     })
 }
 

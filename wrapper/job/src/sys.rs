@@ -4,7 +4,10 @@
     reason = "system calls without a safe wrapper; nothing else in this crate is unsafe"
 )]
 
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use launch_protocol::exec::{IoClass, IoPriority};
 use nix::errno::Errno;
@@ -49,15 +52,15 @@ pub(crate) fn reset_signals() {
 
 /// Every descriptor from 3 up closes at `execve`.
 pub(crate) fn close_all_on_exec() -> Result<(), Errno> {
-    let first: libc::c_uint = 3;
-    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    let (first, last) = (3_u32, u32::MAX);
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
     // SAFETY: with CLOSE_RANGE_CLOEXEC this only sets a flag on descriptors of this process.
-    let done = unsafe { libc::close_range(first, libc::c_uint::MAX, flags) };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     match Errno::result(done) {
         Ok(_) => Ok(()),
         // Before Linux 5.11: one by one, as far as descriptors can go.
         Err(Errno::ENOSYS | Errno::EINVAL) => {
-            let (highest, _) = limit(libc::RLIMIT_NOFILE)?;
+            let (highest, _) = limit(DESCRIPTORS)?;
             for number in 3..RawFd::try_from(highest.min(1 << 20)).unwrap_or(1 << 20) {
                 // SAFETY: only sets a flag; a number that is not open is refused, harmlessly.
                 unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -68,25 +71,55 @@ pub(crate) fn close_all_on_exec() -> Result<(), Errno> {
     }
 }
 
+/// The type the C library gives resource numbers.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// Resource numbers, as the kernel and the protocol have them.
+pub(crate) const CORE: u32 = number(libc::RLIMIT_CORE);
+const DESCRIPTORS: u32 = number(libc::RLIMIT_NOFILE);
+
+#[cfg(target_env = "gnu")]
+const fn number(resource: Resource) -> u32 {
+    resource
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn number(resource: Resource) -> u32 {
+    resource.cast_unsigned()
+}
+
+#[cfg(target_env = "gnu")]
+const fn resource(number: u32) -> Resource {
+    number
+}
+
+#[cfg(not(target_env = "gnu"))]
+const fn resource(number: u32) -> Resource {
+    number.cast_signed()
+}
+
 /// Soft and hard limit of a resource.
-pub(crate) fn limit(resource: u32) -> Result<(u64, u64), Errno> {
+pub(crate) fn limit(number: u32) -> Result<(u64, u64), Errno> {
     let mut now = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `now` outlives the call, which writes nothing else; a bad number is refused.
-    let done = unsafe { libc::getrlimit(resource, &raw mut now) };
+    let done = unsafe { libc::getrlimit(resource(number), &raw mut now) };
     Errno::result(done).map(|_| (now.rlim_cur, now.rlim_max))
 }
 
 /// Sets soft and hard limit of a resource.
-pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+pub(crate) fn set_limit(number: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let new = libc::rlimit {
         rlim_cur: soft,
         rlim_max: hard,
     };
     // SAFETY: `new` outlives the call, which only reads it; a bad number is refused.
-    let done = unsafe { libc::setrlimit(resource, &raw const new) };
+    let done = unsafe { libc::setrlimit(resource(number), &raw const new) };
     Errno::result(done).map(drop)
 }
 
@@ -128,4 +161,14 @@ pub(crate) fn run_only_on(processors: &[u32]) -> Result<(), Errno> {
 pub(crate) fn control_terminal() -> Result<(), Errno> {
     // SAFETY: the argument is a number.
     Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// Renames a file within a directory; fails with `EEXIST` where the new name is taken.
+pub(crate) fn rename_to_new(dir: BorrowedFd<'_>, from: &Path, to: &Path) -> Result<(), Errno> {
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    let (dir, from, to) = (dir.as_raw_fd(), name(from)?, name(to)?);
+    let (from, to, flags) = (from.as_ptr(), to.as_ptr(), libc::RENAME_NOREPLACE);
+    // SAFETY: both names end with NUL and outlive the call, which only reads them.
+    let done = unsafe { libc::syscall(libc::SYS_renameat2, dir, from, dir, to, flags) };
+    Errno::result(done).map(drop)
 }

@@ -21,11 +21,11 @@ use launch_protocol::CONTROL_FD;
 /// Resource limits as the caller had them; payloads get them back.
 #[derive(Debug)]
 pub(crate) struct SavedLimits {
-    limits: Vec<(u32, libc::rlimit)>,
+    limits: Vec<(sys::Resource, libc::rlimit)>,
 }
 
 /// What the helper sets for itself. The stack is left: it is this program's own.
-const OWN_LIMITS: [(u32, libc::rlim_t); 13] = [
+const OWN_LIMITS: [(sys::Resource, libc::rlim_t); 13] = [
     (libc::RLIMIT_CORE, 0),
     (libc::RLIMIT_NOFILE, OWN_DESCRIPTORS),
     (libc::RLIMIT_AS, libc::RLIM_INFINITY),

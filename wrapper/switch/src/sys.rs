@@ -32,7 +32,7 @@ pub(crate) fn close_from(first: RawFd) {
     let from = first.cast_unsigned();
     // SAFETY: called at start, before this program owns any descriptor from `first` up, and in
     // freshly forked children that use none of them again.
-    if unsafe { libc::close_range(from, libc::c_uint::MAX, 0) } == 0 {
+    if unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0) } == 0 {
         return;
     }
     // Before Linux 5.9. The limit can have been lowered below open numbers, hence the floor.
@@ -131,8 +131,14 @@ pub(crate) fn stop_timers() {
     }
 }
 
+/// The type the C library gives resource numbers.
+#[cfg(target_env = "gnu")]
+pub(crate) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Resource = libc::c_int;
+
 /// Soft and hard limit of a resource.
-pub(crate) fn limit(resource: u32) -> Result<libc::rlimit, Errno> {
+pub(crate) fn limit(resource: Resource) -> Result<libc::rlimit, Errno> {
     let mut now = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -142,7 +148,7 @@ pub(crate) fn limit(resource: u32) -> Result<libc::rlimit, Errno> {
 }
 
 /// Sets soft and hard limit of a resource.
-pub(crate) fn set_limit(resource: u32, limit: libc::rlimit) -> Result<(), Errno> {
+pub(crate) fn set_limit(resource: Resource, limit: libc::rlimit) -> Result<(), Errno> {
     // SAFETY: `limit` outlives the call, which only reads it.
     Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
