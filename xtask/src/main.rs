@@ -2,6 +2,7 @@
 
 mod bench;
 mod console;
+mod faults;
 mod fuzz;
 mod requirements;
 mod trees;
@@ -17,6 +18,8 @@ usage: cargo xtask COMMAND
                                     ours beside sudo and HTCondor's own execute side; needs root
   fuzz TARGET|--all [--seconds N]   run fuzz targets (default 60 s each); works on stable Rust
   fuzz --list                       name the targets
+  faults [WORD]...                  make every step of a launch fail, one at a time (those whose name has the words);
+                                    twenty minutes, needs root and strace
   helper-tree                       check that the setuid helper depends on what it may, and on nothing else
   core-tree                         check that the wire protocol's core needs no async runtime
   requirements [--write]            check that every requirement of the identity switch has a test named after it
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["helper-tree"] => trees::helper(),
         ["core-tree"] => trees::core(),
+        ["faults", rest @ ..] => faults::run(rest),
         ["requirements", rest @ ..] => requirements::run(rest),
         ["help" | "--help" | "-h"] | [] => {
             console::line(USAGE.trim_end());

@@ -18,6 +18,7 @@ mod strace;
 mod sys;
 
 mod end;
+mod faults;
 mod happy_path;
 mod model;
 mod speed;
