@@ -103,7 +103,8 @@ impl fmt::Display for StartupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage => f.write_str(
-                "usage: sailplane-switch --broker (started by the pilot with a socket on descriptor 3)",
+                "usage: sailplane-switch [--] COMMAND [ARGUMENT...], as gLExec; or --broker, started by a \
+                 pilot with a socket on descriptor 3",
             ),
             Self::NoControlSocket => {
                 f.write_str("descriptor 3 is not a packet socket; the pilot must start this program")

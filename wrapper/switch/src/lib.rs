@@ -17,6 +17,7 @@ mod cgroup;
 mod channel;
 pub mod config;
 pub mod error;
+mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gridmap;
@@ -70,11 +71,19 @@ pub const CONFDIR: &str = match option_env!("SAILPLANE_CONFDIR") {
 
 /// The whole program. `arguments` are read only after the process has freed itself from its caller.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Kept aside, unread: only the half that has given up root looks at it.
+    let environment = std::env::vars_os().collect();
     let limits = match startup::sanitise() {
         Ok(limits) => limits,
         Err(error) => return complain(&error),
     };
-    match arguments.into_iter().nth(1) {
+    let words: Vec<_> = arguments.into_iter().collect();
+    let call = front::Call { words, environment };
+    if call.is_meant() {
+        let half = |control| broker(limits.clone(), control);
+        return complain(&front::split(&call, &limits, half));
+    }
+    match call.words.get(1) {
         Some(word) if word == "--broker" => {}
         Some(word) if word == "--version" => {
             say(
@@ -89,15 +98,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(control) => control,
         Err(error) => return complain(&error),
     };
+    ExitCode::from(broker(limits, control))
+}
+
+/// The broker of a pilot's socket; its exit status.
+fn broker(limits: SavedLimits, control: OwnedFd) -> u8 {
     // A second handle, for the last word if the broker stops with an error.
     let last_word = control.try_clone();
-    match serve(limits, control) {
-        Ok(()) => ExitCode::SUCCESS,
+    match startup::leave_directory().and_then(|()| serve(limits, control)) {
+        Ok(()) => 0,
         Err(error) => {
             if let Ok(socket) = last_word {
                 channel::send_last_word(socket.as_fd(), Answer::Refused(error.refusal()));
             }
-            complain(&error)
+            complain(&error);
+            error.status()
         }
     }
 }

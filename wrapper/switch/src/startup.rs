@@ -2,7 +2,7 @@
 //! (requirement S1), and whether it can do its work at all (G3, S4).
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use crate::sys;
 use launch_protocol::CONTROL_FD;
 
 /// Resource limits as the caller had them; payloads get them back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SavedLimits {
     limits: Vec<(sys::Resource, libc::rlimit)>,
 }
@@ -44,6 +44,9 @@ const OWN_LIMITS: [(sys::Resource, libc::rlim_t); 13] = [
 /// Descriptors the helper may have open.
 const OWN_DESCRIPTORS: libc::rlim_t = 16_384;
 
+/// Four times the most that Linux takes as arguments and environment, and then some.
+const FRONT_STACK: libc::rlim_t = 64 << 20;
+
 impl SavedLimits {
     /// Sets the caller's limits again; to be called as root, for a hard limit may go up.
     pub(crate) fn restore(&self) -> Result<(), Errno> {
@@ -51,9 +54,25 @@ impl SavedLimits {
             .iter()
             .try_for_each(|(resource, limit)| sys::set_limit(*resource, *limit))
     }
+
+    /// For the half that becomes the caller's again: no more than the caller may have, and of that
+    /// all, because a low soft limit is meant for the command; nothing for core files.
+    pub(crate) fn restore_hard(&self) -> Result<(), Errno> {
+        // The kernel lowers the soft limit of the stack for set-uid programs, and with it what fits
+        // into an `execve`: less than what the caller has got through one.
+        let stack = sys::limit(libc::RLIMIT_STACK)?;
+        let rlim_cur = stack.rlim_max.min(FRONT_STACK);
+        sys::set_limit(libc::RLIMIT_STACK, libc::rlimit { rlim_cur, ..stack })?;
+        self.limits.iter().try_for_each(|(resource, limit)| {
+            let core = *resource == libc::RLIMIT_CORE;
+            let rlim_cur = if core { 0 } else { limit.rlim_max };
+            sys::set_limit(*resource, libc::rlimit { rlim_cur, ..*limit })
+        })
+    }
 }
 
-/// Requirement S1, in its order. Reads nothing but what it resets.
+/// Requirement S1, in its order but for the working directory, which the drop-in form needs once more.
+/// Reads nothing but what it resets.
 ///
 /// # Errors
 /// If even /dev/null cannot be opened; errors of limits are not errors, they only leave the
@@ -73,7 +92,6 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     sys::default_signals();
     sys::block_signals(true);
     umask(Mode::from_bits_truncate(0o077));
-    chdir("/").map_err(|errno| StartupError::System("chdir to /", errno))?;
     prctl::set_dumpable(false).map_err(|errno| StartupError::System("PR_SET_DUMPABLE", errno))?;
 
     let mut limits = Vec::new();
@@ -96,6 +114,17 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
         }
     }
     Ok(SavedLimits { limits })
+}
+
+/// Away from the caller's standard streams.
+pub(crate) fn drop_streams() -> Result<(), Errno> {
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    (0..3).try_for_each(|number| sys::place(null.as_fd(), number))
+}
+
+/// Out of the caller's working directory.
+pub(crate) fn leave_directory() -> Result<(), StartupError> {
+    chdir("/").map_err(|errno| StartupError::System("chdir to /", errno))
 }
 
 /// The kernel's number for the initial user namespace.
