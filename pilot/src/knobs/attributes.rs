@@ -109,12 +109,17 @@ fn attribute(reader: &mut Reader<'_>, name: &str, prefix: Option<&str>) -> Optio
 
 /// The number in `SLOT7_NAME`.
 fn slot_number(name: &str) -> Option<u32> {
+    slot_knob(name).map(|(number, _)| number)
+}
+
+/// The number in `SLOT7_NAME`, and the rest of it.
+pub(super) fn slot_knob(name: &str) -> Option<(u32, &str)> {
     let rest = name
         .get(..4)
         .filter(|head| head.eq_ignore_ascii_case("SLOT"))
         .and_then(|_| name.get(4..))?;
-    let (number, _) = rest.split_once('_')?;
-    number.parse().ok().filter(|&number| number > 0)
+    let (number, rest) = rest.split_once('_')?;
+    Some((number.parse().ok().filter(|&number| number > 0)?, rest))
 }
 
 fn is_attribute(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! From the table of knobs to checked values.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cedar::Sinful;
@@ -9,7 +11,7 @@ use condorconf::Config;
 use super::detected::Detected;
 use super::error::{KnobErrors, Problem};
 use super::reader::{Reader, is_configured};
-use super::{Knobs, SwitchWish, attributes, listing, security, table};
+use super::{Knobs, Offered, SwitchWish, attributes, listing, security, table};
 use crate::job::environment;
 
 /// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
@@ -20,7 +22,7 @@ const VACATE: Duration = Duration::from_secs(600);
 
 /// Knobs of HTCondor's startd and starter that change what happens to jobs there and have no effect here; and the
 /// value that asks for what the pilot does anyway, empty where there is none.
-const WITHOUT_EFFECT: [(&str, &str); 17] = [
+const WITHOUT_EFFECT: [(&str, &str); 15] = [
     ("SUSPEND", "False"),
     ("WANT_SUSPEND", "False"),
     ("CONTINUE", "True"),
@@ -35,8 +37,6 @@ const WITHOUT_EFFECT: [(&str, &str); 17] = [
     ("TCP_FORWARDING_HOST", ""),
     ("PRIVATE_NETWORK_NAME", ""),
     ("OUT_LOWPORT", ""),
-    ("SLOT1_USER", ""),
-    ("GLEXEC_JOB", ""),
     ("SINGULARITY_JOB", "False"),
 ];
 
@@ -105,12 +105,15 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         rlimit_as_mib: reader
             .number("STARTER_RLIMIT_AS")
             .filter(|&limit: &u64| limit > 0),
-        sailplane_switch: reader.path("SAILPLANE_SWITCH").unwrap_or_default(),
-        identity_switch: match reader.choice("SAILPLANE_IDENTITY_SWITCH") {
-            Some("NEVER") => SwitchWish::Never,
-            Some("OPTIONAL") => SwitchWish::Optional,
-            _ => SwitchWish::Required,
-        },
+        sailplane_switch: offered(reader),
+        identity_switch: SwitchWish::of(
+            reader.choice("SAILPLANE_IDENTITY_SWITCH"),
+            SwitchWish::Required,
+        ),
+        isolation: SwitchWish::of(reader.choice("SAILPLANE_ISOLATION"), SwitchWish::Optional),
+        hide: hidden(reader),
+        slot_users: slot_users(reader),
+        pilot_proxy: reader.path("SAILPLANE_PILOT_PROXY"),
         job_agent: reader.path("SAILPLANE_JOB_AGENT"),
         ca_directory: reader.path("SAILPLANE_CA_DIRECTORY"),
         credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
@@ -174,6 +177,73 @@ fn port_range(reader: &mut Reader<'_>, low: &str, high: &str) -> Option<(u16, u1
 fn domain(reader: &mut Reader<'_>, name: &str) -> Option<String> {
     let value = reader.text(name);
     value.filter(|_| is_configured(reader.config.origin(name)))
+}
+
+/// The site's helper. Who has configured gLExec for HTCondor's own starter need not do it again.
+fn offered(reader: &mut Reader<'_>) -> Offered {
+    const NAME: &str = "SAILPLANE_SWITCH";
+    let text = reader.text(NAME).unwrap_or_default();
+    let glexec = reader.text("GLEXEC");
+    let wanted = reader
+        .text("GLEXEC_JOB")
+        .is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    if let Some(path) = glexec.filter(|_| wanted && !is_configured(reader.config.origin(NAME))) {
+        if path.starts_with('/') {
+            return Offered::Glexec(path.into());
+        }
+        reader.fail("GLEXEC", Problem::NotAbsolute { text: path });
+    }
+    Offered::parse(text.trim()).unwrap_or_else(|| {
+        reader.fail(NAME, Problem::Helper { text });
+        Offered::Nothing
+    })
+}
+
+fn hidden(reader: &mut Reader<'_>) -> Vec<PathBuf> {
+    let (name, list) = reader.list("SAILPLANE_HIDE");
+    let mut paths = Vec::new();
+    for text in list {
+        if text.starts_with('/') {
+            paths.push(PathBuf::from(text));
+        } else {
+            reader.fail(name, Problem::NotAbsolute { text });
+        }
+    }
+    paths
+}
+
+/// `SLOT<N>_USER`, HTCondor's name for the account of a slot's jobs.
+fn slot_users(reader: &mut Reader<'_>) -> BTreeMap<u32, String> {
+    let slots: Vec<(u32, String)> = reader
+        .config
+        .iter()
+        .filter_map(|knob| {
+            let (number, rest) = attributes::slot_knob(knob.name)?;
+            rest.eq_ignore_ascii_case("USER")
+                .then(|| (number, knob.name.to_owned()))
+        })
+        .collect();
+    let mut users = BTreeMap::new();
+    for (number, name) in slots {
+        let Some(user) = reader.value(&name).filter(|user| !user.is_empty()) else {
+            continue;
+        };
+        if is_account(&user) {
+            users.insert(number, user);
+        } else {
+            reader.fail(&name, Problem::Account { text: user });
+        }
+    }
+    users
+}
+
+/// Whether a name can be an account's, and cannot be taken for an option.
+fn is_account(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 fn site_environment(reader: &mut Reader<'_>) -> Vec<(String, String)> {

@@ -158,6 +158,18 @@ pub enum Problem {
     /// The policy cannot be fulfilled.
     #[error("the security policy contradicts itself: {0}")]
     Policy(PolicyError),
+    /// No way to change the account of a process.
+    #[error("expected the path of the helper, glexec:PATH, sudo, sudo:PATH or none, got {text:?}")]
+    Helper {
+        /// The value.
+        text: String,
+    },
+    /// No name of an account.
+    #[error("{text:?} cannot be the name of an account")]
+    Account {
+        /// The value.
+        text: String,
+    },
     /// A path that is not absolute.
     #[error("expected an absolute path, got {text:?}")]
     NotAbsolute {

@@ -9,6 +9,7 @@ mod check;
 mod detected;
 mod error;
 mod listing;
+mod offered;
 mod reader;
 mod security;
 mod table;
@@ -28,6 +29,7 @@ use condorconf::{Config, Files, Loader, Origin, RealFiles};
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
 pub use self::listing::manual;
+pub use self::offered::Offered;
 pub use self::table::{Kind, Knob, TABLE};
 pub use pool::config::ClassAdEvaluator;
 
@@ -122,10 +124,18 @@ pub struct Knobs {
     pub renice: i32,
     /// `STARTER_RLIMIT_AS` in MiB; `None`: no limit.
     pub rlimit_as_mib: Option<u64>,
-    /// `SAILPLANE_SWITCH`.
-    pub sailplane_switch: PathBuf,
+    /// `SAILPLANE_SWITCH`, else `GLEXEC` where `GLEXEC_JOB` is true.
+    pub sailplane_switch: Offered,
     /// `SAILPLANE_IDENTITY_SWITCH`.
     pub identity_switch: SwitchWish,
+    /// `SAILPLANE_ISOLATION`.
+    pub isolation: SwitchWish,
+    /// `SAILPLANE_HIDE`: what payloads in namespaces of their own do not see, besides what is hidden anyway.
+    pub hide: Vec<PathBuf>,
+    /// `SLOT<N>_USER`: the accounts of slots, counted from 1.
+    pub slot_users: BTreeMap<u32, String>,
+    /// `SAILPLANE_PILOT_PROXY`: the pilot's own credential, for helpers that want one.
+    pub pilot_proxy: Option<PathBuf>,
     /// `SAILPLANE_JOB_AGENT`; `None`: to be looked for.
     pub job_agent: Option<PathBuf>,
     /// `SAILPLANE_CA_DIRECTORY`; `None`: credentials of jobs under the pilot's own account are not verified.
@@ -139,15 +149,36 @@ pub struct Knobs {
     dump: String,
 }
 
-/// Whether payloads get accounts of their own.
+/// Whether payloads get accounts, or namespaces, of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SwitchWish {
-    /// The pilot does not start without the helper.
+    /// The pilot does not start without.
     Required,
-    /// Where the helper does not start payloads run under the pilot's own account.
+    /// Where it can be done.
     Optional,
-    /// They always do.
+    /// They do not.
     Never,
+}
+
+impl SwitchWish {
+    /// As it is configured.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Required => "REQUIRED",
+            Self::Optional => "OPTIONAL",
+            Self::Never => "NEVER",
+        }
+    }
+
+    fn of(word: Option<&str>, default: Self) -> Self {
+        match word {
+            Some("NEVER") => Self::Never,
+            Some("OPTIONAL") => Self::Optional,
+            Some("REQUIRED") => Self::Required,
+            _ => default,
+        }
+    }
 }
 
 /// Names the root configuration file when the command line does not.

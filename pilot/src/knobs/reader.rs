@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         };
         let word = allowed
             .iter()
-            .find(|word| word.eq_ignore_ascii_case(text.trim()))
+            .find(|word| word.eq_ignore_ascii_case(text.trim().trim_matches('"')))
             .copied();
         if word.is_none() {
             self.fail(name, Problem::Choice { text, allowed });

@@ -422,19 +422,62 @@ pub static TABLE: &[Knob] = &[
     // -- ours
     knob(
         &["SAILPLANE_SWITCH"],
-        Kind::Path,
+        Kind::Text,
         Some("/usr/lib/sailplane/sailplane-switch"),
         "",
-        "The identity-switch helper.",
+        "What the site has for running jobs under other accounts: the path of the identity-switch helper; glexec:PATH, a \
+         gLExec; sudo or sudo:PATH, with the accounts of SLOT<n>_USER; or none. If not set, GLEXEC counts where \
+         GLEXEC_JOB is true.",
     ),
     knob(
-        &["SAILPLANE_IDENTITY_SWITCH"],
+        &["GLEXEC_JOB"],
+        Kind::Text,
+        None,
+        "",
+        "True: GLEXEC is used, if SAILPLANE_SWITCH is not set. HTCondor's own starter reads it, too.",
+    ),
+    knob(
+        &["GLEXEC"],
+        Kind::Text,
+        None,
+        "",
+        "The site's gLExec, for GLEXEC_JOB.",
+    ),
+    knob(
+        &["SAILPLANE_IDENTITY_SWITCH", "GLIDEIN_Glexec_Use"],
         Kind::Choice(&["REQUIRED", "OPTIONAL", "NEVER"]),
         Some("REQUIRED"),
         "",
         "Whether jobs run under their users' own accounts, by way of the helper. REQUIRED: the pilot does not start \
-         without it. OPTIONAL: where the helper does not start, all jobs run under the pilot's own account. NEVER: they \
-         always do. Under one account jobs are not protected from each other, nor the pilot from them.",
+         without it. OPTIONAL: where the helper does not work, all jobs run under the pilot's own account. NEVER: they \
+         always do. What protects them from each other then is SAILPLANE_ISOLATION.",
+    ),
+    knob(
+        &["SAILPLANE_ISOLATION"],
+        Kind::Choice(&["REQUIRED", "OPTIONAL", "NEVER"]),
+        Some("OPTIONAL"),
+        "",
+        "Whether jobs under the pilot's own account run in namespaces of their own (user, processes, mounts, IPC), where \
+         they see neither the pilot nor each other, and none of its files. REQUIRED: the pilot does not start where \
+         the node makes none for ordinary accounts. OPTIONAL: there, jobs are not protected from each other, nor the \
+         pilot from them. NEVER: they are not anywhere.",
+    ),
+    knob(
+        &["SAILPLANE_HIDE"],
+        Kind::List,
+        None,
+        "",
+        "More files and directories that jobs in namespaces of their own do not see. Hidden anyway: EXECUTE but for the \
+         job's own sandbox, LOG, LOCAL_DIR, the directories of tokens, the home of the account, /tmp and /var/tmp, and \
+         the pilot's own proxy.",
+    ),
+    knob(
+        &["SAILPLANE_PILOT_PROXY", "X509_USER_PROXY"],
+        Kind::Path,
+        None,
+        "",
+        "The pilot's own proxy, shown to helpers that want one (credential_required = pilot+user in switch.conf), and to \
+         a site's gLExec.",
     ),
     knob(
         &["SAILPLANE_JOB_AGENT"],

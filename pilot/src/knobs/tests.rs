@@ -57,7 +57,7 @@ fn a_collector_is_all_that_must_be_set() {
     assert_eq!(knobs.execute, Path::new("/scratch/pilot/execute"));
     assert_eq!(
         knobs.sailplane_switch,
-        Path::new("/usr/lib/sailplane/sailplane-switch")
+        Offered::Switch("/usr/lib/sailplane/sailplane-switch".into())
     );
     assert_eq!(
         knobs.token_directories,
@@ -308,6 +308,48 @@ fn asking_for_what_the_pilot_does_anyway_is_not_odd() {
     let knobs = load("use POLICY : Always_Run_Jobs\n");
     assert!(knobs.warnings.is_empty(), "{:?}", knobs.warnings);
     assert_eq!(knobs.max_job_retirement_time.to_old(), "2147483647");
+}
+
+#[test]
+fn the_sites_helper_may_be_written_as_for_condors_own_starter() {
+    let glexec = Offered::Glexec("/opt/glite/sbin/glexec".into());
+    let text = "GLEXEC_JOB = True\nGLEXEC = /opt/glite/sbin/glexec\n";
+    assert_eq!(load(text).sailplane_switch, glexec);
+    let off = text.replace("True", "False");
+    assert!(matches!(load(&off).sailplane_switch, Offered::Switch(_)));
+    let ours = format!("{text}SAILPLANE_SWITCH = sudo\n");
+    assert_eq!(
+        load(&ours).sailplane_switch,
+        Offered::Sudo("/usr/bin/sudo".into())
+    );
+    for (word, wanted) in [
+        ("NEVER", SwitchWish::Never),
+        ("\"OPTIONAL\"", SwitchWish::Optional),
+        ("REQUIRED", SwitchWish::Required),
+    ] {
+        let knobs = load(&format!("GLIDEIN_Glexec_Use = {word}\n"));
+        assert_eq!(knobs.identity_switch, wanted);
+    }
+    assert_eq!(
+        mistakes("SAILPLANE_SWITCH = glexec\n"),
+        [
+            "/pilot.conf:2: SAILPLANE_SWITCH: expected the path of the helper, glexec:PATH, sudo, sudo:PATH or none, got \"glexec\""
+        ]
+    );
+}
+
+#[test]
+fn slots_have_accounts() {
+    let knobs =
+        load("SLOT1_USER = pool001\nslot12_user = pool002\nSLOT2_USER =\nSLOT1_USERS = x\n");
+    let users: Vec<_> = knobs.slot_users.into_iter().collect();
+    assert_eq!(
+        users,
+        [(1, "pool001".to_owned()), (12, "pool002".to_owned())]
+    );
+    for bad in ["-u", "#0", "a b", "root;x"] {
+        assert_eq!(mistakes(&format!("SLOT1_USER = {bad}\n")).len(), 1, "{bad}");
+    }
 }
 
 #[test]

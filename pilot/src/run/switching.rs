@@ -84,7 +84,8 @@ impl Switching {
         let wish = knobs.identity_switch;
         let mut tried = None;
         if decide(wish, None) == Decision::TryHelper {
-            tried = Some(Broker::start(&knobs.sailplane_switch).await);
+            tried =
+                Some(Broker::start(knobs.sailplane_switch.path().unwrap_or(Path::new("/"))).await);
         }
         let said = match &tried {
             None => None,
@@ -103,9 +104,17 @@ impl Switching {
                 let (broker, hello) = switching.restart().await?;
                 Ok((switching, broker, hello))
             }
-            (_, Some(Ok((broker, hello)))) => {
-                Ok((Self::Helper(knobs.sailplane_switch.clone()), broker, hello))
-            }
+            (_, Some(Ok((broker, hello)))) => Ok((
+                Self::Helper(
+                    knobs
+                        .sailplane_switch
+                        .path()
+                        .unwrap_or(Path::new("/"))
+                        .to_owned(),
+                ),
+                broker,
+                hello,
+            )),
             (_, Some(Err(error))) => Err(error.into()),
             (_, None) => Err(BrokerError::Gone.into()),
         }
