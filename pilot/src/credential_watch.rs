@@ -139,6 +139,13 @@ impl CredentialWatch {
         }
     }
 
+    /// A renewed credential of the same identity was verified at `now`. One that ends earlier than the old one counts
+    /// too: the job has it, and no other, from now on. A job that was already told to stop is stopped all the same.
+    pub fn renew(&mut self, not_after: i64, now: Moment) {
+        self.credential.not_after = not_after;
+        self.monotonic_end = now.monotonic.saturating_add(until(not_after, now));
+    }
+
     /// The hold reason for a job that this watch stopped.
     #[must_use]
     pub fn hold_reason(&self) -> String {
@@ -267,6 +274,42 @@ mod tests {
             "{reason}"
         );
         assert!(!reason.contains('\n'));
+    }
+
+    #[test]
+    fn a_renewed_credential_moves_the_end() {
+        let mut renewed = watch(1000, 100, 10).unwrap();
+        assert_eq!(
+            renewed.poll(at(880)),
+            WatchAction::Wait(Duration::from_secs(20))
+        );
+        renewed.renew(i64::try_from(START).unwrap() + 5000, at(890));
+        assert_eq!(renewed.poll(at(900)), WatchAction::Wait(LONGEST_WAIT));
+        assert_eq!(
+            renewed.poll(at(4899)),
+            WatchAction::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(renewed.poll(at(4900)), WatchAction::StopSoftly);
+        assert!(
+            renewed
+                .hold_reason()
+                .contains(&iso_utc(i64::try_from(START).unwrap() + 5000))
+        );
+    }
+
+    #[test]
+    fn a_renewed_credential_may_end_sooner() {
+        let mut renewed = watch(1000, 100, 10).unwrap();
+        renewed.renew(i64::try_from(START).unwrap() + 150, at(10));
+        assert_eq!(renewed.poll(at(50)), WatchAction::StopSoftly);
+    }
+
+    #[test]
+    fn a_renewal_does_not_unsay_a_stop() {
+        let mut renewed = watch(1000, 100, 10).unwrap();
+        assert_eq!(renewed.poll(at(900)), WatchAction::StopSoftly);
+        renewed.renew(i64::try_from(START).unwrap() + 5000, at(901));
+        assert_eq!(renewed.poll(at(910)), WatchAction::Kill);
     }
 
     proptest! {

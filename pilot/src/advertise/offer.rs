@@ -83,6 +83,8 @@ pub struct Offer {
     pub reserved_disk_kib: u64,
     /// The facts of the identity switch.
     pub facts: Vec<Attribute>,
+    /// `SLOT<N>_USER`: the accounts of the slots' jobs, where they have any.
+    pub accounts: BTreeMap<u32, String>,
     /// What `STARTD_ATTRS` names, in its order.
     pub attributes: Vec<Attribute>,
     /// The same for slots that have values of their own.
@@ -125,6 +127,9 @@ pub fn base_ad(node: &NodeFacts, identity: &Identity, offer: &Offer, slot: u32) 
         .slot_attributes
         .get(&slot)
         .unwrap_or(&offer.attributes);
+    if let Some(account) = offer.accounts.get(&slot) {
+        ad.insert("SailplaneSlotAccount", account.as_str());
+    }
     for (name, expr) in offer.facts.iter().chain(own) {
         ad.insert(name.as_str(), expr.clone());
     }

@@ -24,7 +24,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use launch_protocol::broker::{
-    Answer, Command, Hello, Opened, Refusal, RefusalClass, Reply, Request,
+    Answer, Command, Hello, OpenLimits, Opened, Purpose, Refusal, RefusalClass, Reply, Request,
 };
 use launch_protocol::{DecodeError, EncodeError, VERSION};
 use thiserror::Error;
@@ -111,6 +111,19 @@ impl BrokerError {
             _ => RefusalClass::SiteTransient,
         }
     }
+}
+
+/// What a payload is opened with, besides its credential.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Names the job in the site's log.
+    pub label: &'a str,
+    /// Where its sandbox is made.
+    pub execute_dir: &'a Path,
+    /// The account of the slot, if it has one.
+    pub slot_account: Option<&'a str>,
+    /// What it may use, where the node can limit it.
+    pub limits: OpenLimits,
 }
 
 /// How long the helper may take for one request. Opening includes the verifier's own limit of ten seconds.
@@ -256,18 +269,21 @@ impl Broker {
     }
 
     /// Has the credential verified and mapped, and an account, a sandbox and a process group made ready.
-    /// `label` names the job in the site's log.
     ///
     /// # Errors
     /// [`BrokerError::Refused`] with the helper's own class, code and sentence; else the connection's errors.
     pub async fn open(
         &self,
-        label: &str,
-        execute_dir: &Path,
+        wanted: Wanted<'_>,
         credential: &OwnedFd,
     ) -> Result<(Payload, PayloadEvents), BrokerError> {
-        use std::os::fd::AsFd;
-        let command = Command::open(printable(label), execute_dir);
+        let command = Command::Open {
+            job_label: printable(wanted.label),
+            execute_dir: Some(wanted.execute_dir.to_owned()),
+            slot_account: wanted.slot_account.map(str::to_owned),
+            purpose: Purpose::Run,
+            limits: wanted.limits,
+        };
         let delivery = self
             .call("open", command, Some(credential.as_fd()), REQUEST_LIMIT)
             .await?;
@@ -292,6 +308,29 @@ impl Broker {
                 tracing::debug!(%error, "the identity-switch helper does not prepare for a job");
             }
         });
+    }
+
+    /// Shows the pilot's own credential to a helper that wants one. Gives whose it is, and its end in Unix seconds.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`]: one that was shown earlier stays in force. Else the connection's.
+    pub async fn present(&self, credential: &OwnedFd) -> Result<(String, i64), BrokerError> {
+        match self
+            .call(
+                "present",
+                Command::Present,
+                Some(credential.as_fd()),
+                REQUEST_LIMIT,
+            )
+            .await?
+            .answer
+        {
+            Answer::Presented {
+                identity,
+                not_after,
+            } => Ok((identity, not_after)),
+            _ => Err(BrokerError::Unexpected { request: "present" }),
+        }
     }
 
     /// Completes when the helper is gone. Payloads of a helper that is gone have been killed by it, or nothing can be
@@ -432,6 +471,8 @@ impl Shared {
                 wait_status,
             } => (payload, PayloadEvent::Exited { wait_status }),
             Answer::Empty { payload } => (payload, PayloadEvent::Empty),
+            Answer::Expiring { payload } => (payload, PayloadEvent::Expiring),
+            Answer::KilledForExpiry { payload } => (payload, PayloadEvent::KilledForExpiry),
             Answer::Refused(refusal) => {
                 tracing::error!(
                     code = refusal.code,

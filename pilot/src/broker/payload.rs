@@ -1,5 +1,6 @@
 //! One payload: its account, its sandbox, its processes.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use launch_protocol::broker::{Answer, Command, Opened, SignalScope, Usage};
@@ -17,6 +18,10 @@ pub enum PayloadEvent {
     },
     /// No process of the payload is left.
     Empty,
+    /// Its credential is about to end; its leader was told to stop.
+    Expiring,
+    /// Its credential was not renewed in time; every process of it was killed.
+    KilledForExpiry,
 }
 
 /// The events of one payload, in order.
@@ -101,6 +106,27 @@ impl Payload {
             },
         )
         .await
+    }
+
+    /// Has a new credential verified and judged, and put in the place of the old one: the file `proxy` below the
+    /// sandbox. Gives the new end, Unix seconds.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`]: the old one stays. Else the connection's.
+    pub async fn renew(&self, proxy: &Path, credential: &OwnedFd) -> Result<i64, BrokerError> {
+        let command = Command::Renew {
+            payload: self.opened.payload,
+            proxy: Some(proxy.to_owned()),
+        };
+        match self
+            .broker
+            .call("renew", command, Some(credential.as_fd()), REQUEST_LIMIT)
+            .await?
+            .answer
+        {
+            Answer::Renewed { not_after } => Ok(not_after),
+            _ => Err(BrokerError::Unexpected { request: "renew" }),
+        }
     }
 
     /// Kills every process; [`PayloadEvent::Empty`] follows.

@@ -153,9 +153,10 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 identity: "/DC=test/CN=Pilot".to_owned(),
                 not_after: script.not_after,
             },
-            Command::Renew { .. } => Answer::Renewed {
-                not_after: script.not_after,
-            },
+            Command::Renew { proxy, .. } => {
+                assert_eq!(proxy.as_deref(), Some(Path::new("proxy.pem")));
+                renew(&script, packet.descriptors.into_iter().next().unwrap())
+            }
             Command::Kill { .. } => {
                 script.signal(Signal::SIGKILL);
                 Answer::Done
@@ -181,6 +182,32 @@ fn sandbox(script: &Script, payload: u32) -> PathBuf {
     script.root.join(format!("dir_{payload}"))
 }
 
+fn content_of(credential: OwnedFd) -> Vec<u8> {
+    let mut content = Vec::new();
+    fs::File::from(credential)
+        .read_to_end(&mut content)
+        .unwrap();
+    content
+}
+
+/// Whose it is stands in the credential of a test.
+fn renew(script: &Script, credential: OwnedFd) -> Answer {
+    let content = content_of(credential);
+    if content.ends_with(b"of Bob") {
+        return Answer::Refused(Refusal {
+            class: RefusalClass::Job,
+            code: "renew.identity".to_owned(),
+            message: "It is another's.".to_owned(),
+            may_succeed_later: false,
+            who: RefusedBy::Credential,
+        });
+    }
+    script.state.lock().unwrap().credential = content;
+    Answer::Renewed {
+        not_after: script.not_after + 3600,
+    }
+}
+
 fn open(script: &Script, credential: OwnedFd) -> Answer {
     if let Some(class) = script.refuse {
         return Answer::Refused(Refusal {
@@ -191,10 +218,7 @@ fn open(script: &Script, credential: OwnedFd) -> Answer {
             who: RefusedBy::Credential,
         });
     }
-    let mut content = Vec::new();
-    fs::File::from(credential)
-        .read_to_end(&mut content)
-        .unwrap();
+    let content = content_of(credential);
     let mut state = script.state.lock().unwrap();
     state.opened += 1;
     state.credential = content;

@@ -40,6 +40,15 @@ fn opened(payload: u32) -> Answer {
     })
 }
 
+fn wanted(label: &str) -> Wanted<'_> {
+    Wanted {
+        label,
+        execute_dir: Path::new("/x"),
+        slot_account: None,
+        limits: OpenLimits::default(),
+    }
+}
+
 fn refused(class: RefusalClass) -> Answer {
     Answer::Refused(Refusal {
         class,
@@ -74,24 +83,21 @@ async fn start() -> (Broker, Helper) {
 
 async fn open(broker: &Broker, helper: &Helper, payload: u32) -> (Payload, PayloadEvents) {
     let credential = memfd::sealed("credential", b"proxy").unwrap();
-    let (result, ()) = tokio::join!(
-        broker.open("job 1.0", Path::new("/x"), &credential),
-        async {
-            let (request, descriptors) = helper.request().await;
-            let Command::Open { job_label, .. } = request.command else {
-                panic!("not an open")
-            };
-            assert_eq!(job_label, "job 1.0");
-            let mut content = String::new();
-            std::io::Read::read_to_string(
-                &mut std::fs::File::from(descriptors.into_iter().next().unwrap()),
-                &mut content,
-            )
-            .unwrap();
-            assert_eq!(content, "proxy");
-            helper.reply(request.id, opened(payload), &[]).await;
-        }
-    );
+    let (result, ()) = tokio::join!(broker.open(wanted("job 1.0"), &credential), async {
+        let (request, descriptors) = helper.request().await;
+        let Command::Open { job_label, .. } = request.command else {
+            panic!("not an open")
+        };
+        assert_eq!(job_label, "job 1.0");
+        let mut content = String::new();
+        std::io::Read::read_to_string(
+            &mut std::fs::File::from(descriptors.into_iter().next().unwrap()),
+            &mut content,
+        )
+        .unwrap();
+        assert_eq!(content, "proxy");
+        helper.reply(request.id, opened(payload), &[]).await;
+    });
     result.unwrap()
 }
 
@@ -153,7 +159,7 @@ async fn replies_may_overtake_each_other() {
 async fn a_refusal_keeps_its_class_and_words() {
     let (broker, helper) = start().await;
     let credential = memfd::sealed("credential", b"proxy").unwrap();
-    let (result, ()) = tokio::join!(broker.open("j", Path::new("/x"), &credential), async {
+    let (result, ()) = tokio::join!(broker.open(wanted("j"), &credential), async {
         let (request, _) = helper.request().await;
         helper
             .reply(request.id, refused(RefusalClass::Job), &[])
@@ -205,12 +211,7 @@ async fn a_payload_that_comes_too_late_is_closed() {
     let credential = memfd::sealed("credential", b"proxy").unwrap();
     let abandoned = tokio::spawn({
         let broker = broker.clone();
-        async move {
-            broker
-                .open("j", Path::new("/x"), &credential)
-                .await
-                .map(drop)
-        }
+        async move { broker.open(wanted("j"), &credential).await.map(drop) }
     });
     let (request, _) = helper.request().await;
     abandoned.abort();

@@ -217,6 +217,7 @@ mod tests {
             memory_mib: 2048,
             disk_kib: 1_000_000,
             machine_ad: ClassAd::new(),
+            account: None,
         }
     }
 

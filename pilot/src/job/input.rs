@@ -1,15 +1,17 @@
 //! From the shadow's files to a filled sandbox, by way of the credential.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use cedar::net::Stream;
+use launch_protocol::broker::OpenLimits;
 use zeroize::Zeroizing;
 
 use super::hold::{Hold, HoldCode, one_line};
 use super::plan::{Executable, JobPlan, TransferPlan};
 use super::trouble::Trouble;
-use super::{JobConfig, JobServices};
-use crate::broker::{Agent, AgentError, Broker, Payload, PayloadEvents, memfd};
+use super::{JobConfig, JobServices, SlotFacts};
+use crate::broker::{Agent, AgentError, Broker, Payload, PayloadEvents, Wanted, memfd};
 use crate::transfer::download::{
     self, DownloadError, Downloaded, Opened, StorageError, chain, download,
 };
@@ -39,6 +41,7 @@ pub(super) async fn fetch(
     services: &JobServices,
     session: &str,
     plan: &JobPlan,
+    slot: &SlotFacts,
 ) -> Result<Downloaded<Place>, Trouble> {
     let config = &services.config;
     let stream = connect(
@@ -62,11 +65,14 @@ pub(super) async fn fetch(
         staging_disk: config.staging_disk,
         patience: config.transfer_timeout,
     };
-    let label = format!("{} {}", plan.id.global, plan.id.user);
-    let broker = services.broker.clone();
-    let directory = services.config.clone();
-    let open =
-        move |credential: Zeroizing<Vec<u8>>| open_place(broker, directory, label, credential);
+    let order = Order {
+        broker: services.broker.clone(),
+        config: services.config.clone(),
+        label: format!("{} {}", plan.id.global, plan.id.user),
+        account: slot.account.clone(),
+        limits: services.config.limits.of(slot),
+    };
+    let open = move |credential: Zeroizing<Vec<u8>>| order.open(credential);
     download(&mut link, request, open).await.map_err(explain)
 }
 
@@ -92,26 +98,38 @@ pub(super) async fn connect(
     Ok(stream)
 }
 
-async fn open_place(
+/// What is opened once the credential is here.
+struct Order {
     broker: Broker,
-    config: std::sync::Arc<JobConfig>,
+    config: Arc<JobConfig>,
     label: String,
-    credential: Zeroizing<Vec<u8>>,
-) -> Result<Place, AgentError> {
-    let file: OwnedFd = memfd::sealed("credential", &credential).map_err(AgentError::Socket)?;
-    drop(credential);
-    let (payload, events) = broker.open(&label, &config.execute_dir, &file).await?;
-    match payload.spawn_agent().await {
-        Ok((agent, pid)) => Ok(Place {
-            payload,
-            events,
-            agent,
-            pid,
-        }),
-        Err(error) => {
-            // Dropping the payload closes it.
-            drop(payload);
-            Err(error)
+    account: Option<String>,
+    limits: OpenLimits,
+}
+
+impl Order {
+    async fn open(self, credential: Zeroizing<Vec<u8>>) -> Result<Place, AgentError> {
+        let file: OwnedFd = memfd::sealed("credential", &credential).map_err(AgentError::Socket)?;
+        drop(credential);
+        let wanted = Wanted {
+            label: &self.label,
+            execute_dir: &self.config.execute_dir,
+            slot_account: self.account.as_deref(),
+            limits: self.limits,
+        };
+        let (payload, events) = self.broker.open(wanted, &file).await?;
+        match payload.spawn_agent().await {
+            Ok((agent, pid)) => Ok(Place {
+                payload,
+                events,
+                agent,
+                pid,
+            }),
+            Err(error) => {
+                // Dropping the payload closes it.
+                drop(payload);
+                Err(error)
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod syscalls;
 mod tests;
 mod trouble;
 pub mod usage;
+mod wish;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use cedar::net::{Client, Stream};
 use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
+use launch_protocol::broker::OpenLimits;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +48,7 @@ use crate::broker::Broker;
 use crate::transfer::DelegationKeys;
 
 pub use run::run;
+pub use wish::{Renewal, Wish, Wishes};
 
 /// One accepted ACTIVATE_CLAIM.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct Activation {
     pub slot: SlotFacts,
     /// What is said about the connections that come after this one.
     pub line: LineEnds,
+    /// What the submit side wishes of the job while it runs.
+    pub wishes: Wishes,
 }
 
 /// A shadow that has come back to its job: CA_RECONNECT_JOB, after the pilot answered `Success`.
@@ -135,6 +140,8 @@ pub struct SlotFacts {
     pub disk_kib: u64,
     /// The slot ad; written to `.machine.ad` without its private attributes.
     pub machine_ad: ClassAd,
+    /// `SLOT<N>_USER`: the account of the slot's jobs.
+    pub account: Option<String>,
 }
 
 /// Plain values from the configuration that the execution of jobs depends on.
@@ -173,6 +180,8 @@ pub struct JobConfig {
     pub site_environment: Vec<(String, String)>,
     /// `LOWPORT` and `HIGHPORT`, when a port range is configured.
     pub port_range: Option<(u16, u16)>,
+    /// What jobs may use.
+    pub limits: UseLimits,
     /// Bytes of input that may wait in memory for the credential.
     pub staging_memory: u64,
     /// Bytes of input that may wait for the credential in an unlinked file below `execute_dir`.
@@ -199,8 +208,30 @@ impl Default for JobConfig {
             rlimit_as_mib: None,
             site_environment: Vec::new(),
             port_range: None,
+            limits: UseLimits::default(),
             staging_memory: 16 << 20,
             staging_disk: 1 << 30,
+        }
+    }
+}
+
+/// What a job may use, where the node can limit it; otherwise nothing is limited, which the slot ad says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UseLimits {
+    /// `CGROUP_MEMORY_LIMIT_POLICY` is `hard`, and the helper can do it: the memory of the slot.
+    pub memory: bool,
+    /// `SAILPLANE_JOB_PROCESSES`, if the helper can limit them.
+    pub processes: Option<u64>,
+}
+
+impl UseLimits {
+    /// In the words of the launch protocol.
+    #[must_use]
+    pub fn of(self, slot: &SlotFacts) -> OpenLimits {
+        OpenLimits {
+            memory_bytes: self.memory.then(|| slot.memory_mib.saturating_mul(1 << 20)),
+            pids: self.processes,
+            ..OpenLimits::default()
         }
     }
 }

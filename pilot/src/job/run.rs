@@ -17,7 +17,7 @@ use super::shadow::{Shadow, ShadowError};
 use super::syscalls::{Call, ExitReason};
 use super::trouble::Trouble;
 use super::usage::{self, Ended, Figures};
-use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder};
+use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder, Wishes};
 use crate::broker::own::NO_END;
 use crate::broker::{Agent, Payload};
 use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
@@ -40,6 +40,7 @@ pub async fn run(
         stream,
         slot,
         line,
+        wishes,
     } = activation;
     services.broker.prepare();
     let clock = Clock::start();
@@ -49,6 +50,7 @@ pub async fn run(
         services,
         slot,
         orders: Orders::new(orders),
+        wishes,
         progress,
         clock,
         payload: None,
@@ -86,6 +88,7 @@ struct Job {
     session: String,
     slot: SlotFacts,
     orders: Orders,
+    wishes: Wishes,
     progress: watch::Sender<JobProgress>,
     clock: Clock,
     /// The sandbox, until it is closed.
@@ -138,7 +141,7 @@ impl Job {
             .post(Call::RegisterJobInfo(&provisioned))
             .await?;
         let result = tokio::select! {
-            fetched = fetch(&self.services, &self.session, plan) => fetched,
+            fetched = fetch(&self.services, &self.session, plan, &self.slot) => fetched,
             error = self.shadow.ended() => Err(error.into()),
             order = self.orders.next() => Err(not_started(&order)),
             () = self.services.broker.closed() => Err(crate::broker::BrokerError::Gone.into()),
@@ -223,11 +226,14 @@ impl Job {
             payload,
             events: &mut events,
             orders: &mut self.orders,
+            wishes: &mut self.wishes,
             progress: &self.progress,
             clock: &self.clock,
             figures: &mut figures,
             watch,
             stop: plan.stop,
+            proxy: plan.proxy.as_ref(),
+            suspended: false,
         };
         let exit = running.until_exit().await?;
         tracing::info!(job = %plan.id, wait_status = exit.wait_status, ended = ?exit.ended, "payload ended");

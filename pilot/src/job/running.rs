@@ -1,4 +1,4 @@
-//! While the payload runs: updates, orders, the credential's end, and the payload's own.
+//! While the payload runs: updates, orders and wishes, the credential's end, and the payload's own.
 
 use std::time::Duration;
 
@@ -12,12 +12,17 @@ use super::shadow::{Change, Shadow};
 use super::syscalls::Call;
 use super::trouble::Trouble;
 use super::usage::{Ended, Figures};
-use super::{JobProgress, JobServices, StopOrder};
-use crate::broker::{Payload, PayloadEvent, PayloadEvents};
+use super::{JobProgress, JobServices, Renewal, StopOrder, Wish, Wishes};
+use crate::blame::chain;
+use crate::broker::{BrokerError, Payload, PayloadEvent, PayloadEvents, memfd};
 use crate::credential_watch::{CredentialWatch, WatchAction};
+use crate::transfer::SandboxPath;
 
 /// A sleep that is never reached.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Pause before a report that could not be made is tried again: a change of the job's state should not wait for long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a payload came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +44,17 @@ pub(super) struct Running<'a> {
     pub(super) payload: &'a Payload,
     pub(super) events: &'a mut PayloadEvents,
     pub(super) orders: &'a mut Orders,
+    pub(super) wishes: &'a mut Wishes,
     pub(super) progress: &'a watch::Sender<JobProgress>,
     pub(super) clock: &'a Clock,
     pub(super) figures: &'a mut Figures,
     /// `None`: the job has no credential.
     pub(super) watch: Option<CredentialWatch>,
     pub(super) stop: StopPlan,
+    /// Name of the proxy in the sandbox.
+    pub(super) proxy: Option<&'a SandboxPath>,
+    /// Its user has stopped the job for a while.
+    pub(super) suspended: bool,
 }
 
 /// The slot's orders. An end of the channel is no order.
@@ -91,7 +101,12 @@ impl Running<'_> {
                 event = self.events.next() => match event {
                     Some(PayloadEvent::Exited { wait_status }) => break wait_status,
                     Some(PayloadEvent::Empty) => {}
-                    None => return Err(crate::broker::BrokerError::Gone.into()),
+                    Some(PayloadEvent::Expiring) => self.expires(&mut stopping),
+                    Some(PayloadEvent::KilledForExpiry) => {
+                        self.expires(&mut stopping);
+                        stopping.was_killed = true;
+                    }
+                    None => return Err(BrokerError::Gone.into()),
                 },
                 change = self.shadow.change() => match change {
                     // Nobody to report to: everything else goes on.
@@ -100,11 +115,16 @@ impl Running<'_> {
                     Change::Over(error) => return Err(error.into()),
                 },
                 order = self.orders.next() => self.obey(order, &mut stopping).await?,
+                wish = self.wishes.next() => if self.grant(wish, &stopping).await? {
+                    look_at = Instant::now();
+                    update_at = look_at;
+                },
                 () = sleep_until(kill_at) => self.kill(&mut stopping).await?,
                 () = sleep_until(look_at) => look_at = self.look_at_credential(&mut stopping).await?,
                 () = sleep_until(update_at) => {
-                    self.update().await?;
-                    update_at = Instant::now() + config.update_interval;
+                    let is_told = self.update().await?;
+                    update_at = Instant::now()
+                        + if is_told { config.update_interval } else { config.update_interval.min(AGAIN) };
                 }
             }
         };
@@ -117,7 +137,7 @@ impl Running<'_> {
         })
     }
 
-    async fn obey(&self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {
+    async fn obey(&mut self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {
         match order {
             StopOrder::Soft { by, how } => {
                 if stopping.by.is_some() {
@@ -125,6 +145,7 @@ impl Running<'_> {
                 }
                 tracing::info!(%by, ?how, signal = self.stop.signal, "stopping the job softly");
                 stopping.by = Some(Ended::Ordered { by, softly: true });
+                self.wake().await?;
                 self.payload
                     .signal(self.stop.signal, SignalScope::Leader)
                     .await?;
@@ -139,6 +160,77 @@ impl Running<'_> {
                 stopping.by = Some(Ended::Ordered { by, softly: false });
                 self.kill(stopping).await
             }
+        }
+    }
+
+    /// Does what the submit side wishes. True if there is something new to look at and to report.
+    async fn grant(&mut self, wish: Wish, stopping: &Stopping) -> Result<bool, Trouble> {
+        match wish {
+            // What has been told to end must be able to.
+            Wish::Suspend if stopping.by.is_some() || self.suspended => Ok(false),
+            Wish::Suspend => {
+                tracing::info!("suspending the job");
+                self.payload.signal(libc::SIGSTOP, SignalScope::All).await?;
+                self.suspended = true;
+                Ok(true)
+            }
+            Wish::Continue => {
+                let was_suspended = self.suspended;
+                self.wake().await?;
+                Ok(was_suspended)
+            }
+            Wish::Renew { credential, answer } => {
+                let renewal = self.renew(&credential).await?;
+                // A shadow that has not waited for it asks again.
+                let _ = answer.send(renewal);
+                Ok(renewal == Renewal::Taken)
+            }
+        }
+    }
+
+    /// Has a renewed proxy verified, and put in the place of the old one. What is refused leaves the job as it was.
+    async fn renew(&mut self, credential: &[u8]) -> Result<Renewal, Trouble> {
+        let (Some(watch), Some(proxy)) = (&mut self.watch, self.proxy) else {
+            tracing::info!("a renewed proxy was declined: the job came without one");
+            return Ok(Renewal::Declined);
+        };
+        let renewed = match memfd::sealed("credential", credential) {
+            Ok(file) => self.payload.renew(proxy.as_path(), &file).await,
+            Err(error) => Err(BrokerError::Socket(error)),
+        };
+        match renewed {
+            Ok(not_after) => {
+                tracing::info!(not_after, "the job uses its renewed proxy");
+                watch.renew(not_after, self.clock.now());
+                Ok(Renewal::Taken)
+            }
+            Err(BrokerError::Gone) => Err(BrokerError::Gone.into()),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "a renewed proxy was refused; the job keeps the old one"
+                );
+                Ok(Renewal::Refused)
+            }
+        }
+    }
+
+    /// Lets a suspended job go on.
+    async fn wake(&mut self) -> Result<(), Trouble> {
+        if std::mem::take(&mut self.suspended) {
+            tracing::info!("the job goes on");
+            self.payload.signal(libc::SIGCONT, SignalScope::All).await?;
+        }
+        Ok(())
+    }
+
+    /// The helper stops the job because its credential ends (its own clock may be ahead of ours).
+    fn expires(&self, stopping: &mut Stopping) {
+        tracing::warn!("the helper stops the job because its credential ends");
+        if stopping.by.is_none() {
+            let by = self.services.address.to_string();
+            stopping.by = Some(Ended::Ordered { by, softly: true });
+            stopping.credential = self.watch.as_ref().map(CredentialWatch::hold_reason);
         }
     }
 
@@ -163,6 +255,9 @@ impl Running<'_> {
                         stopping.by = Some(Ended::Ordered { by, softly: true });
                         stopping.credential = Some(reason);
                     }
+                    if std::mem::take(&mut self.suspended) {
+                        self.payload.signal(libc::SIGCONT, SignalScope::All).await?;
+                    }
                     self.payload
                         .signal(self.stop.signal, SignalScope::Leader)
                         .await?;
@@ -177,7 +272,8 @@ impl Running<'_> {
         }
     }
 
-    async fn update(&mut self) -> Result<(), Trouble> {
+    /// Reports how the job does. False: the shadow could not be told now.
+    async fn update(&mut self) -> Result<bool, Trouble> {
         let usage = self.payload.usage().await?;
         self.figures.record(&usage);
         let now = self.clock.now();
@@ -186,17 +282,29 @@ impl Running<'_> {
         // A shadow that is slow must not keep orders and the credential's end waiting: it gets the next report.
         if !self.shadow.is_idle() {
             tracing::debug!("the shadow is away, or has not answered to the last report yet");
-            return Ok(());
+            return Ok(false);
         }
         let ad = self.figures.running(
             now,
             &self.services.address,
             self.services.config.update_interval,
+            self.suspended,
         );
         match self.shadow.post(Call::RegisterJobInfo(&ad)).await {
             // What follows from it is decided where changes of the connection are waited for.
-            Err(error) if error.is_loss() => Ok(()),
-            other => Ok(other?),
+            Err(error) if error.is_loss() => Ok(false),
+            other => other.map(|()| true).map_err(Trouble::from),
+        }
+    }
+
+    /// Waits until no process is left.
+    async fn gone(&mut self) -> Result<(), Trouble> {
+        loop {
+            match self.events.next().await {
+                Some(PayloadEvent::Empty) => return Ok(()),
+                Some(_) => {}
+                None => return Err(BrokerError::Gone.into()),
+            }
         }
     }
 
@@ -205,24 +313,17 @@ impl Running<'_> {
         // The helper usually says both things at once; then nothing has to be killed.
         tokio::select! {
             biased;
-            event = self.events.next() => return emptied(event),
+            gone = self.gone() => return gone,
             () = tokio::task::yield_now() => {}
         }
         self.payload.kill().await?;
         let limit = self.services.config.killing_timeout;
-        match tokio::time::timeout(limit, self.events.next()).await {
-            Ok(event) => emptied(event),
+        match tokio::time::timeout(limit, self.gone()).await {
+            Ok(gone) => gone,
             Err(_) => Err(Trouble::passing(format!(
                 "Processes of the job were still there {} seconds after they were killed",
                 limit.as_secs()
             ))),
         }
     }
-}
-
-/// After the exit only one thing can happen to a payload.
-fn emptied(event: Option<PayloadEvent>) -> Result<(), Trouble> {
-    event
-        .map(drop)
-        .ok_or_else(|| crate::broker::BrokerError::Gone.into())
 }

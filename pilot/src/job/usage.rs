@@ -105,10 +105,18 @@ impl Figures {
         ad
     }
 
-    /// The periodic update; the next one follows within `interval`.
+    /// The periodic update; the next one follows within `interval`. From a change of the state the shadow makes the
+    /// suspend and unsuspend events of the job's log.
     #[must_use]
-    pub fn running(&self, now: Moment, address: &Sinful, interval: std::time::Duration) -> ClassAd {
-        let mut ad = self.ad("Running", now, address);
+    pub fn running(
+        &self,
+        now: Moment,
+        address: &Sinful,
+        interval: std::time::Duration,
+        suspended: bool,
+    ) -> ClassAd {
+        let state = if suspended { "Suspended" } else { "Running" };
+        let mut ad = self.ad(state, now, address);
         // Twice the interval: a delayed update is no reason to give the job up.
         ad.insert(
             MAX_INTERVAL,
@@ -295,7 +303,7 @@ mod tests {
         let mut figures = Figures::new(7, at(0), 10, 2);
         figures.record(&usage(2_000_000, 3 << 20));
         figures.record(&usage(1_000_000, 1 << 20));
-        let ad = figures.running(at(10), &address(), Duration::from_secs(300));
+        let ad = figures.running(at(10), &address(), Duration::from_secs(300), false);
         assert_eq!(ad.real("RemoteUserCpu"), Some(2.0));
         assert_eq!(ad.int("ImageSize"), Some(3072));
         assert_eq!(ad.int("MemoryUsage"), Some(3));
@@ -340,6 +348,7 @@ mod tests {
             memory_mib: 1,
             disk_kib: 1,
             machine_ad: ClassAd::new(),
+            account: None,
         };
         assert!(!provisioned(&slot).contains("JobState"));
     }

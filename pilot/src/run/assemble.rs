@@ -24,8 +24,11 @@ use crate::slot::clock::Clock;
 use crate::slot::event::Policy;
 
 /// What the command port serves, each only to the holder of a claim.
-const COMMANDS: [i32; 11] = [
+const COMMANDS: [i32; 14] = [
     UPDATE_GSI_CRED,
+    command::DELEGATE_GSI_CRED_STARTER,
+    command::SUSPEND_CLAIM,
+    command::CONTINUE_CLAIM,
     command::REQUEST_CLAIM,
     command::ACTIVATE_CLAIM,
     command::DEACTIVATE_CLAIM,
@@ -180,6 +183,7 @@ pub(super) fn offer(
         disk_kib: knobs.disk_kib,
         reserved_disk_kib: knobs.reserved_disk_mib.saturating_mul(1024),
         facts,
+        accounts: knobs.slot_users.clone(),
         attributes: knobs.startd_attrs.clone(),
         slot_attributes: knobs.slot_attrs.clone(),
     }

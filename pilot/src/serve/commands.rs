@@ -10,6 +10,7 @@ use cedar::wire::{MessageReader, WireError};
 use classad::{ClassAd, half_match};
 
 use super::ca::{self, Ask, Failure};
+use super::renewal;
 use crate::job::Reconnect;
 use crate::slot::claims::Proof;
 use crate::slot::clock::unix_now;
@@ -30,13 +31,8 @@ const NOT_OK: i64 = 0;
 const OK: i64 = 1;
 const SLOT_AD: i64 = 7;
 
-/// A renewed proxy as a file (03, section 9), and the answer that says that it is not taken. A renewed credential does
-/// not reach a running job: somebody would have to write into a sandbox while its payload runs.
+/// A renewed proxy as a file (03, section 9). Its delegation is [`command::DELEGATE_GSI_CRED_STARTER`].
 pub(crate) const UPDATE_GSI_CRED: i32 = 487;
-const DECLINED: i64 = 2;
-
-/// Largest proxy file that is read only to be declined.
-const PROXY_LIMIT: i64 = 1 << 20;
 
 /// Why a connection was given up.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +49,9 @@ pub(super) enum ServeError {
     /// A command that wants the session of a claim came without one.
     #[error("no session")]
     NoSession,
+    /// A renewed proxy is not one.
+    #[error("a renewed proxy cannot be taken over")]
+    Renewal(#[from] credential::DelegationError),
     /// Nothing we serve.
     #[error("command {0} is not served here")]
     Unknown(i32),
@@ -75,6 +74,10 @@ pub(super) async fn serve(startd: &StartdHandle, incoming: Incoming) -> Result<(
     let peer = stream.peer_addr();
     stream.set_read_timeout(Some(PAYLOAD));
     stream.set_max_message(MESSAGE_LIMIT);
+    if command == command::DELEGATE_GSI_CRED_STARTER {
+        // The one command in which we speak first.
+        return renewal::delegated(startd, &session, stream).await;
+    }
     let mut message = stream.recv().await?;
     let mut bare = false;
     let mut number = command;
@@ -129,6 +132,8 @@ impl Call<'_> {
                 self.deactivate(reader, stream, Deactivation::Forcibly)
                     .await
             }
+            command::SUSPEND_CLAIM => self.suspend(reader, stream, true).await,
+            command::CONTINUE_CLAIM => self.suspend(reader, stream, false).await,
             command::RELEASE_CLAIM => self.release(reader, stream).await,
             command::ALIVE => {
                 let proof = self.proof(&mut { reader })?;
@@ -137,7 +142,10 @@ impl Call<'_> {
             }
             command::CA_CMD => self.classad_command(reader, stream).await,
             command::QUERY_STARTD_ADS => self.query(reader, stream).await,
-            UPDATE_GSI_CRED => decline_proxy(reader, stream).await,
+            UPDATE_GSI_CRED => {
+                let stream = renewal::copied(self.startd, self.session, reader, stream).await?;
+                Ok(stream.map_or(After::Close, |stream| After::Keep(Box::new(stream))))
+            }
             command::DC_NOP | command::DC_NOP_READ..=command::DC_NOP_ADVERTISE_MASTER => {
                 Ok(After::Keep(Box::new(stream)))
             }
@@ -231,6 +239,18 @@ impl Call<'_> {
         Ok(After::Keep(Box::new(stream)))
     }
 
+    /// No answer is waited for.
+    async fn suspend(
+        &self,
+        mut reader: MessageReader<'_>,
+        stream: Stream,
+        suspended: bool,
+    ) -> Result<After, ServeError> {
+        let proof = self.proof(&mut reader)?;
+        self.startd.suspend(proof, suspended).await;
+        Ok(After::Keep(Box::new(stream)))
+    }
+
     async fn release(
         &self,
         mut reader: MessageReader<'_>,
@@ -316,27 +336,6 @@ impl Call<'_> {
         stream.send(reply).await?;
         Ok(After::Keep(Box::new(stream)))
     }
-}
-
-/// Reads the file to its end, so that the answer is not lost to a connection closed over unread data.
-async fn decline_proxy(
-    mut reader: MessageReader<'_>,
-    mut stream: Stream,
-) -> Result<After, ServeError> {
-    let size = reader.int()?;
-    if !(0..=PROXY_LIMIT).contains(&size) {
-        return Ok(After::Close);
-    }
-    let size = usize::try_from(size).unwrap_or(0);
-    let mut read = 0;
-    while read < size {
-        read += stream.recv().await?.len();
-    }
-    tracing::info!("a renewed proxy was declined: it would not reach the running job");
-    let mut reply = stream.message();
-    reply.int(DECLINED);
-    stream.send(reply).await?;
-    Ok(After::Keep(Box::new(stream)))
 }
 
 fn project(ad: &ClassAd, wanted: &[&str]) -> ClassAd {

@@ -7,6 +7,7 @@
 pub mod address;
 mod ca;
 mod commands;
+mod renewal;
 
 pub(crate) use commands::UPDATE_GSI_CRED;
 

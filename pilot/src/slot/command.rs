@@ -14,7 +14,7 @@ use super::runner::JobRunner;
 use crate::advertise::board::SlotUpdate;
 use crate::advertise::live::EndOfLife;
 use crate::blame::Exit;
-use crate::job::Reconnect;
+use crate::job::{Reconnect, Wish};
 
 /// Most messages waiting for the slots' task.
 const QUEUE: usize = 256;
@@ -127,6 +127,9 @@ pub(super) enum Command {
     Activate(Box<Activate>),
     Deactivate(Proof, Deactivation, oneshot::Sender<Option<Grant>>),
     Deactivated(Grant),
+    Suspend(Proof, bool),
+    /// A wish for the job of the claim whose session this is.
+    Wish(String, Box<Wish>),
     Release(Proof, oneshot::Sender<bool>),
     Alive(Proof),
     Updates(Vec<usize>, oneshot::Sender<Vec<SlotUpdate>>),
@@ -175,6 +178,17 @@ impl StartdHandle {
     /// The answer is out: stop the job.
     pub async fn deactivated(&self, grant: Grant) {
         self.tell(Command::Deactivated(grant)).await;
+    }
+
+    /// A shadow has its job suspended, or lets it go on.
+    pub async fn suspend(&self, proof: Proof, suspended: bool) {
+        self.tell(Command::Suspend(proof, suspended)).await;
+    }
+
+    /// A shadow wishes something of the job of the claim whose session this is. Without a job it comes to nothing, and
+    /// an answer that is waited for to its end.
+    pub async fn wish(&self, session: String, wish: Wish) {
+        self.tell(Command::Wish(session, Box::new(wish))).await;
     }
 
     /// A schedd gives its claim up; false: the claim is not known.

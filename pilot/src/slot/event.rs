@@ -46,6 +46,8 @@ pub enum Activity {
     Idle,
     /// A job runs.
     Busy,
+    /// A job is there, and its user has stopped it for a while.
+    Suspended,
     /// A job runs and may use up its retirement time; no other follows.
     Retiring,
     /// The job was told to end.
@@ -61,6 +63,7 @@ impl Activity {
         match self {
             Self::Idle => "Idle",
             Self::Busy => "Busy",
+            Self::Suspended => "Suspended",
             Self::Retiring => "Retiring",
             Self::Vacating => "Vacating",
             Self::Killing => "Killing",
@@ -177,6 +180,13 @@ pub enum Event {
         /// activated meanwhile is not meant.
         activation: u64,
     },
+    /// SUSPEND_CLAIM (402), or CONTINUE_CLAIM (401).
+    Suspend {
+        /// The claim.
+        claim: ClaimNumber,
+        /// False: it goes on.
+        suspended: bool,
+    },
     /// RELEASE_CLAIM.
     Release(ClaimNumber),
     /// ALIVE from the schedd.
@@ -275,6 +285,8 @@ pub enum Action {
         /// Why.
         cause: Cause,
     },
+    /// Suspend the job, or let it go on.
+    Suspend(bool),
     /// Give the job up: it did not end though killed.
     Abandon(ClaimNumber),
     /// Send ALIVE to the schedd.

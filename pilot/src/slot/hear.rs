@@ -58,6 +58,20 @@ impl Startd {
                     },
                 );
             }
+            Command::Suspend(proof, suspended) => {
+                if let Some((claim, _)) = self.claims.resolve(&proof) {
+                    self.claim_event(claim, Event::Suspend { claim, suspended });
+                }
+            }
+            Command::Wish(session, wish) => {
+                let slot = self
+                    .claims
+                    .of_session(&session)
+                    .map(|(_, record)| record.slot);
+                if let Some(slot) = slot {
+                    self.wish(slot, *wish);
+                }
+            }
             Command::Release(proof, reply) => {
                 let claim = self.claims.resolve(&proof).map(|(claim, _)| claim);
                 let _ = reply.send(claim.is_some());

@@ -34,6 +34,8 @@ struct Job {
     stopped: Option<Force>,
     /// Its shadow is away, and may come back.
     adrift: bool,
+    /// Its user has stopped it for a while.
+    suspended: bool,
     /// An activation that waits for this job to be reaped, and until when.
     waiting: Option<(Ticket, Pledge, Time)>,
 }
@@ -222,6 +224,7 @@ impl Machine {
             } => {
                 self.deactivate(now, claim, how, told_reusable, activation, out);
             }
+            Event::Suspend { claim, suspended } => self.suspend(claim, suspended, out),
             Event::Release(claim) => self.released(now, claim, out),
             Event::Alive(claim) | Event::AliveAnswered { claim, known: true } => {
                 self.renew(now, claim)
@@ -302,6 +305,7 @@ impl Machine {
                         pledge,
                         stopped: None,
                         adrift: false,
+                        suspended: false,
                         waiting: None,
                     });
                     Some(Verdict::Start)
@@ -366,6 +370,19 @@ impl Machine {
             Work::Killing(..) => {}
         }
         self.phase = Phase::Held(held, work);
+    }
+
+    /// Only a job that nobody has told to stop can be suspended; a command that makes no sense is ignored (02, section
+    /// 2.7).
+    fn suspend(&mut self, claim: ClaimNumber, suspended: bool, out: &mut Vec<Action>) {
+        if let Phase::Held(held, Work::Busy(job)) = &mut self.phase
+            && held.number == claim
+            && job.stopped.is_none()
+            && job.suspended != suspended
+        {
+            job.suspended = suspended;
+            out.push(Action::Suspend(suspended));
+        }
     }
 
     fn released(&mut self, now: Time, claim: ClaimNumber, out: &mut Vec<Action>) {
@@ -498,6 +515,7 @@ impl Machine {
                     pledge,
                     stopped: None,
                     adrift: false,
+                    suspended: false,
                     waiting: None,
                 })
             }
@@ -523,6 +541,10 @@ impl Machine {
             Phase::Held(mut held, Work::Busy(mut job)) => {
                 held.closing = true;
                 refuse_waiting(&mut job, out);
+                // Retirement time is for running, not for waiting.
+                if std::mem::take(&mut job.suspended) {
+                    out.push(Action::Suspend(false));
+                }
                 let until = job
                     .since
                     .saturating_add(job.pledge.retirement)
@@ -645,6 +667,9 @@ impl Machine {
             Phase::Open if self.accepting() => (State::Unclaimed, Activity::Idle),
             Phase::Open | Phase::Ended => (State::Owner, Activity::Idle),
             Phase::Held(_, Work::Idle) => (State::Claimed, Activity::Idle),
+            Phase::Held(_, Work::Busy(job)) if job.suspended => {
+                (State::Claimed, Activity::Suspended)
+            }
             Phase::Held(_, Work::Busy(_)) => (State::Claimed, Activity::Busy),
             Phase::Held(_, Work::Retiring(..)) => (State::Claimed, Activity::Retiring),
             Phase::Held(_, Work::Vacating(..) | Work::Goodbye(_)) => {
@@ -675,6 +700,8 @@ fn is_adrift(work: &Work) -> bool {
 fn stop(job: &mut Job, force: Force, cause: Cause, out: &mut Vec<Action>) {
     if job.stopped.is_none_or(|before| before < force) {
         job.stopped = Some(force);
+        // Whoever stops it wakes it first.
+        job.suspended = false;
         out.push(Action::Stop { force, cause });
     }
 }

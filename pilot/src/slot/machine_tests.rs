@@ -485,7 +485,7 @@ fn start_turning_false_drops_the_idle_claim_but_not_the_job() {
 }
 
 fn legal(from: (State, Activity), to: (State, Activity)) -> bool {
-    use Activity::{Busy, Idle, Killing, Retiring, Vacating};
+    use Activity::{Busy, Idle, Killing, Retiring, Suspended, Vacating};
     use State::{Claimed, Owner, Preempting, Unclaimed};
     matches!(
         (from, to),
@@ -493,8 +493,8 @@ fn legal(from: (State, Activity), to: (State, Activity)) -> bool {
             | ((Unclaimed, Idle), (Owner | Claimed, Idle))
             | ((Claimed, Idle), (Owner | Unclaimed, Idle) | (Claimed, Busy))
             | (
-                (Claimed, Busy),
-                (Claimed, Idle | Retiring)
+                (Claimed, Busy | Suspended),
+                (Claimed, Idle | Busy | Suspended | Retiring)
                     | (Preempting, Vacating | Killing)
                     | (Owner | Unclaimed, Idle)
             )
@@ -524,6 +524,7 @@ enum Move {
     AliveFailed,
     JobEnded(Outcome),
     Line(bool),
+    Suspend(bool),
     Start(bool, bool),
     Retire(u64),
     RetireFast,
@@ -550,8 +551,56 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(a, b)| Move::Start(a, b)),
         1 => (0_u64..2000).prop_map(Move::Retire),
         1 => Just(Move::RetireFast),
+        2 => any::<bool>().prop_map(Move::Suspend),
         4 => Just(Move::Tick),
     ]
+}
+
+#[test]
+fn k8_a_suspended_job_shows_and_goes_on() {
+    let (mut story, claim) = Story::busy();
+    let suspend = |suspended| Event::Suspend { claim, suspended };
+    assert!(story.event(suspend(true)).contains(&Action::Suspend(true)));
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Suspended));
+    assert_eq!(story.event(suspend(true)), [], "said once is enough");
+    assert!(
+        story
+            .event(suspend(false))
+            .contains(&Action::Suspend(false))
+    );
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
+}
+
+#[test]
+fn k8_what_is_told_to_end_cannot_be_suspended() {
+    let (mut story, claim) = Story::busy();
+    let suspend = |suspended| Event::Suspend { claim, suspended };
+    story.event(suspend(true));
+    let out = story.event(Event::Deactivate {
+        claim,
+        how: Deactivation::Gently,
+        told_reusable: true,
+        activation: 1,
+    });
+    assert!(out.contains(&Action::Stop {
+        force: Force::Soft,
+        cause: Cause::Deactivate
+    }));
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
+    assert_eq!(story.event(suspend(true)), []);
+}
+
+#[test]
+fn k8_a_suspended_job_uses_its_retirement_time() {
+    let (mut story, claim) = Story::busy();
+    story.event(Event::Suspend {
+        claim,
+        suspended: true,
+    });
+    let out = story.event(Event::Retire {
+        limit: Duration::from_secs(100),
+    });
+    assert!(out.contains(&Action::Suspend(false)), "{out:?}");
 }
 
 #[derive(Default)]
@@ -586,7 +635,9 @@ impl Watcher {
                         self.job = true;
                     }
                 }
-                Action::Stop { .. } => assert!(self.job, "a stop without a job"),
+                Action::Stop { .. } | Action::Suspend(_) => {
+                    assert!(self.job, "a stop without a job");
+                }
                 Action::Abandon(_) => self.job = false,
                 Action::Forget(claim) => {
                     assert!(self.accepted.contains(claim));
@@ -657,6 +708,7 @@ proptest! {
                     watch.job = false;
                     Event::JobEnded { claim: held.expect("a job without a claim"), outcome }
                 }
+                Move::Suspend(suspended) => Event::Suspend { claim: held.unwrap_or(ClaimNumber(1)), suspended },
                 Move::Line(connected) => Event::Line { claim: held.unwrap_or(ClaimNumber(1)), connected },
                 Move::Start(willing, fits_claim) => Event::Start { willing, fits_claim },
                 Move::Retire(seconds) => Event::Retire { limit: Duration::from_secs(seconds) },

@@ -16,7 +16,8 @@ use crate::advertise::offer::short_slot_name;
 use crate::backoff::random;
 use crate::blame::Exit;
 use crate::job::{
-    Activation, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder,
+    Activation, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder, Wish,
+    Wishes,
 };
 
 /// Orders a job may have waiting: a soft one, a hard one, and room for repetitions.
@@ -44,6 +45,14 @@ impl Startd {
                 Action::Claim { accepted: answer } => accepted = answer,
                 Action::Activation { ticket, verdict } => self.answer(slot, ticket, verdict),
                 Action::Stop { force, cause } => self.stop(slot, force, cause),
+                Action::Suspend(suspended) => {
+                    let wish = if suspended {
+                        Wish::Suspend
+                    } else {
+                        Wish::Continue
+                    };
+                    self.wish(slot, wish);
+                }
                 Action::Abandon(claim) => self.abandon(slot, claim),
                 Action::SendAlive(claim) => self.send_alive(claim),
                 Action::SendRelease(claim) => self.send_release(claim),
@@ -127,6 +136,7 @@ impl Startd {
                 .and_then(|disk| u64::try_from(disk).ok())
                 .unwrap_or(0),
             machine_ad,
+            account: self.offer.accounts.get(&seat.number).cloned(),
         };
         let (orders, orders_rx) = mpsc::channel(ORDERS);
         let (progress, progress_rx) = watch::channel(JobProgress::default());
@@ -136,6 +146,7 @@ impl Startd {
             // The task that would hear it ends only with the pilot.
             let _ = lines.send((slot, claim, activation, state));
         });
+        let (wishes, wishes_rx) = Wishes::channel();
         let runner = self.runner.clone();
         let work = async move {
             let mut message = stream.message();
@@ -150,6 +161,7 @@ impl Startd {
                 stream,
                 slot: facts,
                 line,
+                wishes: wishes_rx,
             };
             runner.run(activation, orders_rx, progress).await
         };
@@ -161,6 +173,7 @@ impl Startd {
             orders,
             progress: progress_rx,
             reconnects,
+            wishes,
             task,
         });
     }
@@ -192,6 +205,13 @@ impl Startd {
         };
         // A full queue already holds an order as hard; a closed one means that the job is over.
         let _ = job.orders.try_send(order);
+    }
+
+    /// Passes a wish to the running job. One that has too many waiting, or ends, hears of no more.
+    pub(super) fn wish(&self, slot: usize, wish: Wish) {
+        if let Some(job) = self.seats.get(slot).and_then(|seat| seat.job.as_ref()) {
+            let _ = job.wishes.try_send(wish);
+        }
     }
 
     fn abandon(&mut self, slot: usize, claim: ClaimNumber) {

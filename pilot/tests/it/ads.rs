@@ -35,6 +35,7 @@ fn offer(attributes: Vec<(String, Expr)>) -> Offer {
         disk_kib: None,
         reserved_disk_kib: 0,
         facts: Vec::new(),
+        accounts: std::collections::BTreeMap::new(),
         attributes,
         slot_attributes: [(2, vec![("Own".to_owned(), Expr::from(2_i64))])].into(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cedar::claim::ClaimId;
 use cedar::command;
 use sailplane::blame::Exit;
-use sailplane::job::{JobEnd, StopHow, StopOrder};
+use sailplane::job::{JobEnd, Renewal, StopHow, StopOrder, Wish};
 use sailplane::slot::Order;
 use sailplane::slot::event::Policy;
 
@@ -475,4 +475,88 @@ async fn a_claim_sees_its_own_slot_only_and_not_its_secret() {
         Some("slot1@test")
     );
     assert_eq!(reader.int().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn k8_a_shadow_suspends_its_job_and_lets_it_go_on() {
+    let mut pilot = Pilot::start(Setup::default()).await;
+    let schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
+    let (_, _syscalls) = schedd.activate(JOB).await;
+    let mut played = pilot.job().await;
+    schedd.tell(command::SUSPEND_CLAIM).await;
+    assert!(matches!(
+        played.activation.wishes.next().await,
+        Wish::Suspend
+    ));
+    pilot.reaches("Claimed/Suspended").await;
+    schedd.tell(command::CONTINUE_CLAIM).await;
+    assert!(matches!(
+        played.activation.wishes.next().await,
+        Wish::Continue
+    ));
+    pilot.reaches("Claimed/Busy").await;
+}
+
+#[tokio::test]
+async fn a_copied_proxy_reaches_the_job_and_its_fate_the_shadow() {
+    const UPDATE_GSI_CRED: i32 = 487;
+    let mut pilot = Pilot::start(Setup::default()).await;
+    let schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
+    let (_, _syscalls) = schedd.activate(JOB).await;
+    let mut played = pilot.job().await;
+    for (fate, code) in [
+        (Renewal::Taken, 1),
+        (Renewal::Refused, 0),
+        (Renewal::Declined, 2),
+    ] {
+        let mut stream = schedd.open(UPDATE_GSI_CRED).await.unwrap();
+        let mut message = stream.message();
+        message.int(9).int(262_144);
+        stream.send(message).await.unwrap();
+        let mut message = stream.message();
+        message.bytes(b"a renewal");
+        stream.send(message).await.unwrap();
+        let Wish::Renew { credential, answer } = played.activation.wishes.next().await else {
+            panic!("no renewal");
+        };
+        assert_eq!(credential.as_slice(), b"a renewal");
+        answer.send(fate).unwrap();
+        assert_eq!(stream.recv().await.unwrap().reader().int().unwrap(), code);
+    }
+    // Without a job there is nothing to renew.
+    played.end(JobEnd::Finished);
+    pilot.reaches("Claimed/Idle").await;
+    let mut stream = schedd.open(UPDATE_GSI_CRED).await.unwrap();
+    let mut message = stream.message();
+    message.int(9).int(262_144);
+    stream.send(message).await.unwrap();
+    let mut message = stream.message();
+    message.bytes(b"a renewal");
+    stream.send(message).await.unwrap();
+    assert_eq!(stream.recv().await.unwrap().reader().int().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_delegation_begins_with_our_request() {
+    let mut pilot = Pilot::start(Setup::default()).await;
+    let schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
+    let (_, _syscalls) = schedd.activate(JOB).await;
+    let _played = pilot.job().await;
+    let mut stream = schedd
+        .open(command::DELEGATE_GSI_CRED_STARTER)
+        .await
+        .unwrap();
+    let request = stream.recv().await.unwrap();
+    let mut reader = request.reader();
+    let size = usize::try_from(reader.int().unwrap()).unwrap();
+    let request = reader.bytes(size).unwrap();
+    assert_eq!(request.first(), Some(&0x30), "a DER sequence");
+    // What comes back is no proxy: refused, and the job hears nothing of it.
+    let mut message = stream.message();
+    message.int(4).bytes(b"nope");
+    stream.send(message).await.unwrap();
+    assert_eq!(stream.recv().await.unwrap().reader().int().unwrap(), 0);
 }

@@ -118,6 +118,7 @@ impl Pilot {
             disk_kib: None,
             reserved_disk_kib: 0,
             facts: Vec::new(),
+            accounts: std::collections::BTreeMap::new(),
             attributes: Vec::new(),
             slot_attributes: Default::default(),
         };
@@ -140,6 +141,10 @@ impl Pilot {
             command::RELEASE_CLAIM,
             command::ALIVE,
             command::CA_CMD,
+            command::SUSPEND_CLAIM,
+            command::CONTINUE_CLAIM,
+            command::DELEGATE_GSI_CRED_STARTER,
+            487,
         ])
         .chain([command::QUERY_STARTD_ADS])
         .fold(CommandTable::new(), |table, number| {
@@ -338,7 +343,12 @@ impl SubmitSide {
     }
 
     pub(crate) async fn release(&self) {
-        let mut stream = self.open(command::RELEASE_CLAIM).await.unwrap();
+        self.tell(command::RELEASE_CLAIM).await;
+    }
+
+    /// A command that is the claim's id and has no answer.
+    pub(crate) async fn tell(&self, command: i32) {
+        let mut stream = self.open(command).await.unwrap();
         let mut message = stream.message();
         message.str(self.claim.as_str());
         stream.send(message).await.unwrap();

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::super::{
     Activation, JobConfig, JobEnd, JobProgress, JobServices, LineEnds, LineState, Reconnect,
-    SlotFacts, StopOrder, run,
+    SlotFacts, StopOrder, Wish, Wishes, run,
 };
 use crate::broker::testing::{self, Helper, Script};
 use crate::transfer::receive::{Received, Receiver};
@@ -72,6 +72,7 @@ pub(super) struct Setup {
 /// A journey in progress.
 pub(super) struct Journey {
     pub(super) orders: mpsc::Sender<StopOrder>,
+    pub(super) wishes: mpsc::Sender<Wish>,
     pub(super) progress: watch::Receiver<JobProgress>,
     pub(super) record: Arc<Mutex<Record>>,
     pub(super) helper: Helper,
@@ -124,6 +125,12 @@ impl Journey {
     /// Makes a file in the sandbox.
     pub(super) fn make(&self, name: &str) {
         std::fs::write(self.folder.path().join("execute/dir_1").join(name), "").unwrap();
+    }
+
+    /// Size of a file in the sandbox.
+    pub(super) fn size_of(&self, name: &str) -> u64 {
+        let path = self.folder.path().join("execute/dir_1").join(name);
+        std::fs::metadata(path).map_or(0, |facts| facts.len())
     }
 
     /// Waits until the payload has ended.
@@ -314,20 +321,24 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         memory_mib: 100,
         disk_kib: 1000,
         machine_ad: ClassAd::new(),
+        account: None,
     };
     let heard = Arc::clone(&record);
     let (line, reconnects) = LineEnds::new(move |state| heard.lock().unwrap().lines.push(state));
+    let (wishes, wishes_receiver) = Wishes::channel();
     let activation = Activation {
         claim,
         stream: accepted,
         slot,
         line,
+        wishes: wishes_receiver,
     };
     let (orders, order_receiver) = mpsc::channel(4);
     let (progress_sender, progress) = watch::channel(JobProgress::default());
     let run = tokio::spawn(run(services, activation, order_receiver, progress_sender));
     Journey {
         orders,
+        wishes,
         progress,
         record,
         helper,

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use launch_protocol::broker::RefusalClass;
 
-use super::super::{JobEnd, StopHow, StopOrder};
-use super::shadow::{Record, Setup, begin};
+use super::super::{JobEnd, Renewal, StopHow, StopOrder, Wish};
+use super::shadow::{Journey, Record, Setup, begin};
 
 const GET_JOB_INFO: i64 = -63;
 const JOB_EXIT: i64 = -65;
@@ -237,6 +237,65 @@ async fn a_job_that_will_not_stop_is_killed_after_its_vacate_time() {
     assert!(record.output.is_none(), "nothing of a killed job is kept");
 }
 
+/// Waits until the last report says so.
+async fn reported(journey: &Journey, state: &str) {
+    let told = async {
+        let last = || {
+            let record = journey.record.lock().unwrap();
+            record.updates.last().and_then(|ad| ad.string("JobState"))
+        };
+        while last().as_deref() != Some(state) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told)
+        .await
+        .unwrap_or_else(|_| panic!("the job is never reported as {state}"));
+}
+
+const COUNTING: &str =
+    "trap 'exit 5' TERM\n: > ready\nwhile :; do echo >> ticks; /bin/sleep 0.02; done\n";
+
+#[tokio::test]
+async fn k8_a_suspended_job_rests_until_it_is_continued() {
+    let journey = begin(setup(COUNTING)).await;
+    journey.made("ready").await;
+    journey.wishes.send(Wish::Suspend).await.unwrap();
+    reported(&journey, "Suspended").await;
+    let rests = journey.size_of("ticks");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(
+        journey.size_of("ticks"),
+        rests,
+        "a suspended job does nothing"
+    );
+    journey.wishes.send(Wish::Continue).await.unwrap();
+    reported(&journey, "Running").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(journey.size_of("ticks") > rests, "it goes on");
+    journey.orders.send(hard()).await.unwrap();
+    assert_eq!(journey.end().await.0, JobEnd::Evicted);
+}
+
+#[tokio::test]
+async fn k8_a_suspended_job_hears_a_soft_stop_and_dies_of_a_kill() {
+    let journey = begin(setup(COUNTING)).await;
+    journey.made("ready").await;
+    journey.wishes.send(Wish::Suspend).await.unwrap();
+    reported(&journey, "Suspended").await;
+    journey.orders.send(soft()).await.unwrap();
+    let (end, record) = journey.end().await;
+    assert_eq!((end, record.exit), (JobEnd::Evicted, Some((5 << 8, 107))));
+
+    let journey = begin(setup(COUNTING)).await;
+    journey.made("ready").await;
+    journey.wishes.send(Wish::Suspend).await.unwrap();
+    reported(&journey, "Suspended").await;
+    journey.orders.send(hard()).await.unwrap();
+    let (end, record) = journey.end().await;
+    assert_eq!((end, record.exit), (JobEnd::Evicted, Some((9, 107))));
+}
+
 #[tokio::test]
 async fn a_harder_order_does_not_wait_for_a_softer_one() {
     let journey = begin(setup(STUBBORN)).await;
@@ -282,6 +341,43 @@ async fn a_job_is_stopped_before_its_proxy_ends_and_held() {
     );
     assert!(record.output.is_none());
     assert!(record.calls.contains(&BEGIN));
+}
+
+async fn renew(journey: &Journey, credential: &str) -> Renewal {
+    let (answer, outcome) = tokio::sync::oneshot::channel();
+    let credential = credential.as_bytes().to_vec().into();
+    let wish = Wish::Renew { credential, answer };
+    journey.wishes.send(wish).await.unwrap();
+    outcome.await.unwrap()
+}
+
+#[tokio::test]
+async fn k6_a_renewed_proxy_of_the_same_identity_prolongs_the_job() {
+    let mut setup = setup(TRAP);
+    // Stopped two seconds before its end.
+    setup.not_after = in_seconds(4);
+    let journey = begin(setup).await;
+    journey.made("ready").await;
+    let helper = Arc::clone(&journey.helper.script);
+    assert_eq!(renew(&journey, "a proxy of Alice").await, Renewal::Taken);
+    assert_eq!(helper.credential(), b"a proxy of Alice");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    journey.orders.send(soft()).await.unwrap();
+    assert_eq!(journey.end().await.0, JobEnd::Evicted);
+}
+
+#[tokio::test]
+async fn k6_a_renewed_proxy_of_another_changes_nothing() {
+    let mut setup = setup(TRAP);
+    setup.not_after = in_seconds(4);
+    let journey = begin(setup).await;
+    journey.made("ready").await;
+    let helper = Arc::clone(&journey.helper.script);
+    assert_eq!(renew(&journey, "a proxy of Bob").await, Renewal::Refused);
+    assert_eq!(helper.credential(), b"a proxy");
+    let (end, record) = journey.end().await;
+    assert_eq!(end, JobEnd::Held);
+    assert_eq!(hold_codes(&record), (Some(4), Some(0)));
 }
 
 #[tokio::test]
