@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use launch_protocol::exec::ExecRequest;
-use sailplane::broker::{Broker, Payload, PayloadEvent, PayloadEvents, memfd};
+use sailplane::broker::{Broker, Payload, PayloadEvent, PayloadEvents, Wanted, memfd};
 
 const PROGRAM: &str = "/bin/true";
 
@@ -78,7 +78,9 @@ async fn open(
     proxy: &[u8],
 ) -> Result<(Payload, PayloadEvents)> {
     let credential = memfd::sealed("credential", proxy).context("make a memfd")?;
-    Ok(broker.open("launch-driver", execute, &credential).await?)
+    Ok(broker
+        .open(Wanted::new("launch-driver", execute), &credential)
+        .await?)
 }
 
 /// From the order to the end of the payload, and of every process of it.

@@ -126,6 +126,23 @@ pub struct Wanted<'a> {
     pub limits: OpenLimits,
 }
 
+impl<'a> Wanted<'a> {
+    /// No account in particular, and no limits.
+    #[must_use]
+    pub const fn new(label: &'a str, execute_dir: &'a Path) -> Self {
+        Self {
+            label,
+            execute_dir,
+            slot_account: None,
+            limits: OpenLimits {
+                memory_bytes: None,
+                pids: None,
+                cpu_millis: None,
+            },
+        }
+    }
+}
+
 /// How long the helper may take for one request. Opening includes the verifier's own limit of ten seconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Closing waits for processes to die and removes a tree.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use launch_protocol::broker::{OpenLimits, SignalScope};
+use launch_protocol::broker::SignalScope;
 use launch_protocol::exec::ExecRequest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +30,7 @@ impl Place {
     async fn open(&self) -> (Payload, PayloadEvents) {
         let nothing = memfd::sealed("credential", b"").unwrap();
         self.broker
-            .open(wanted(self.execute.path()), &nothing)
+            .open(Wanted::new("job", self.execute.path()), &nothing)
             .await
             .unwrap()
     }
@@ -41,15 +41,6 @@ impl Place {
 
     async fn until_swept(&self) {
         until("the sandboxes to go", || self.sandboxes() == 0).await;
-    }
-}
-
-fn wanted(execute_dir: &Path) -> Wanted<'_> {
-    Wanted {
-        label: "job",
-        execute_dir,
-        slot_account: None,
-        limits: OpenLimits::default(),
     }
 }
 
@@ -319,7 +310,7 @@ async fn a_broken_credential_is_refused_in_the_jobs_name() {
     let bad = memfd::sealed("credential", b"no proxy").unwrap();
     let error = place
         .broker
-        .open(wanted(place.execute.path()), &bad)
+        .open(Wanted::new("job", place.execute.path()), &bad)
         .await
         .map(drop)
         .unwrap_err();
