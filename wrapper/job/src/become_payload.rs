@@ -14,8 +14,9 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchdir, pipe2, write};
 
+use crate::agent::Rules;
 use crate::files::kind;
-use crate::{Failure, Rules, sys, words};
+use crate::{Failure, sys, words};
 
 /// Everything that can be checked before the pilot is told that it starts.
 pub(crate) struct Payload {

@@ -12,7 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, mkdir, unlinkat};
 
-use crate::files::kind;
+use crate::files::{Sandbox, kind};
 use crate::{Failure, sys};
 
 /// Stands for something unique at the end of a name.
@@ -20,69 +20,78 @@ const UNIQUE: &[u8] = b"XXXXXX";
 /// Names tried before giving up.
 const ATTEMPTS: u32 = 100;
 
-/// Writes the copy; its path.
+/// Writes the copy to a place of its own; its path.
 pub(crate) fn put(path: &Path, make_dir: bool, source: OwnedFd) -> Result<PathBuf, Failure> {
-    let failed = |errno| Failure::of("write the credential's copy", path, errno);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(failed(Errno::EINVAL));
+    let (Some(parent), true) = (path.parent(), path.is_absolute()) else {
+        return Err(failed(path, Errno::EINVAL));
     };
-    if !path.is_absolute() {
-        return Err(failed(Errno::EINVAL));
-    }
-    let facts = fstat(&source).map_err(failed)?;
-    let limit = libc::off_t::try_from(MAX_CREDENTIAL).unwrap_or(libc::off_t::MAX);
-    if kind(&facts) != SFlag::S_IFREG || facts.st_size > limit {
-        return Err(failed(Errno::EFBIG));
-    }
     if make_dir {
         match mkdir(parent, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(Failure::of("make directory", parent, errno)),
         }
     }
-    let dir = own_directory(parent)?;
-    let (stem, unique) = match name.as_bytes().strip_suffix(UNIQUE) {
-        Some(stem) => (stem, true),
-        None => (name.as_bytes(), false),
-    };
-    if !unique {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = open(parent, flags, Mode::empty())
+        .map_err(|errno| Failure::of("open directory", parent, errno))?;
+    write(&dir, path, source).map(|name| parent.join(name))
+}
+
+/// Writes the copy beneath the sandbox.
+pub(crate) fn replace(sandbox: &Sandbox, path: &Path, source: OwnedFd) -> Result<(), Failure> {
+    let parent = path.parent().unwrap_or_else(|| Path::new(""));
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let dir = sandbox
+        .open(parent, flags, Mode::empty(), false)
+        .map_err(|errno| failed(path, errno))?;
+    write(&dir, path, source).map(drop)
+}
+
+fn failed(path: &Path, errno: Errno) -> Failure {
+    Failure::of("write the credential's copy", path, errno)
+}
+
+/// To the last name of `path` in `dir`; the name it has got.
+fn write(dir: &OwnedFd, path: &Path, source: OwnedFd) -> Result<PathBuf, Failure> {
+    let failed = |errno| failed(path, errno);
+    let name = path.file_name().ok_or_else(|| failed(Errno::EINVAL))?;
+    let facts = fstat(&source).map_err(failed)?;
+    let limit = libc::off_t::try_from(MAX_CREDENTIAL).unwrap_or(libc::off_t::MAX);
+    if kind(&facts) != SFlag::S_IFREG || facts.st_size > limit {
+        return Err(failed(Errno::EFBIG));
+    }
+    expect_own_directory(dir, path)?;
+    let stem = name.as_bytes().strip_suffix(UNIQUE);
+    if stem.is_none() {
         expect_own_or_nothing(dir.as_fd(), path)?;
     }
     let (temporary, file) = new_file(dir.as_fd()).map_err(failed)?;
-    let placed = copy(source, file).and_then(|()| {
-        if unique {
-            place_uniquely(dir.as_fd(), &temporary, stem)
-        } else {
-            renameat(&dir, &temporary, &dir, name).map(|()| PathBuf::from(name))
-        }
-    });
-    match placed {
-        Ok(name) => Ok(parent.join(name)),
-        Err(errno) => {
-            let _ = unlinkat(&dir, &temporary, UnlinkatFlags::NoRemoveDir);
-            Err(failed(errno))
-        }
-    }
+    copy(source, file)
+        .and_then(|()| match stem {
+            Some(stem) => place_uniquely(dir.as_fd(), &temporary, stem),
+            None => renameat(dir, &temporary, dir, name).map(|()| PathBuf::from(name)),
+        })
+        .map_err(|errno| {
+            let _ = unlinkat(dir, &temporary, UnlinkatFlags::NoRemoveDir);
+            failed(errno)
+        })
 }
 
-/// Opens a directory in which nobody but this account can exchange files.
-fn own_directory(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let failed = |errno| Failure::of("open directory", path, errno);
-    let dir = open(path, flags, Mode::empty()).map_err(failed)?;
-    let facts = fstat(&dir).map_err(failed)?;
-    if facts.st_uid != geteuid().as_raw() || facts.st_mode & 0o022 != 0 {
-        let message = format!(
-            "{} (owner uid {}, mode {:04o}) cannot hold the credential's copy: it must belong to the \
-             payload's account (uid {}) and be writable by nobody else",
-            path.display(),
-            facts.st_uid,
-            facts.st_mode & 0o7777,
-            geteuid()
-        );
-        return Err(Failure::new(Errno::EPERM, message));
+/// Nobody but this account may be able to exchange files in it.
+fn expect_own_directory(dir: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let facts = fstat(dir).map_err(|errno| failed(path, errno))?;
+    if facts.st_uid == geteuid().as_raw() && facts.st_mode & 0o022 == 0 {
+        return Ok(());
     }
-    Ok(dir)
+    let message = format!(
+        "{} cannot be written: its directory (owner uid {}, mode {:04o}) must belong to the payload's \
+         account (uid {}) and be writable by nobody else",
+        path.display(),
+        facts.st_uid,
+        facts.st_mode & 0o7777,
+        geteuid()
+    );
+    Err(Failure::new(Errno::EPERM, message))
 }
 
 fn expect_own_or_nothing(dir: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {

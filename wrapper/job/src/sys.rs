@@ -13,11 +13,21 @@ use launch_protocol::exec::{IoClass, IoPriority};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
+use crate::system_v::SystemV;
+
 /// Takes over a descriptor that the kernel has just handed to this process.
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
     // SAFETY: callers pass numbers out of SCM_RIGHTS, which the kernel has installed for this
     // process and nothing else in it knows, or the announced control descriptor, once, at start.
     unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// A descriptor that whoever started this program has left open for it.
+pub(crate) fn inherited(raw: RawFd) -> Option<OwnedFd> {
+    // SAFETY: only asks; a number that is not open is refused, harmlessly.
+    let open = unsafe { libc::fcntl(raw, libc::F_GETFD) } >= 0;
+    // Not the standard library's own: errands neither read nor print on what they take over here.
+    open.then(|| own(raw))
 }
 
 /// Creation modes are given exactly by the pilot.
@@ -80,6 +90,7 @@ type Resource = libc::c_int;
 /// Resource numbers, as the kernel and the protocol have them.
 pub(crate) const CORE: u32 = number(libc::RLIMIT_CORE);
 const DESCRIPTORS: u32 = number(libc::RLIMIT_NOFILE);
+pub(crate) const PROCESSES: u32 = number(libc::RLIMIT_NPROC);
 
 #[cfg(target_env = "gnu")]
 const fn number(resource: Resource) -> u32 {
@@ -171,4 +182,49 @@ pub(crate) fn rename_to_new(dir: BorrowedFd<'_>, from: &Path, to: &Path) -> Resu
     // SAFETY: both names end with NUL and outlive the call, which only reads them.
     let done = unsafe { libc::syscall(libc::SYS_renameat2, dir, from, dir, to, flags) };
     Errno::result(done).map(drop)
+}
+
+/// Removes a System V object.
+pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> Result<(), Errno> {
+    let done = match kind {
+        // SAFETY: IPC_RMID takes no buffer.
+        SystemV::Memory => unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
+        // SAFETY: IPC_RMID takes no further argument.
+        SystemV::Semaphores => unsafe { libc::semctl(id, 0, libc::IPC_RMID) },
+        // SAFETY: IPC_RMID takes no buffer.
+        SystemV::Messages => unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Kills everything that this account may signal, but itself.
+pub(crate) fn kill_everything() -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    Errno::result(unsafe { libc::kill(-1, libc::SIGKILL) }).map(drop)
+}
+
+/// Could this account have one more process than this one? Asked with a child that does nothing.
+pub(crate) fn can_fork() -> bool {
+    // SAFETY: this program has one thread, and the child ends at once.
+    match unsafe { libc::fork() } {
+        // SAFETY: has no preconditions.
+        0 => unsafe { libc::_exit(0) },
+        child => {
+            let mut status = 0;
+            // SAFETY: writes `status` only.
+            child > 0 && unsafe { libc::waitpid(child, &raw mut status, 0) } == child
+        }
+    }
+}
+
+/// Children are reaped by the kernel from now on.
+pub(crate) fn ignore_children() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Sleeps for a few milliseconds.
+pub(crate) fn pause(milliseconds: i32) {
+    // SAFETY: with no descriptors the pointer is not used.
+    unsafe { libc::poll(std::ptr::null_mut(), 0, milliseconds) };
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use launch_protocol::VERSION;
@@ -19,6 +19,7 @@ use crate::audit::Audit;
 use crate::cgroup::Tracking;
 use crate::channel::{Channel, Incoming};
 use crate::config::Config;
+use crate::errands::Runner;
 use crate::error::StartupError;
 use crate::lease::{Lease, LeaseDir, Record};
 use crate::mapping::{Known, Mapped, Policy};
@@ -197,6 +198,7 @@ impl Broker {
                 caller: &tools.caller,
                 leases: &tools.leases,
                 null: tools.null.as_fd(),
+                runner: runner(&tools.agent, &tools.null),
                 serial: self.serial,
             };
             tools.known.vet(policy);
@@ -465,6 +467,7 @@ impl Broker {
             caller: &tools.caller,
             leases: &tools.leases,
             null: tools.null.as_fd(),
+            runner: runner(&tools.agent, &tools.null),
             serial: opening.serial,
         });
         openings.push(opening);
@@ -514,6 +517,7 @@ impl Broker {
                 caller: &tools.caller,
                 leases: &tools.leases,
                 null: tools.null.as_fd(),
+                runner: runner(&tools.agent, &tools.null),
                 serial: opening.serial,
             };
             match opening.advance(&mut tools.known, policy, now) {
@@ -558,7 +562,7 @@ impl Broker {
         } = self;
         payloads.retain(|number, payload| {
             loop {
-                match payload.advance(tools.null.as_fd(), now) {
+                match payload.advance(runner(&tools.agent, &tools.null), now) {
                     Outcome::Quiet => break true,
                     Outcome::Empty => {
                         channel.send(0, Answer::Empty { payload: *number }, None);
@@ -689,6 +693,14 @@ fn kit(tools: &Tools) -> Kit<'_> {
         program: &tools.agent,
         limits: &tools.limits,
         null: tools.null.as_fd(),
+    }
+}
+
+/// Who does what is to be done in an account's name.
+fn runner<'a>(program: &'a Path, null: &'a OwnedFd) -> Runner<'a> {
+    Runner {
+        program,
+        null: null.as_fd(),
     }
 }
 

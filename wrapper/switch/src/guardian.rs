@@ -14,6 +14,7 @@ use nix::unistd::{pipe2, read, setsid, write};
 use crate::audit::Audit;
 use crate::cgroup::Tracking;
 use crate::config::Config;
+use crate::errands::Runner;
 use crate::lease::LeaseDir;
 use crate::recover::recover;
 use crate::sys;
@@ -32,7 +33,7 @@ pub(crate) struct Guardian {
 
 impl Guardian {
     /// Starts it.
-    pub(crate) fn start(config: &Config, tracking: &Tracking) -> Result<Self, Errno> {
+    pub(crate) fn start(config: &Config, tracking: &Tracking, job: &Path) -> Result<Self, Errno> {
         let (theirs, pipe) = pipe2(OFlag::O_CLOEXEC)?;
         sys::child(None, || {
             // Above all the pilot's socket must not stay open in here.
@@ -42,7 +43,7 @@ impl Guardian {
             sys::close_from(CONTROL_FD + 1);
             let _ = setsid();
             let _ = prctl::set_name(c"sailplane-guard");
-            watch(&sys::own(CONTROL_FD), config, tracking)
+            watch(&sys::own(CONTROL_FD), config, tracking, job)
         })?;
         Ok(Self { pipe })
     }
@@ -53,7 +54,7 @@ impl Guardian {
     }
 }
 
-fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking) -> u8 {
+fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking, job: &Path) -> u8 {
     loop {
         match read(broker, &mut [0]) {
             Ok(0) => break,
@@ -62,10 +63,10 @@ fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking) -> u8 {
             Err(_) => return 1,
         }
     }
-    clean_up(&config.rundir, config.log_file.as_deref(), tracking)
+    clean_up(&config.rundir, config.log_file.as_deref(), tracking, job)
 }
 
-fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking) -> u8 {
+fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking, job: &Path) -> u8 {
     let audit = Audit::open(log_file).unwrap_or_default();
     audit.write("guardian", &[("why", "the broker is gone")]);
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
@@ -76,7 +77,11 @@ fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking) -> u8 {
         return 1;
     };
     for _ in 0..LOOKS {
-        recover(&leases, null.as_fd(), &audit);
+        let runner = Runner {
+            program: job,
+            null: null.as_fd(),
+        };
+        recover(&leases, runner, &audit);
         tracking.remove_orphans();
         let _ = poll(&mut [], PollTimeout::from(PAUSE));
     }

@@ -16,6 +16,7 @@ mod caller;
 mod cgroup;
 mod channel;
 pub mod config;
+mod errands;
 pub mod error;
 mod front;
 #[doc(hidden)]
@@ -32,7 +33,6 @@ mod payload;
 mod proc;
 mod recover;
 mod refuse;
-mod remover;
 mod sandbox;
 mod spawn;
 mod startup;
@@ -56,6 +56,7 @@ use crate::audit::Audit;
 use crate::broker::{Broker, Tools};
 use crate::cgroup::Tracking;
 use crate::config::{Config, MAX_CONFIG};
+use crate::errands::Runner;
 use crate::error::StartupError;
 use crate::guardian::Guardian;
 use crate::lease::LeaseDir;
@@ -162,7 +163,11 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
         LeaseDir::open(&config.rundir).map_err(|error| StartupError::Untrusted("rundir", error))?;
     let signals =
         sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]).map_err(system("signalfd"))?;
-    let recovered = recover::recover(&leases, null.as_fd(), &audit).to_string();
+    let runner = Runner {
+        program: &agent,
+        null: null.as_fd(),
+    };
+    let recovered = recover::recover(&leases, runner, &audit).to_string();
     let tracking = Tracking::discover();
     tracking.remove_orphans();
     let number = uid.to_string();
@@ -191,8 +196,8 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
         known,
         verifiers,
     };
-    let guardian =
-        Guardian::start(&tools.config, &tools.tracking).map_err(system("starting the guardian"))?;
+    let guardian = Guardian::start(&tools.config, &tools.tracking, &tools.agent)
+        .map_err(system("starting the guardian"))?;
     if Broker::new(tools, control).run()? {
         guardian.dismiss();
     }

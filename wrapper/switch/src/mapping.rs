@@ -10,11 +10,12 @@ use launch_protocol::broker::{Refusal, RefusalClass};
 
 use crate::account::{Caller, TargetAccount, Unfit};
 use crate::config::Config;
+use crate::errands::Runner;
 use crate::gridmap::{self, MAX_GRIDMAP};
 use crate::lease::{Lease, LeaseDir, Taken};
 use crate::names::{Answers, Entry, Query};
 use crate::refuse::{mapping, trouble};
-use crate::spawn::{Identity, is_in_use};
+use crate::spawn::Identity;
 use crate::trusted;
 
 /// How long an account's entry is believed.
@@ -64,6 +65,7 @@ pub(crate) struct Policy<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) leases: &'a LeaseDir,
     pub(crate) null: BorrowedFd<'a>,
+    pub(crate) runner: Runner<'a>,
     /// Names the lease of a mapped account.
     pub(crate) serial: u32,
 }
@@ -137,7 +139,7 @@ impl Known {
                 // To be asked for when it is needed.
                 (None, _) => return,
                 (Some(false), Ok(account)) if !policy.leases.exists(&uid.to_string()) => {
-                    if is_in_use(&Identity::from(&account), policy.null) == Ok(false) {
+                    if policy.runner.is_in_use(&Identity::from(&account)) == Ok(false) {
                         self.vetted = Some(uid);
                         self.barren = false;
                         self.next = place;
@@ -238,7 +240,8 @@ impl Known {
             let Ok(Taken::Fresh(lease)) = policy.leases.take(&uid.to_string()) else {
                 continue;
             };
-            if vetted != Some(uid) && is_in_use(&Identity::from(&account), policy.null) != Ok(false)
+            if vetted != Some(uid)
+                && policy.runner.is_in_use(&Identity::from(&account)) != Ok(false)
             {
                 // Something runs as this uid that no broker answers for.
                 policy.leases.release(lease);

@@ -135,7 +135,7 @@ impl Nursery {
 /// memory group, so that moving files out after a payload costs no waiting and is not counted.
 pub(crate) fn hatch(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno> {
     let (ours, theirs) = packet_sockets()?;
-    let program = cstring(kit.program)?;
+    let program = cstring(kit.program.as_os_str())?;
     let broker = getpid();
     let life = |enter: bool| {
         // First of all, so that descriptor 3 no longer is the pilot's.
@@ -245,7 +245,7 @@ fn parse(packet: &[u8]) -> Option<Order> {
     };
     let (uid, gid, count) = (number()?, number()?, number()?);
     let groups = (0..count).map(|_| number()).collect::<Option<Vec<_>>>()?;
-    let sandbox = cstring(Path::new(OsStr::from_bytes(rest))).ok()?;
+    let sandbox = cstring(OsStr::from_bytes(rest)).ok()?;
     Some(Order {
         uid,
         gid,

@@ -9,12 +9,12 @@ use nix::unistd::Pid;
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
+use crate::errands::{DONE, Extent, IN_USE, Runner, exit_status};
 use crate::lease::Lease;
 use crate::nest::{self, Kit, Nest};
 use crate::refuse::trouble;
-use crate::remover::{self, IN_USE, REMOVED};
 use crate::sandbox::Sandbox;
-use crate::spawn::{Identity, Started, as_account, is_alone, kill_all_of};
+use crate::spawn::{Identity, Started};
 use crate::sys;
 
 /// How long killed processes may take to vanish (they may hang in a file system call).
@@ -173,8 +173,7 @@ impl Payload {
             } = *stage
             && remover == child
         {
-            let exit = u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX);
-            let status = if status & 0x7f == 0 { exit } else { u8::MAX };
+            let status = exit_status(status).unwrap_or(u8::MAX);
             *stage = Stage::Removed { status, sweeping };
             return Reaped::Other;
         }
@@ -246,7 +245,7 @@ impl Payload {
     }
 
     /// Goes as far as it can now.
-    pub(crate) fn advance(&mut self, null: BorrowedFd<'_>, now: Instant) -> Outcome {
+    pub(crate) fn advance(&mut self, runner: Runner<'_>, now: Instant) -> Outcome {
         // Read even if the leader lives: that is what takes back the readiness of `events`.
         let populated = self.waits_for_empty() && self.group.is_populated();
         if populated && self.killing && self.group.events().is_none() {
@@ -268,20 +267,16 @@ impl Payload {
                 closing.stage = Stage::Sweeping {
                     deadline: now + KILLING,
                 };
-                self.advance(null, now)
+                self.advance(runner, now)
             }
             Stage::Sweeping { deadline } => {
                 let who = Identity::from(&self.account);
-                let everywhere = self.account.is_dynamic();
-                let dir = self.sandbox.dir();
-                let remover = as_account(&who, null, Some(dir), |dir| {
-                    if everywhere && is_alone() != Some(true) {
-                        IN_USE
-                    } else {
-                        remover::run(dir, everywhere)
-                    }
-                });
-                match remover {
+                let extent = if self.account.is_dynamic() {
+                    Extent::AccountIfAlone
+                } else {
+                    Extent::Sandbox
+                };
+                match runner.remove(&who, Some(&self.sandbox), extent) {
                     Ok(child) => {
                         closing.stage = Stage::Removing {
                             child,
@@ -318,7 +313,7 @@ impl Payload {
                     let text = "processes of the payload's account could not be killed";
                     return self.gone(Some(trouble("close.processes", text.to_owned())));
                 }
-                let _ = kill_all_of(&Identity::from(&self.account), null);
+                let _ = runner.kill_all(&Identity::from(&self.account));
                 // Zombies of it are reaped by the loop before the next look.
                 closing.stage = Stage::Sweeping { deadline: sweeping };
                 Outcome::Quiet
@@ -334,7 +329,7 @@ impl Payload {
     /// After the remover: the top directory and the group.
     fn finish(&mut self, status: u8) -> Option<Refusal> {
         let path = self.sandbox.path().display();
-        if status != REMOVED {
+        if status != DONE {
             let text = format!("something in the sandbox {path} could not be removed");
             return Some(trouble("close.sandbox", text));
         }

@@ -1,7 +1,7 @@
 //! Cleans up after brokers that are gone (requirement K10). Every lease whose lock is free has no
 //! broker: its processes are killed, its sandbox and group removed, its file deleted.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use nix::unistd::Pid;
 
 use crate::audit::Audit;
 use crate::cgroup;
+use crate::errands::{DONE, Extent, Runner};
 use crate::lease::{LeaseDir, Record, Taken};
 use crate::proc;
-use crate::remover::{self, REMOVED};
 use crate::sandbox::{Place, Sandbox};
-use crate::spawn::{Identity, as_account, is_in_use, kill_all_of};
+use crate::spawn::Identity;
 use crate::sys;
 
 /// How long one left-over payload may take; what is not gone by then is tried again by the next.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Cleans up every stale lease; returns how many there were.
-pub(crate) fn recover(leases: &LeaseDir, null: BorrowedFd<'_>, audit: &Audit) -> usize {
+pub(crate) fn recover(leases: &LeaseDir, runner: Runner<'_>, audit: &Audit) -> usize {
     let mut count = 0;
     for name in leases.names() {
         match leases.take(&name) {
             Ok(Taken::Stale(lease, Some(record))) => {
                 count += 1;
-                let clean = clean(&record, null);
+                let clean = clean(&record, runner);
                 let uid = record.uid.to_string();
                 let outcome = if clean { "done" } else { "incomplete" };
                 audit.write(
@@ -49,7 +49,7 @@ pub(crate) fn recover(leases: &LeaseDir, null: BorrowedFd<'_>, audit: &Audit) ->
 }
 
 /// Removes what one record names. True: nothing is left.
-fn clean(record: &Record, null: BorrowedFd<'_>) -> bool {
+fn clean(record: &Record, runner: Runner<'_>) -> bool {
     let deadline = Instant::now() + PATIENCE;
     let identity = Identity {
         uid: record.uid,
@@ -57,8 +57,8 @@ fn clean(record: &Record, null: BorrowedFd<'_>) -> bool {
         groups: &[],
     };
     let processes = kill_groups(record, deadline)
-        && (!record.dynamic || kill_account(&identity, null, deadline));
-    let sandbox = remove_sandbox(record, &identity, null, deadline);
+        && (!record.dynamic || kill_account(&identity, runner, deadline));
+    let sandbox = remove_sandbox(record, &identity, runner, deadline);
     let groups = record
         .groups
         .iter()
@@ -80,12 +80,12 @@ fn kill_groups(record: &Record, deadline: Instant) -> bool {
 
 /// Kills every process of a dynamic account, until none lives. Zombies that nobody reaps do not keep
 /// a record for ever.
-fn kill_account(who: &Identity<'_>, null: BorrowedFd<'_>, deadline: Instant) -> bool {
+fn kill_account(who: &Identity<'_>, runner: Runner<'_>, deadline: Instant) -> bool {
     repeat(deadline, || {
-        if is_in_use(who, null) == Ok(false) {
+        if runner.is_in_use(who) == Ok(false) {
             return true;
         }
-        let _ = kill_all_of(who, null);
+        let _ = runner.kill_all(who);
         !proc::is_anything_alive(who.uid)
     })
 }
@@ -100,7 +100,7 @@ fn remove_group(group: &Path, deadline: Instant) -> bool {
 fn remove_sandbox(
     record: &Record,
     identity: &Identity<'_>,
-    null: BorrowedFd<'_>,
+    runner: Runner<'_>,
     deadline: Instant,
 ) -> bool {
     let (Some(parent), Some(name)) = (record.sandbox.parent(), record.sandbox.file_name()) else {
@@ -113,17 +113,18 @@ fn remove_sandbox(
         let place = Place::reopen(parent).map_err(|_| Errno::ENOENT)?;
         Sandbox::adopt(place, name.to_owned(), owner)
     };
-    // Root's own, if the broker died before it was given away: then it is empty. If neither: never
-    // made, or somebody has put something of his own there, which is none of ours.
-    let Ok(sandbox) = open(record.uid).or_else(|_| open(0)) else {
-        return true;
+    let Ok(sandbox) = open(record.uid) else {
+        // Root's own, if the broker died before it was given away: then it is empty. If neither: never
+        // made, or somebody has put something of his own there, which is none of ours.
+        return open(0).map_or(true, |sandbox| sandbox.remove_top().is_ok());
     };
-    let everywhere = record.dynamic;
-    let started = as_account(identity, null, Some(sandbox.dir()), |dir| {
-        remover::run(dir, everywhere)
-    });
-    let emptied =
-        started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(REMOVED)));
+    let extent = if record.dynamic {
+        Extent::Account
+    } else {
+        Extent::Sandbox
+    };
+    let started = runner.remove(identity, Some(&sandbox), extent);
+    let emptied = started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(DONE)));
     emptied && sandbox.remove_top().is_ok()
 }
 

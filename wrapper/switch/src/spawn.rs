@@ -1,12 +1,14 @@
 //! Children: the switch to another account (requirement S11), and what is started with it.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use launch_protocol::CONTROL_FD;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -16,7 +18,7 @@ use nix::unistd::{
 };
 
 use crate::account::TargetAccount;
-use crate::config::NOBODY;
+use crate::cgroup::Group;
 use crate::sys;
 
 /// Numbers to switch to.
@@ -125,42 +127,60 @@ pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Exit status of a child that could not become the program it should.
 pub(crate) const CANNOT_START: u8 = 126;
 
-/// Starts a verifier as nobody with its socket on 0 and nothing else.
-pub(crate) fn verifier(
-    program: &Path,
-    certdir: &Path,
-    null: BorrowedFd<'_>,
-) -> Result<Started, Errno> {
-    let (ours, theirs) = packet_sockets()?;
-    let argv = [cstring(Path::new("sailplane-verify"))?, cstring(certdir)?];
-    let program = cstring(program)?;
-    let broker = getpid();
-    let nobody = Identity {
-        uid: NOBODY,
-        gid: NOBODY,
-        groups: &[],
-    };
-    let pid = sys::child(None, || {
-        let ready = sys::place(theirs.as_fd(), 0)
-            .and_then(|()| sys::place(null, 1))
-            .and_then(|()| sys::place(null, 2))
-            .and_then(|()| setsid().map(drop))
-            .map_err(|errno| SwitchError {
-                step: "descriptors",
-                errno,
-            })
-            .and_then(|()| {
-                sys::close_from(3);
-                become_account(&nobody)
-            })
-            .and_then(|()| die_with(broker));
-        if ready.is_ok() {
+/// A program to be run as somebody else, who never is root.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    pub(crate) who: Identity<'a>,
+    pub(crate) program: &'a Path,
+    /// Its arguments, its name first.
+    pub(crate) words: &'a [&'a OsStr],
+    pub(crate) environment: &'a [CString],
+    /// What it finds on 0, 1, 2 and so on; nothing else stays open.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// Where it lives, if not with the broker.
+    pub(crate) group: Option<&'a Group>,
+}
+
+impl Errand<'_> {
+    /// Starts it. A child that cannot become it ends with [`CANNOT_START`].
+    pub(crate) fn start(&self) -> Result<Pid, Errno> {
+        let program = cstring(self.program.as_os_str())?;
+        let words = self.words.iter().map(|word| cstring(word));
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        let broker = getpid();
+        let become_it = || -> Result<Infallible, SwitchError> {
+            let at = |step| move |errno| SwitchError { step, errno };
+            if let Some(group) = self.group {
+                group.join(true, true).map_err(at("joining the group"))?;
+            }
+            place_all(self.descriptors).map_err(at("descriptors"))?;
+            setsid().map_err(at("setsid"))?;
+            become_account(&self.who)?;
+            die_with(broker)?;
             sys::block_signals(false);
-            let _ = execve::<_, CString>(&program, &argv, &[]);
-        }
-        CANNOT_START
-    })?;
-    Ok(Started { pid, socket: ours })
+            execve(&program, &words, self.environment).map_err(at("execve"))
+        };
+        sys::child(None, || match become_it() {
+            Ok(never) => match never {},
+            Err(_) => CANNOT_START,
+        })
+    }
+}
+
+/// Puts descriptors on 0, 1, 2 and so on, and closes all others.
+fn place_all(descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let count = RawFd::try_from(descriptors.len()).map_err(|_| Errno::EMFILE)?;
+    // Out of the way first: one may stand where another is to go.
+    let copies = descriptors
+        .iter()
+        .map(|file| fcntl(file, FcntlArg::F_DUPFD(count)).map(sys::own))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (number, copy) in (0..).zip(&copies) {
+        sys::place(copy.as_fd(), number)?;
+    }
+    std::mem::forget(copies);
+    sys::close_from(count);
+    Ok(())
 }
 
 /// The null device on 0 to 2 and one descriptor on 3.
@@ -171,68 +191,6 @@ pub(crate) fn arrange(null: BorrowedFd<'_>, third: BorrowedFd<'_>) -> Result<(),
         .and_then(|()| sys::place(third, CONTROL_FD))
 }
 
-/// Runs `work` in a child as the payload's account, with no descriptor but the null device and
-/// `keep`, which it gets as its own copy.
-pub(crate) fn as_account(
-    account: &Identity<'_>,
-    null: BorrowedFd<'_>,
-    keep: Option<BorrowedFd<'_>>,
-    work: impl FnOnce(OwnedFd) -> u8,
-) -> Result<Pid, Errno> {
-    let broker = getpid();
-    sys::child(None, || {
-        if arrange(null, keep.unwrap_or(null)).is_err() {
-            return CANNOT_START;
-        }
-        sys::close_from(CONTROL_FD + 1);
-        if setsid().is_err() || become_account(account).is_err() || die_with(broker).is_err() {
-            return CANNOT_START;
-        }
-        sys::block_signals(false);
-        work(sys::own(CONTROL_FD))
-    })
-}
-
-/// In a child that has become an account: is it the only process of it? Asked of the kernel's own
-/// count, which has no gaps as a scan of process numbers has: the child allows itself two processes
-/// and tries to fork. Zombies count until they are reaped. `None`: it cannot be found out.
-pub(crate) fn is_alone() -> Option<bool> {
-    let two = libc::rlimit {
-        rlim_cur: 2,
-        rlim_max: 2,
-    };
-    sys::set_limit(libc::RLIMIT_NPROC, two).ok()?;
-    match sys::child(None, || 0) {
-        Ok(second) => {
-            let _ = sys::wait_for(second);
-            Some(true)
-        }
-        Err(_) => Some(false),
-    }
-}
-
-/// Does any process run as this uid? See [`is_alone`].
-pub(crate) fn is_in_use(account: &Identity<'_>, null: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let child = as_account(account, null, None, |_| match is_alone() {
-        Some(true) => 0,
-        Some(false) => 1,
-        None => CANNOT_START,
-    })?;
-    match sys::wait_for(child)? {
-        0 => Ok(false),
-        status if status == 1 << 8 => Ok(true),
-        _ => Err(Errno::EPERM),
-    }
-}
-
-/// Kills every process of a uid that is the payload's alone: as the account, "everything I may signal".
-pub(crate) fn kill_all_of(account: &Identity<'_>, null: BorrowedFd<'_>) -> Result<(), Errno> {
-    let child = as_account(account, null, None, |_| {
-        u8::from(sys::kill(-1, libc::SIGKILL).is_err())
-    })?;
-    sys::wait_for(child).map(drop)
-}
-
-pub(crate) fn cstring(path: &Path) -> Result<CString, Errno> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+pub(crate) fn cstring(text: &OsStr) -> Result<CString, Errno> {
+    CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL)
 }

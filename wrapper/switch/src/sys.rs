@@ -299,27 +299,6 @@ pub(crate) fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(target, signal) }).map(drop)
 }
 
-/// Kinds of System V objects.
-#[derive(Clone, Copy)]
-pub(crate) enum SystemV {
-    Memory,
-    Semaphores,
-    Messages,
-}
-
-/// Removes a System V object.
-pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> Result<(), Errno> {
-    let done = match kind {
-        // SAFETY: IPC_RMID takes no buffer.
-        SystemV::Memory => unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
-        // SAFETY: IPC_RMID takes no further argument.
-        SystemV::Semaphores => unsafe { libc::semctl(id, 0, libc::IPC_RMID) },
-        // SAFETY: IPC_RMID takes no buffer.
-        SystemV::Messages => unsafe { libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()) },
-    };
-    Errno::result(done).map(drop)
-}
-
 /// A number that may or may not be open, for asking just that.
 pub(crate) fn borrow(raw: RawFd) -> BorrowedFd<'static> {
     // SAFETY: used for F_GETFD on 0 to 2 only, which this program never closes.

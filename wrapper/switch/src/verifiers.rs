@@ -2,6 +2,7 @@
 //! expected; each credential gets a process of its own from it and a socket of its own to that, both
 //! made ahead of need. See `launch_protocol::verdict`.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::channel;
+use crate::config::NOBODY;
 use crate::refuse::{self, credential, helper};
-use crate::spawn::{self, CANNOT_START, Started};
+use crate::spawn::{self, CANNOT_START, Errand, Identity, Started};
 use launch_protocol::broker::Refusal;
 
 /// How long a verdict may take (requirement S20).
@@ -111,7 +113,22 @@ impl Verifiers {
         {
             return Ok(ours);
         }
-        let parent = spawn::verifier(&self.program, &self.certdir, null)?;
+        let (socket, child) = spawn::packet_sockets()?;
+        let words = [OsStr::new("sailplane-verify"), self.certdir.as_os_str()];
+        let pid = Errand {
+            who: Identity {
+                uid: NOBODY,
+                gid: NOBODY,
+                groups: &[],
+            },
+            program: &self.program,
+            words: &words,
+            environment: &[],
+            descriptors: &[child.as_fd(), null, null],
+            group: None,
+        }
+        .start()?;
+        let parent = Started { pid, socket };
         channel::ask_verifier(parent.socket.as_fd(), theirs.as_fd())?;
         self.parent = Some(parent);
         Ok(ours)

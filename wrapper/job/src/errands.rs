@@ -1,0 +1,179 @@
+//! What the broker has done in an account's name. Each errand ends with one of the numbers below.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
+
+use crate::files::Sandbox;
+use crate::remover::{self, Tally};
+use crate::{proxy, sys, system_v};
+
+/// It is done.
+const DONE: u8 = 0;
+/// Something could not be removed, or written.
+const LEFT_OVER: u8 = 1;
+/// Nothing was done, because other processes of the account live.
+const IN_USE: u8 = 2;
+/// The words are not understood, or it cannot be found out.
+const CONFUSED: u8 = 126;
+
+/// First descriptor of the directories to be emptied.
+const FIRST_DIRECTORY: i32 = 3;
+
+/// World-writable places in which an account may have left files for its next user.
+const SHARED_PLACES: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
+
+/// How long processes of an account may take to die.
+const DYING: Duration = Duration::from_secs(5);
+
+/// An errand takes its words and gives the exit status.
+type Errand = fn(&mut dyn Iterator<Item = OsString>) -> u8;
+
+/// The errand of this name.
+pub(crate) fn named(word: &OsString) -> Option<Errand> {
+    Some(match word.to_str()? {
+        "--remove" => remove,
+        "--alone" => |_| alone().map_or(CONFUSED, |alone| if alone { DONE } else { IN_USE }),
+        "--kill-all" => |_| {
+            let _ = sys::kill_everything();
+            DONE
+        },
+        "--sweep" => sweep,
+        "--put-proxy" => put_proxy,
+        "--init" => init,
+        _ => return None,
+    })
+}
+
+/// `--remove [--if-alone] [--everywhere]`: empties the directories on the descriptors from 3 up, if
+/// need be only when no other process of the account lives. `--everywhere`: the account is nobody
+/// else's, so what it has left in shared places and its System V objects go too.
+fn remove(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    let (mut if_alone, mut everywhere) = (false, false);
+    for word in words {
+        if_alone |= word == "--if-alone";
+        everywhere |= word == "--everywhere";
+    }
+    if if_alone && alone() != Some(true) {
+        return IN_USE;
+    }
+    let mut status = DONE;
+    for directory in directories() {
+        match remover::empty(&directory) {
+            Ok(Tally { left: 0, .. }) => {}
+            _ => status = LEFT_OVER,
+        }
+    }
+    if everywhere {
+        for place in SHARED_PLACES {
+            // Best effort: a place may be read-only, or hold what is mounted there.
+            let _ = remove_own(Path::new(place), false);
+        }
+        system_v::remove_all_of(geteuid().as_raw());
+    }
+    status
+}
+
+/// The descriptors from 3 up, as far as there are any.
+fn directories() -> Vec<OwnedFd> {
+    (FIRST_DIRECTORY..).map_while(sys::inherited).collect()
+}
+
+fn remove_own(place: &Path, deep: bool) -> Option<Tally> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let dir = open(place, flags, Mode::empty()).ok()?;
+    remover::remove_own(&dir, deep).ok()
+}
+
+/// Is this the only process of its account? Asked of the kernel's own count, which has no gaps as a
+/// scan of process numbers has: it allows itself two processes and tries to fork. Zombies count until
+/// they are reaped. `None`: it cannot be found out.
+fn alone() -> Option<bool> {
+    sys::set_limit(sys::PROCESSES, 2, 2).ok()?;
+    Some(sys::can_fork())
+}
+
+/// `--sweep [PLACE]...`: the account is nobody's. Kills its processes, removes its files in the places
+/// and its System V objects, and says on standard output how many: processes, files, objects, and how
+/// many of each could not be removed.
+fn sweep(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    let mut places: Vec<PathBuf> = words.map(PathBuf::from).collect();
+    if places.is_empty() {
+        places = SHARED_PLACES.iter().map(PathBuf::from).collect();
+    }
+    let uid = geteuid().as_raw();
+    let before = processes_of(uid);
+    let deadline = Instant::now() + DYING;
+    let mut quiet = alone() == Some(true);
+    while !quiet && Instant::now() < deadline {
+        let _ = sys::kill_everything();
+        sys::pause(1);
+        // Zombies that nobody reaps are not what we look for.
+        quiet = sys::can_fork() || processes_of(uid) == 0;
+    }
+    let mut files = Tally::default();
+    for place in &places {
+        if let Some(tally) = remove_own(place, true) {
+            files.removed += tally.removed;
+            files.left += tally.left;
+        }
+    }
+    let (objects, objects_left) = system_v::remove_all_of(uid);
+    let alive = if quiet { 0 } else { processes_of(uid) };
+    let (removed, left) = (files.removed, files.left);
+    let report = format!("{before} {removed} {objects} {alive} {left} {objects_left}\n");
+    let told = std::io::stdout().write_all(report.as_bytes());
+    if told.is_ok() && [alive, left, objects_left] == [0; 3] {
+        DONE
+    } else {
+        LEFT_OVER
+    }
+}
+
+/// Living processes of a uid, but this one.
+fn processes_of(uid: u32) -> u32 {
+    let wanted = format!("\nUid:\t{uid}\t");
+    let own = std::process::id();
+    let others = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| *pid != own)
+        .filter(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.contains(&wanted) && !status.contains("\nState:\tZ")
+        });
+    u32::try_from(others.count()).unwrap_or(u32::MAX)
+}
+
+/// `--put-proxy SANDBOX NAME`: the credential on descriptor 0 becomes the file `NAME` beneath the
+/// sandbox, in place of the one that is there, while the payload runs.
+fn put_proxy(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    let (Some(sandbox), Some(name), Some(source)) = (words.next(), words.next(), sys::inherited(0))
+    else {
+        return CONFUSED;
+    };
+    let written = Sandbox::enter(sandbox.into())
+        .and_then(|sandbox| proxy::replace(&sandbox, Path::new(&name), source));
+    if written.is_ok() { DONE } else { LEFT_OVER }
+}
+
+/// `--init`: the first process of a payload's own process numbers. Has the kernel reap what is handed
+/// to it, and ends when the broker closes the pipe on descriptor 0, or dies; with it ends everything
+/// that has such a number. The payload's leader is not its child but the broker's, so there is no exit
+/// status to be passed on.
+fn init(_: &mut dyn Iterator<Item = OsString>) -> u8 {
+    sys::ignore_children();
+    while matches!(std::io::stdin().read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::Interrupted)
+    {
+    }
+    DONE
+}

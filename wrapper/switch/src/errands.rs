@@ -1,0 +1,109 @@
+//! What root has done in an account's name, by `sailplane-job` started as that account: root itself
+//! never looks at anything that a payload has left.
+
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::sandbox::Sandbox;
+use crate::spawn::{Errand, Identity};
+use crate::sys;
+
+/// Everything is gone, or done.
+pub(crate) const DONE: u8 = 0;
+/// Nothing was done, because other processes of the account live.
+pub(crate) const IN_USE: u8 = 2;
+
+/// How much is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The sandbox only: others may use the account.
+    Sandbox,
+    /// The account is the payload's alone: also its files in shared places and its System V objects.
+    Account,
+    /// The same, but ends with [`IN_USE`] and removes nothing if anything runs as the account.
+    AccountIfAlone,
+}
+
+/// Who runs errands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runner<'a> {
+    /// `sailplane-job`
+    pub(crate) program: &'a Path,
+    pub(crate) null: BorrowedFd<'a>,
+}
+
+impl Runner<'_> {
+    fn start(
+        &self,
+        who: &Identity<'_>,
+        words: &[&OsStr],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Pid, Errno> {
+        let mut all = vec![OsStr::new("sailplane-job")];
+        all.extend_from_slice(words);
+        Errand {
+            who: *who,
+            program: self.program,
+            words: &all,
+            environment: &[],
+            descriptors,
+            group: None,
+        }
+        .start()
+    }
+
+    /// Empties a sandbox, and whatever else the account may have left.
+    pub(crate) fn remove(
+        &self,
+        who: &Identity<'_>,
+        sandbox: Option<&Sandbox>,
+        extent: Extent,
+    ) -> Result<Pid, Errno> {
+        let mut words = vec![OsStr::new("--remove")];
+        words.extend((extent == Extent::AccountIfAlone).then_some(OsStr::new("--if-alone")));
+        words.extend((extent != Extent::Sandbox).then_some(OsStr::new("--everywhere")));
+        let mut descriptors = vec![self.null; 3];
+        descriptors.extend(sandbox.map(Sandbox::dir));
+        self.start(who, &words, &descriptors)
+    }
+
+    /// Does any process run as this account?
+    pub(crate) fn is_in_use(&self, who: &Identity<'_>) -> Result<bool, Errno> {
+        let child = self.start(who, &[OsStr::new("--alone")], &[self.null; 3])?;
+        match exit_status(sys::wait_for(child)?) {
+            Some(DONE) => Ok(false),
+            Some(IN_USE) => Ok(true),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    /// Kills every process of an account that is the payload's alone.
+    pub(crate) fn kill_all(&self, who: &Identity<'_>) -> Result<(), Errno> {
+        let child = self.start(who, &[OsStr::new("--kill-all")], &[self.null; 3])?;
+        sys::wait_for(child).map(drop)
+    }
+
+    /// Writes a renewed credential beneath the sandbox. Ends with [`DONE`] if it is there.
+    pub(crate) fn put_proxy(
+        &self,
+        who: &Identity<'_>,
+        sandbox: &Sandbox,
+        name: &Path,
+        credential: BorrowedFd<'_>,
+    ) -> Result<Pid, Errno> {
+        let sandbox = sandbox.path().as_os_str();
+        let words = [OsStr::new("--put-proxy"), sandbox, name.as_os_str()];
+        self.start(who, &words, &[credential, self.null, self.null])
+    }
+}
+
+/// What a child returned, if it was not killed.
+pub(crate) fn exit_status(status: i32) -> Option<u8> {
+    (status & 0x7f == 0)
+        .then(|| u8::try_from(status >> 8 & 0xff).ok())
+        .flatten()
+}
