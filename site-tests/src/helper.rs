@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::process;
@@ -63,12 +63,10 @@ fn install() -> Result<Site> {
         .context("wait for the lock")?;
 
     let ca = TestCa::at(&state.join("test-ca"), POOL_ACCOUNT)?;
-    let programs = build()?;
+    let cargo = Cargo::here()?;
+    let pilot = cargo.pilot()?;
     let staging = tempfile::tempdir()?;
-    for (name, path) in &programs.helper {
-        fs::copy(path, staging.path().join(name))
-            .with_context(|| format!("copy {}", path.display()))?;
-    }
+    cargo.helper(staging.path())?;
 
     let execute = state.join("execute");
     let small_execute = state.join("execute-small");
@@ -91,7 +89,7 @@ fn install() -> Result<Site> {
     process::output(&mut command).context("install the helper")?;
     Ok(Site {
         ca,
-        pilot: programs.pilot,
+        pilot,
         switch: PathBuf::from("/usr/lib/sailplane/sailplane-switch"),
         execute,
         small_execute,
@@ -108,11 +106,6 @@ pub fn uninstall() -> Result<()> {
         process::source_tree().join("examples/site/uninstall"),
     ))
     .map(drop)
-}
-
-struct Programs {
-    pilot: PathBuf,
-    helper: Vec<(&'static str, PathBuf)>,
 }
 
 /// Builds programs of the source tree where this program itself was built.
@@ -148,53 +141,37 @@ impl Cargo {
         })
     }
 
-    fn build(&self, profile: &str, packages: &[&str]) -> Result<()> {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    /// Builds the program `sailplane`.
+    pub(crate) fn pilot(&self) -> Result<PathBuf> {
+        let mut command = Command::new(cargo());
         command.current_dir(process::source_tree()).args([
             "build",
             "--quiet",
             "--locked",
             "--profile",
-            profile,
+            self.profile,
+            "--package",
+            "sailplane",
+            "--target-dir",
         ]);
-        command.arg("--target-dir").arg(&self.target);
-        for package in packages {
-            command.args(["--package", package]);
-        }
-        process::output(&mut command).map(drop)
+        process::output(command.arg(&self.target)).context("build the pilot")?;
+        Ok(self.folder.join("sailplane"))
     }
 
-    /// Builds the program `sailplane`.
-    pub(crate) fn pilot(&self) -> Result<PathBuf> {
-        self.build(self.profile, &["sailplane"])?;
-        Ok(self.folder.join("sailplane"))
+    /// Builds the helper's programs as they are shipped.
+    fn helper(&self, into: &Path) -> Result<()> {
+        let script = process::source_tree().join("examples/site/build");
+        let mut command = Command::new(script);
+        command
+            .arg(into)
+            .env("CARGO", cargo())
+            .env("CARGO_TARGET_DIR", &self.target);
+        process::output(&mut command)
+            .map(drop)
+            .context("build the helper")
     }
 }
 
-/// Builds what the tests run: the pilot and the verifier in this program's own profile; the helper and the agent in
-/// the profile that they are shipped in, each alone, so that features other crates ask of a dependency do not leak in.
-fn build() -> Result<Programs> {
-    let cargo = Cargo::here()?;
-    cargo.build(cargo.profile, &["sailplane", "sailplane-verify"])?;
-    cargo.build("setuid", &["sailplane-switch"])?;
-    cargo.build("setuid", &["sailplane-job"])?;
-    let (folder, target) = (&cargo.folder, &cargo.target);
-    let programs = Programs {
-        pilot: folder.join("sailplane"),
-        helper: vec![
-            ("sailplane-verify", folder.join("sailplane-verify")),
-            ("sailplane-switch", target.join("setuid/sailplane-switch")),
-            ("sailplane-job", target.join("setuid/sailplane-job")),
-        ],
-    };
-    let missing = programs
-        .helper
-        .iter()
-        .map(|(_, path)| path)
-        .chain([&programs.pilot])
-        .find(|path| !path.exists());
-    if let Some(path) = missing {
-        bail!("cargo built no {}", path.display());
-    }
-    Ok(programs)
+fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
