@@ -17,6 +17,7 @@ mod client;
 mod strace;
 mod sys;
 
+mod attacks;
 mod end;
 mod faults;
 mod happy_path;
