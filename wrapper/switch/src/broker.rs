@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpid};
 
 use crate::account::{Caller, TargetAccount};
-use crate::audit::Audit;
+use crate::audit::{Audit, Line};
 use crate::cgroup::Tracking;
 use crate::channel::{Channel, Incoming};
 use crate::config::Config;
@@ -568,12 +568,13 @@ impl Broker {
                         channel.send(0, Answer::Empty { payload: *number }, None);
                     }
                     Outcome::Gone(request, left) => {
-                        let uid = payload.account.uid().to_string();
                         let code = left.as_ref().map_or("clean", |refusal| &refusal.code);
-                        tools.audit.write(
-                            "close",
-                            &[("job", &payload.label), ("uid", &uid), ("outcome", code)],
-                        );
+                        let line = Line::new("close")
+                            .text("request", &request_name(*number))
+                            .text("job", &payload.label)
+                            .number("uid", payload.account.uid())
+                            .text("outcome", code);
+                        tools.audit.record(line);
                         // With something left the file stays, unlocked, for recovery.
                         match (payload.lease.take(), &left) {
                             (Some(lease), None) => tools.leases.release(lease),
@@ -704,41 +705,35 @@ fn runner<'a>(program: &'a Path, null: &'a OwnedFd) -> Runner<'a> {
     }
 }
 
+/// What is said of every decision (requirement M9).
+fn about(tools: &Tools, verdict: &str, label: &str, identity: &str) -> Line {
+    Line::new("open")
+        .text("verdict", verdict)
+        .number("caller_uid", tools.caller.uid)
+        .text("caller", tools.caller.name.as_deref().unwrap_or(""))
+        .text("job", label)
+        .text("identity", identity)
+}
+
 fn audit_open(tools: &Tools, label: &str, opened: &Opened) {
-    let numbers =
-        [tools.caller.uid, opened.uid, opened.gid, opened.payload].map(|number| number.to_string());
-    let [caller, uid, gid, payload] = &numbers;
-    let not_after = opened.not_after.to_string();
-    tools.audit.write(
-        "open",
-        &[
-            ("verdict", "accepted"),
-            ("caller", caller),
-            ("caller_name", tools.caller.name.as_deref().unwrap_or("")),
-            ("job", label),
-            ("identity", &opened.identity),
-            ("limited", if opened.limited { "yes" } else { "no" }),
-            ("not_after", &not_after),
-            ("account", &opened.account),
-            ("uid", uid),
-            ("gid", gid),
-            ("payload", payload),
-        ],
-    );
+    let line = about(tools, "accepted", label, &opened.identity)
+        .text("limited", if opened.limited { "yes" } else { "no" })
+        .number("expires", opened.not_after)
+        .text("account", &opened.account)
+        .number("uid", opened.uid)
+        .numbers("gids", &[opened.gid])
+        .text("request", &request_name(opened.payload));
+    tools.audit.record(line);
+}
+
+/// Names a payload for as long as the log is kept.
+fn request_name(payload: u32) -> String {
+    format!("{}.{payload}", std::process::id())
 }
 
 fn audit_refusal(tools: &Tools, label: &str, identity: &str, refusal: &Refusal) {
-    let caller = tools.caller.uid.to_string();
-    tools.audit.write(
-        "open",
-        &[
-            ("verdict", "refused"),
-            ("caller", &caller),
-            ("caller_name", tools.caller.name.as_deref().unwrap_or("")),
-            ("job", label),
-            ("identity", identity),
-            ("code", &refusal.code),
-            ("message", &refusal.message),
-        ],
-    );
+    let line = about(tools, "refused", label, identity)
+        .text("code", &refusal.code)
+        .text("reason", &refusal.message);
+    tools.audit.record(line);
 }

@@ -11,6 +11,8 @@ use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, setsid, write};
 
+use launch_protocol::policy::AuditSettings;
+
 use crate::audit::Audit;
 use crate::cgroup::Tracking;
 use crate::config::Config;
@@ -67,7 +69,11 @@ fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking, job: &Path) -> 
 }
 
 fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking, job: &Path) -> u8 {
-    let audit = Audit::open(log_file).unwrap_or_default();
+    let audit = Audit::open(&AuditSettings {
+        file: log_file.map(Path::to_owned),
+        ..AuditSettings::default()
+    })
+    .unwrap_or_default();
     audit.write("guardian", &[("why", "the broker is gone")]);
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let (Ok(leases), Ok(null)) = (

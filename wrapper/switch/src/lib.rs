@@ -48,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use launch_protocol::broker::Answer;
+use launch_protocol::policy::AuditSettings;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::getuid;
@@ -124,8 +125,11 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
     let system = |call| move |errno| StartupError::System(call, errno);
     let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(system("opening /dev/null"))?;
-    let audit = Audit::open(config.log_file.as_deref())
-        .map_err(|error| StartupError::Untrusted("log_file", error))?;
+    let audit = Audit::open(&AuditSettings {
+        file: config.log_file.clone(),
+        ..AuditSettings::default()
+    })
+    .map_err(|error| StartupError::Untrusted("log_file", error))?;
     let uid = getuid().as_raw();
     let (caller, known) = match caller::authorise(uid, &config, null.as_fd()) {
         Ok(found) => found,

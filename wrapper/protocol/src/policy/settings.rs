@@ -293,6 +293,18 @@ impl VerifierSettings {
     }
 }
 
+impl Default for AuditSettings {
+    /// To the system log only, where security belongs.
+    fn default() -> Self {
+        Self {
+            file: None,
+            max_bytes: 0,
+            keep: 0,
+            syslog_facility: Some(10),
+        }
+    }
+}
+
 impl AuditSettings {
     fn is_sound(&self) -> bool {
         self.keep <= 99 && self.syslog_facility.is_none_or(|facility| facility <= 23)

@@ -77,7 +77,7 @@ fn k2_end_of_the_channel_cleans_up_within_a_second() {
         assert_nothing_left(pilot.id(), idle.uid);
         assert!(
             cell.log()
-                .contains("leave why=\"end of channel\" payloads=2"),
+                .contains(r#""event":"leave","why":"end of channel","payloads":"2""#),
             "{}",
             cell.log()
         );
@@ -213,7 +213,11 @@ fn k10_what_a_dead_broker_and_its_guardian_left_is_recovered_at_start() {
         assert_eq!(names_in("/run/sailplane/leases"), [opened.uid.to_string()]);
         let next = Pilot::start(cell);
         assert_nothing_left(pilot.id(), opened.uid);
-        assert!(cell.log().contains("recover lease="), "{}", cell.log());
+        assert!(
+            cell.log().contains("\"event\":\"recover\",\"lease\":"),
+            "{}",
+            cell.log()
+        );
         drop(next);
     });
 }

@@ -41,10 +41,10 @@ fn a_payload_runs_under_its_own_account_and_leaves_nothing() {
         assert!(groups_of(pilot.id()).is_empty());
         let log = cell.log();
         for wanted in [
-            "verdict=accepted caller=",
-            "identity=\"/CN=Bob\"",
-            "close job=1.0",
-            "outcome=clean",
+            "\"verdict\":\"accepted\",\"caller_uid\":",
+            "\"identity\":\"/CN=Bob\"",
+            "\"event\":\"close\"",
+            "\"outcome\":\"clean\"",
         ] {
             assert!(log.contains(wanted), "{wanted}: {log}");
         }

@@ -42,7 +42,10 @@ fn g11_a_caller_that_is_not_listed_is_refused() {
             words.contains("(alice) is not in user_white_list"),
             "{words}"
         );
-        assert!(cell.log().contains("start verdict=refused"));
+        assert!(
+            cell.log()
+                .contains("\"event\":\"start\",\"verdict\":\"refused\"")
+        );
     });
 }
 

@@ -158,7 +158,7 @@ fn m9_every_decision_is_one_line_that_cannot_be_forged() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let pipe = pipe_with("accept 3600 full /CN=Eve\" uid=0 \\ x");
-        let command = Command::open("7.0 verdict=accepted uid=0 \"", EXECUTE);
+        let command = Command::open("7.0\",\"uid\":0,\"x\":\"", EXECUTE);
         let (answer, _) = pilot.ask(command, &[pipe.as_raw_fd()]);
         assert!(matches!(answer, Answer::Opened(_)), "{answer:?}");
         pilot.try_open("reject proxy.expired").expect_err("refused");
@@ -166,24 +166,28 @@ fn m9_every_decision_is_one_line_that_cannot_be_forged() {
         let log = cell.log();
         let opened: Vec<_> = log
             .lines()
-            .filter(|line| line.contains("] open verdict=accepted"))
+            .filter(|line| line.contains("\"event\":\"open\",\"verdict\":\"accepted\""))
             .collect();
         assert_eq!(opened.len(), 1, "{log}");
         let line = opened[0];
         assert!(
-            line.contains("job=\"7.0 verdict=accepted uid=0 \\\"\""),
+            line.contains(r#""job":"7.0\",\"uid\":0,\"x\":\"","#),
             "{line}"
         );
         assert!(
-            line.contains("identity=\"/CN=Eve\\\" uid=0 \\\\ x\""),
+            line.contains(r#""identity":"/CN=Eve\" uid=0 \\ x","#),
             "{line}"
         );
         assert!(
-            line.contains(&format!("caller={} caller_name=pilot", cell.pilot)),
+            line.contains(&format!(
+                "\"caller_uid\":{},\"caller\":\"pilot\"",
+                cell.pilot
+            )),
             "{line}"
         );
         assert!(
-            log.contains("] open verdict=refused") && log.contains("code=proxy.expired"),
+            log.contains(r#""event":"open","verdict":"refused""#)
+                && log.contains(r#""code":"proxy.expired""#),
             "{log}"
         );
     });

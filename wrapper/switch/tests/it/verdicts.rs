@@ -35,7 +35,7 @@ fn s20_a_verifier_that_fails_is_a_refusal_and_nothing_else() {
         );
         let opened = pilot.open();
         pilot.close(opened.payload);
-        assert!(cell.log().contains("verdict=refused"));
+        assert!(cell.log().contains("\"verdict\":\"refused\""));
     });
 }
 
