@@ -20,6 +20,7 @@ usage: cargo xtask COMMAND
   fuzz --list                       name the targets
   faults [WORD]...                  make every step of a launch fail, one at a time (those whose name has the words);
                                     twenty minutes, needs root and strace
+  storm                             cancel a thousand payloads at once and print the times; needs root
   helper-tree                       check that the setuid helper depends on what it may, and on nothing else
   core-tree                         check that the wire protocol's core needs no async runtime
   requirements [--write]            check that every requirement of the identity switch has a test named after it
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["helper-tree"] => trees::helper(),
         ["core-tree"] => trees::core(),
         ["faults", rest @ ..] => faults::run(rest),
+        ["storm"] => faults::storm(),
         ["requirements", rest @ ..] => requirements::run(rest),
         ["help" | "--help" | "-h"] | [] => {
             console::line(USAGE.trim_end());

@@ -9,7 +9,6 @@ use std::fmt;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use launch_protocol::exec::ExecRequest;
 use crate::cell::{Cell, EXECUTE, groups_of, in_cell, names_in, processes_of};
 use crate::client::{Pilot, Socket, Start, eventually, pipe_with, readable};
 use crate::strace::{self, traced};
+use crate::strays::strays;
 
 /// Whose steps fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -277,25 +277,6 @@ fn waiting(broker: u32) -> Option<u32> {
             let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             group.contains(&format!("/sailplane-{broker}-"))
         })
-}
-
-/// Processes of this cell but the tests' own: whoever sees the same mounts as this thread.
-fn strays() -> Vec<String> {
-    let namespace = |pid: &str| {
-        fs::metadata(format!("/proc/{pid}/ns/mnt"))
-            .ok()
-            .map(|facts| facts.ino())
-    };
-    let ours = namespace("thread-self").expect("a namespace");
-    names_in("/proc")
-        .into_iter()
-        .filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()) && namespace(pid) == Some(ours))
-        .map(|pid| {
-            let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            line.split(' ').take(3).collect::<Vec<_>>().join(" ")
-        })
-        .filter(|line| !line.ends_with(" Z") && !line.is_empty())
-        .collect()
 }
 
 /// One launch with one failure in it.

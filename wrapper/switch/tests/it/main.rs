@@ -15,6 +15,7 @@ mod agent;
 mod cell;
 mod client;
 mod strace;
+mod strays;
 mod sys;
 
 mod attacks;
@@ -24,6 +25,7 @@ mod happy_path;
 mod model;
 mod speed;
 mod start;
+mod storm;
 mod sweep;
 mod system;
 mod trust;
