@@ -1,6 +1,6 @@
 //! Entry for the fuzz target `launch_protocol`.
 
-use crate::{agent, broker, exec, policy, verdict};
+use crate::{agent, broker, exec, order, policy, verdict};
 
 /// First byte chooses the channel; what decodes must encode to the same bytes.
 ///
@@ -17,7 +17,7 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         };
     }
-    match channel % 10 {
+    match channel % 11 {
         0 => round_trip!(broker::Request),
         1 => round_trip!(broker::Reply),
         2 => round_trip!(agent::Request),
@@ -27,6 +27,7 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
         6 => round_trip!(verdict::Verdict),
         7 => round_trip!(verdict::VerifyRequest),
         8 => round_trip!(policy::Request),
+        9 => round_trip!(order::Order),
         _ => round_trip!(policy::Answer),
     }
 }

@@ -11,7 +11,7 @@ use launch_protocol::broker::{
 };
 use launch_protocol::exec::{ExecFailure, ExecRequest, ExecStep, IoClass, IoPriority, Limit};
 use launch_protocol::verdict::{CredentialKind, Purpose, Verdict, VerifyRequest};
-use launch_protocol::{DecodeError, EncodeError, MAX_PACKET, fuzzing};
+use launch_protocol::{DecodeError, EncodeError, MAX_PACKET, fuzzing, order};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -262,6 +262,48 @@ fn agent_reply() -> impl Strategy<Value = agent::Reply> {
     ]
 }
 
+fn place() -> impl Strategy<Value = order::Place> {
+    (path(), any::<(u64, u64)>()).prop_map(|(path, (device, inode))| order::Place {
+        path,
+        device,
+        inode,
+    })
+}
+
+fn orders() -> impl Strategy<Value = order::Order> {
+    let view = (
+        any::<(bool, bool)>(),
+        vec(place(), 0..=2),
+        option::of(path()),
+        option::of((place(), path())),
+    )
+        .prop_map(|((own_proc, own_tmp), tmp, chroot, sandbox)| order::View {
+            own_proc,
+            own_tmp,
+            tmp,
+            chroot,
+            sandbox,
+        });
+    (
+        any::<(u32, u32, u8)>(),
+        vec(any::<u32>(), 0..8),
+        vec(any::<(u32, u64)>(), 0..8),
+        view,
+        vec(path().prop_map(PathBuf::into_os_string), 0..4),
+    )
+        .prop_map(
+            |((uid, gid, nice), groups, rlimits, view, words)| order::Order {
+                uid,
+                gid,
+                groups,
+                nice,
+                rlimits,
+                view,
+                words,
+            },
+        )
+}
+
 fn io_priority() -> impl Strategy<Value = IoPriority> {
     (select(vec![IoClass::BestEffort, IoClass::Idle]), 0..=7_u8)
         .prop_map(|(class, level)| IoPriority { class, level })
@@ -274,7 +316,7 @@ fn exec_request() -> impl Strategy<Value = ExecRequest> {
         (0..=0o777_u32, 0..=19, any::<Option<u64>>()),
         vec(any::<(u32, u64, u64)>(), 0..8),
         (
-            prop::option::of(io_priority()),
+            option::of(io_priority()),
             prop::collection::btree_set(0..8192_u32, 0..8),
             any::<bool>(),
         ),
@@ -410,6 +452,11 @@ proptest! {
     #[test]
     fn agent_replies(reply in agent_reply(), cut: prop::sample::Index) {
         assert_round_trip!(agent::Reply, reply, cut);
+    }
+
+    #[test]
+    fn orders_of_root(order in orders(), cut: prop::sample::Index) {
+        assert_round_trip!(order::Order, order, cut);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use launch_protocol::VERSION;
 use launch_protocol::broker::{
     Answer, Command, Hello, Opened, Purpose, Refusal, RefusalClass, Request,
 };
+use launch_protocol::policy::{Isolation, LimitRules};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpid};
@@ -23,7 +24,7 @@ use crate::errands::Runner;
 use crate::error::StartupError;
 use crate::lease::{Lease, LeaseDir, Record};
 use crate::mapping::{Known, Mapped, Policy};
-use crate::nest::{self, Kit, Nest, Nursery};
+use crate::nest::{self, Kit, Launch, Nest, Nursery};
 use crate::opening::Opening;
 use crate::payload::{Outcome, Payload, Reaped};
 use crate::refuse::{caller, helper, trouble};
@@ -486,7 +487,15 @@ impl Broker {
         let started = payload
             .hatchling(kit(tools))
             .and_then(|child| {
-                nest::order(&child, &payload.account, payload.sandbox.path()).map(|()| child)
+                let launch = Launch {
+                    account: &payload.account,
+                    sandbox: Some(&payload.sandbox),
+                    execute_dir: None,
+                    limits: &LimitRules::default(),
+                    isolation: &Isolation::default(),
+                    rules: &[],
+                };
+                nest::order(&child, launch).map(|()| child)
             })
             .map_err(|errno| {
                 trouble(
@@ -494,7 +503,7 @@ impl Broker {
                     format!("starting the agent: {}", errno.desc()),
                 )
             })?;
-        payload.set_leader(started.pid, Instant::now());
+        payload.set_leader(started.pid, started.numbers, Instant::now());
         let pid = started.pid.as_raw().cast_unsigned();
         Ok((
             Answer::Spawned {
@@ -625,7 +634,7 @@ impl Broker {
             identity: accepted.identity,
             not_after: accepted.not_after,
             limited: accepted.limited,
-            sandbox: Some(sandbox.path().to_owned()),
+            sandbox: Some(sandbox.path()),
             ..Opened::default()
         };
         self.payloads
@@ -673,7 +682,7 @@ impl Broker {
             .record(&record)
             .map_err(failed("lease.failed", "writing down the lease"))
             .and_then(|()| {
-                Sandbox::make(place, name, account)
+                Sandbox::make(place, &name, account, false)
                     .map_err(failed("sandbox.failed", "making the sandbox"))
             });
         match made {
@@ -694,6 +703,7 @@ fn kit(tools: &Tools) -> Kit<'_> {
         program: &tools.agent,
         limits: &tools.limits,
         null: tools.null.as_fd(),
+        own_numbers: false,
     }
 }
 

@@ -52,6 +52,7 @@ impl Runner<'_> {
             environment: &[],
             descriptors,
             group: None,
+            sees_parent: true,
         }
         .start()
     }
@@ -67,7 +68,7 @@ impl Runner<'_> {
         words.extend((extent == Extent::AccountIfAlone).then_some(OsStr::new("--if-alone")));
         words.extend((extent != Extent::Sandbox).then_some(OsStr::new("--everywhere")));
         let mut descriptors = vec![self.null; 3];
-        descriptors.extend(sandbox.map(Sandbox::dir));
+        descriptors.extend(sandbox.into_iter().flat_map(Sandbox::dirs));
         self.start(who, &words, &descriptors)
     }
 
@@ -95,8 +96,12 @@ impl Runner<'_> {
         name: &Path,
         credential: BorrowedFd<'_>,
     ) -> Result<Pid, Errno> {
-        let sandbox = sandbox.path().as_os_str();
-        let words = [OsStr::new("--put-proxy"), sandbox, name.as_os_str()];
+        let sandbox = sandbox.path();
+        let words = [
+            OsStr::new("--put-proxy"),
+            sandbox.as_os_str(),
+            name.as_os_str(),
+        ];
         self.start(who, &words, &[credential, self.null, self.null])
     }
 }

@@ -6,22 +6,28 @@
 //! waiting for its orders on the socket that will be the agent's. The order names account and
 //! sandbox; the child then switches and becomes the agent.
 
-use std::ffi::{CString, OsStr};
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::agent::Reply;
+use launch_protocol::order::{Order, View};
+use launch_protocol::policy::{Isolation, LimitRules};
 use launch_protocol::{CONTROL_FD, MAX_PACKET};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{MsgFlags, recv, send};
-use nix::unistd::{Pid, execve, getpid, setsid};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, execve, fexecve, getpid, setsid};
 
 use crate::account::TargetAccount;
 use crate::cgroup::{Group, Tracking};
+use crate::isolate;
+use crate::sandbox::Sandbox;
 use crate::spawn::{
     CANNOT_START, Identity, Started, SwitchError, arrange, become_account, cstring, die_with,
-    packet_sockets,
+    packet_sockets, parent_seen,
 };
 use crate::startup::SavedLimits;
 use crate::sys;
@@ -32,6 +38,8 @@ pub(crate) struct Kit<'a> {
     pub(crate) program: &'a Path,
     pub(crate) limits: &'a SavedLimits,
     pub(crate) null: BorrowedFd<'a>,
+    /// Children get process numbers of their own.
+    pub(crate) own_numbers: bool,
 }
 
 /// A group with a child waiting in it.
@@ -82,10 +90,12 @@ impl Nursery {
     /// The ready one, or a new one.
     pub(crate) fn take(&mut self, tracking: &Tracking, kit: Kit<'_>) -> Result<Nest, Errno> {
         self.spoiled = false;
-        match self.ready.take() {
-            Some(nest) => Ok(nest),
-            None => self.make(tracking, kit),
+        let fits = |nest: &mut Nest| nest.waiting.numbers.is_some() == kit.own_numbers;
+        if let Some(nest) = self.ready.take_if(fits) {
+            return Ok(nest);
         }
+        self.close();
+        self.make(tracking, kit)
     }
 
     fn make(&mut self, tracking: &Tracking, kit: Kit<'_>) -> Result<Nest, Errno> {
@@ -134,9 +144,18 @@ impl Nursery {
 /// Makes a child in the group that waits for its order. Not `with_memory`: it stays out of an old
 /// memory group, so that moving files out after a payload costs no waiting and is not counted.
 pub(crate) fn hatch(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno> {
+    if !kit.own_numbers {
+        return bear(group, with_memory, kit);
+    }
+    let born = || bear(group, with_memory, kit);
+    let (mut started, numbers) = isolate::with_own_numbers(kit.program, kit.null, born)?;
+    started.numbers = Some(numbers);
+    Ok(started)
+}
+
+fn bear(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno> {
     let (ours, theirs) = packet_sockets()?;
-    let program = cstring(kit.program.as_os_str())?;
-    let broker = getpid();
+    let parent = parent_seen(!kit.own_numbers);
     let life = |enter: bool| {
         // First of all, so that descriptor 3 no longer is the pilot's.
         if arrange(kit.null, theirs.as_fd()).is_err() {
@@ -148,7 +167,7 @@ pub(crate) fn hatch(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<St
             step: "joining the payload's group",
             errno,
         });
-        let Err(failure) = joined.and_then(|()| wait_and_become(broker, &program, kit.limits));
+        let Err(failure) = joined.and_then(|()| wait_and_become(Some(parent), kit));
         report(failure);
         CANNOT_START
     };
@@ -156,7 +175,11 @@ pub(crate) fn hatch(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<St
         Some(entry) => sys::child(Some(entry), || life(false))?,
         None => sys::child(None, || life(true))?,
     };
-    Ok(Started { pid, socket: ours })
+    Ok(Started {
+        pid,
+        socket: ours,
+        numbers: None,
+    })
 }
 
 /// Tells the pilot, who by then has or will get the other end.
@@ -174,50 +197,86 @@ fn report(failure: SwitchError) {
     }
 }
 
-fn wait_and_become(
-    broker: Pid,
-    program: &CString,
-    limits: &SavedLimits,
-) -> Result<std::convert::Infallible, SwitchError> {
+/// Waits for the order on descriptor 3 and carries it out. Without a `parent` nothing is tied to the
+/// broker's life.
+pub(crate) fn wait_and_become(
+    parent: Option<Pid>,
+    kit: Kit<'_>,
+) -> Result<Infallible, SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
+    // The program may not be seen any more where the payload lives.
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let program = open(kit.program, flags, Mode::empty()).map_err(at("opening sailplane-job"))?;
     setsid().map_err(at("setsid"))?;
-    die_with(broker)?;
+    parent.map_or(Ok(()), die_with)?;
     let order = receive().map_err(at("waiting for orders"))?;
-    limits.restore().map_err(at("resource limits"))?;
+    kit.limits.restore().map_err(at("resource limits"))?;
+    for (resource, most) in &order.rlimits {
+        sys::cap(*resource, *most).map_err(at("the site's resource limits"))?;
+    }
+    sys::be_nice(order.nice).map_err(at("the nice value"))?;
+    isolate::enter(&order.view)?;
     become_account(&Identity {
         uid: order.uid,
         gid: order.gid,
         groups: &order.groups,
     })?;
     // The switch has taken it back.
-    die_with(broker)?;
+    parent.map_or(Ok(()), die_with)?;
     sys::block_signals(false);
-    let name = c"sailplane-job".to_owned();
-    execve::<_, CString>(program, &[name, order.sandbox], &[])
-        .map_err(at("execve of sailplane-job"))
+    let mut words = vec![c"sailplane-job".to_owned()];
+    for word in &order.words {
+        words.push(cstring(word).map_err(at("the agent's arguments"))?);
+    }
+    let none = Vec::<CString>::new();
+    match order.view.chroot {
+        None => {
+            let program = cstring(kit.program.as_os_str()).map_err(at("the agent's name"))?;
+            execve(&program, &words, &none).map_err(at("execve of sailplane-job"))
+        }
+        Some(_) => fexecve(&program, &words, &none).map_err(at("execve of sailplane-job")),
+    }
 }
 
-struct Order {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
-    sandbox: CString,
+/// What a child is to become.
+#[derive(Clone, Copy)]
+pub(crate) struct Launch<'a> {
+    pub(crate) account: &'a TargetAccount,
+    pub(crate) sandbox: Option<&'a Sandbox>,
+    /// The configured directory that the sandbox is in.
+    pub(crate) execute_dir: Option<&'a Path>,
+    pub(crate) limits: &'a LimitRules,
+    pub(crate) isolation: &'a Isolation,
+    /// The site's rules for programs, as the agent takes them.
+    pub(crate) rules: &'a [OsString],
 }
 
 /// Sends a waiting child on its way.
-pub(crate) fn order(to: &Started, account: &TargetAccount, sandbox: &Path) -> Result<(), Errno> {
-    let count = u32::try_from(account.groups().len()).map_err(|_| Errno::E2BIG)?;
-    let mut packet = Vec::new();
-    for number in [account.uid(), account.gid(), count]
-        .iter()
-        .chain(account.groups())
-    {
-        packet.extend_from_slice(&number.to_le_bytes());
-    }
-    packet.extend_from_slice(sandbox.as_os_str().as_bytes());
-    if packet.len() > MAX_PACKET {
-        return Err(Errno::E2BIG);
-    }
+pub(crate) fn order(to: &Started, launch: Launch<'_>) -> Result<(), Errno> {
+    let Isolation {
+        private_tmp,
+        chroot,
+        ..
+    } = launch.isolation;
+    let sandbox = launch.sandbox;
+    let elsewhere = sandbox.filter(|_| chroot.is_some()).zip(launch.execute_dir);
+    let path = sandbox.map(|sandbox| sandbox.path().into_os_string());
+    let order = Order {
+        uid: launch.account.uid(),
+        gid: launch.account.gid(),
+        groups: launch.account.groups().to_vec(),
+        nice: launch.limits.nice_min,
+        rlimits: launch.limits.rlimits.clone(),
+        view: View {
+            own_proc: to.numbers.is_some(),
+            own_tmp: *private_tmp,
+            tmp: sandbox.map_or_else(Vec::new, Sandbox::tmp_whereabouts),
+            chroot: chroot.clone(),
+            sandbox: elsewhere.map(|(sandbox, dir)| (sandbox.whereabouts(), dir.to_owned())),
+        },
+        words: launch.rules.iter().cloned().chain(path).collect(),
+    };
+    let packet = order.encode().map_err(|_| Errno::E2BIG)?;
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     send(to.socket.as_raw_fd(), &packet, flags).map(drop)
 }
@@ -232,24 +291,6 @@ fn receive() -> Result<Order, Errno> {
             other => break other?,
         }
     };
-    packet.truncate(length);
-    parse(&packet).ok_or(Errno::EBADMSG)
-}
-
-fn parse(packet: &[u8]) -> Option<Order> {
-    let mut rest = packet;
-    let mut number = || {
-        let (head, tail) = rest.split_first_chunk::<4>()?;
-        rest = tail;
-        Some(u32::from_le_bytes(*head))
-    };
-    let (uid, gid, count) = (number()?, number()?, number()?);
-    let groups = (0..count).map(|_| number()).collect::<Option<Vec<_>>>()?;
-    let sandbox = cstring(OsStr::from_bytes(rest)).ok()?;
-    Some(Order {
-        uid,
-        gid,
-        groups,
-        sandbox,
-    })
+    let packet = packet.get(..length).unwrap_or_default();
+    Order::decode(packet).map_err(|_| Errno::EBADMSG)
 }

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::errands::{DONE, Extent, IN_USE, Runner, exit_status};
+use crate::isolate::Numbers;
 use crate::lease::Lease;
 use crate::nest::{self, Kit, Nest};
 use crate::refuse::trouble;
@@ -36,6 +37,8 @@ pub(crate) struct Payload {
     /// Waits in the group to become the first agent.
     waiting: Option<Started>,
     leader: Option<Pid>,
+    /// Its own process numbers, as long as anything may have one.
+    numbers: Option<Numbers>,
     /// Everything is to die. Without cgroup2 that takes repeated looks.
     killing: bool,
     /// `Exited` has been said, `Empty` not yet.
@@ -115,6 +118,7 @@ impl Payload {
             waiting: Some(waiting),
             lease: Some(lease),
             leader: None,
+            numbers: None,
             killing: false,
             owes_empty: false,
             started: None,
@@ -142,8 +146,9 @@ impl Payload {
     }
 
     /// An agent has been started.
-    pub(crate) fn set_leader(&mut self, leader: Pid, now: Instant) {
+    pub(crate) fn set_leader(&mut self, leader: Pid, numbers: Option<Numbers>, now: Instant) {
         self.leader = Some(leader);
+        self.numbers = numbers;
         self.owes_empty = false;
         self.killing = false;
         self.started.get_or_insert(now);
@@ -208,6 +213,10 @@ impl Payload {
     pub(crate) fn kill(&mut self) {
         self.killing = true;
         self.group.kill();
+        if self.group.events().is_none() {
+            // Where the kernel kills no group at once, it does so with its process numbers.
+            self.numbers = None;
+        }
         let waiting = self.waiting.as_ref().map(|waiting| waiting.pid);
         for leader in self.leader.into_iter().chain(waiting) {
             // It may not have entered the group yet. Not reaped, so the number is its own.
@@ -256,6 +265,7 @@ impl Payload {
         self.killing &= !over;
         if self.owes_empty && over {
             self.owes_empty = false;
+            self.numbers = None;
             self.emptied = Some(now);
             return Outcome::Empty;
         }
@@ -328,12 +338,13 @@ impl Payload {
 
     /// After the remover: the top directory and the group.
     fn finish(&mut self, status: u8) -> Option<Refusal> {
-        let path = self.sandbox.path().display();
+        let path = self.sandbox.path();
+        let path = path.display();
         if status != DONE {
             let text = format!("something in the sandbox {path} could not be removed");
             return Some(trouble("close.sandbox", text));
         }
-        if let Err(errno) = self.sandbox.remove_top() {
+        if let Err(errno) = self.sandbox.remove_tops() {
             let text = format!("the sandbox {path} could not be removed: {}", errno.desc());
             return Some(trouble("close.sandbox", text));
         }

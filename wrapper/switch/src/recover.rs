@@ -5,7 +5,6 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
@@ -109,23 +108,24 @@ fn remove_sandbox(
     let Some(name) = name.to_str() else {
         return true;
     };
-    let open = |owner| {
-        let place = Place::reopen(parent).map_err(|_| Errno::ENOENT)?;
-        Sandbox::adopt(place, name.to_owned(), owner)
-    };
-    let Ok(sandbox) = open(record.uid) else {
-        // Root's own, if the broker died before it was given away: then it is empty. If neither: never
-        // made, or somebody has put something of his own there, which is none of ours.
-        return open(0).map_or(true, |sandbox| sandbox.remove_top().is_ok());
+    let adopt = |owner| {
+        let place = Place::reopen(parent).ok()?;
+        Sandbox::adopt(place, name, owner)
     };
     let extent = if record.dynamic {
         Extent::Account
     } else {
         Extent::Sandbox
     };
-    let started = runner.remove(identity, Some(&sandbox), extent);
-    let emptied = started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(DONE)));
-    emptied && sandbox.remove_top().is_ok()
+    // What is nobody's or somebody else's was never made, or put there by another, which is none of ours.
+    let theirs = adopt(record.uid).is_none_or(|sandbox| {
+        let started = runner.remove(identity, Some(&sandbox), extent);
+        let emptied =
+            started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(DONE)));
+        emptied && sandbox.remove_tops().is_ok()
+    });
+    // Root's own, if the broker died before it was given away: then it is empty.
+    theirs && adopt(0).is_none_or(|sandbox| sandbox.remove_tops().is_ok())
 }
 
 /// The child's status, or nothing if it had to be killed.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use launch_protocol::order;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -163,32 +164,118 @@ fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError
     Ok(())
 }
 
-/// A sandbox that exists.
+/// A sandbox that exists, and with it the directories of its payload's own `/tmp` and `/var/tmp`.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    place: OwnedFd,
+    place: Place,
+    main: Top,
+    tmp: Vec<Top>,
+}
+
+/// What the directories for `/tmp` and `/var/tmp` have behind the sandbox's name.
+const TMP: [&str; 2] = [".tmp", ".var-tmp"];
+
+/// One directory of an account in a place of the pilot's.
+#[derive(Debug)]
+struct Top {
     dir: OwnedFd,
     name: String,
-    path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl Sandbox {
-    /// Makes an empty directory of mode 0700 and gives it to the account.
-    pub(crate) fn make(place: Place, name: String, account: &TargetAccount) -> Result<Self, Errno> {
+    /// Makes empty directories of mode 0700 and gives them to the account.
+    pub(crate) fn make(
+        place: Place,
+        name: &str,
+        account: &TargetAccount,
+        own_tmp: bool,
+    ) -> Result<Self, Errno> {
+        let main = Top::make(&place, name.to_owned(), account)?;
+        let mut made = Self {
+            place,
+            main,
+            tmp: Vec::new(),
+        };
+        for ending in TMP.into_iter().filter(|_| own_tmp) {
+            match Top::make(&made.place, format!("{name}{ending}"), account) {
+                Ok(top) => made.tmp.push(top),
+                Err(errno) => {
+                    let _ = made.remove_tops();
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Opens what exists of one and belongs to `owner`; `None`: nothing.
+    pub(crate) fn adopt(place: Place, name: &str, owner: u32) -> Option<Self> {
+        let open = |name: String| Top::open(&place, name, owner).ok();
+        let main = open(name.to_owned());
+        let mut tmp = TMP
+            .map(|ending| open(format!("{name}{ending}")))
+            .into_iter()
+            .flatten();
+        let main = main.or_else(|| tmp.next())?;
+        let tmp = tmp.collect();
+        Some(Self { place, main, tmp })
+    }
+
+    /// The absolute path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.place.path_of(&self.main.name)
+    }
+
+    /// All its directories, for the remover.
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.tops().map(|top| top.dir.as_fd())
+    }
+
+    /// The sandbox, for the payload's view of the machine.
+    pub(crate) fn whereabouts(&self) -> order::Place {
+        self.whereabouts_of(&self.main)
+    }
+
+    /// The same for `/tmp` and `/var/tmp`.
+    pub(crate) fn tmp_whereabouts(&self) -> Vec<order::Place> {
+        let tmp = self.tmp.iter();
+        tmp.map(|top| self.whereabouts_of(top)).collect()
+    }
+
+    fn whereabouts_of(&self, top: &Top) -> order::Place {
+        order::Place {
+            path: self.place.path_of(&top.name),
+            device: top.device,
+            inode: top.inode,
+        }
+    }
+
+    fn tops(&self) -> impl Iterator<Item = &Top> {
+        std::iter::once(&self.main).chain(&self.tmp)
+    }
+
+    /// Removes the directories themselves, which the remover has emptied.
+    pub(crate) fn remove_tops(&self) -> Result<(), Errno> {
+        let results: Vec<_> = self.tops().map(|top| top.remove(&self.place)).collect();
+        results.into_iter().collect()
+    }
+}
+
+impl Top {
+    fn make(place: &Place, name: String, account: &TargetAccount) -> Result<Self, Errno> {
         mkdirat(&place.dir, name.as_str(), Mode::S_IRWXU)?;
-        let dir = match open_dir(&place, &name) {
-            Ok(dir) => dir,
+        let top = match Self::open(place, name.clone(), 0) {
+            Ok(top) => top,
             Err(errno) => {
                 let _ = unlinkat(&place.dir, name.as_str(), UnlinkatFlags::RemoveDir);
                 return Err(errno);
             }
         };
-        let sandbox = Self::of(place, name, dir, 0)?;
         // Whoever owns the place could have put another directory there in between. One that is
         // root's own, private and empty is as good as ours.
-        let ready = fstat(&sandbox.dir)
+        let ready = fstat(&top.dir)
             .and_then(|facts| {
                 if facts.st_mode & 0o7777 == 0o700 && facts.st_nlink <= 2 {
                     Ok(())
@@ -196,39 +283,32 @@ impl Sandbox {
                     Err(Errno::EEXIST)
                 }
             })
-            .and_then(|()| sandbox.expect_empty())
+            .and_then(|()| top.expect_empty())
             .and_then(|()| {
                 let (uid, gid) = (Uid::from_raw(account.uid()), Gid::from_raw(account.gid()));
-                fchown(&sandbox.dir, Some(uid), Some(gid))
+                fchown(&top.dir, Some(uid), Some(gid))
             })
             // A set-group-id place hands that bit down.
-            .and_then(|()| fchmod(&sandbox.dir, Mode::S_IRWXU));
+            .and_then(|()| fchmod(&top.dir, Mode::S_IRWXU));
         match ready {
-            Ok(()) => Ok(sandbox),
+            Ok(()) => Ok(top),
             Err(errno) => {
-                let _ = sandbox.remove_top();
+                let _ = top.remove(place);
                 Err(errno)
             }
         }
     }
 
-    /// Opens an existing one, which must belong to `owner`.
-    pub(crate) fn adopt(place: Place, name: String, owner: u32) -> Result<Self, Errno> {
-        let dir = open_dir(&place, &name)?;
-        Self::of(place, name, dir, owner)
-    }
-
-    fn of(place: Place, name: String, dir: OwnedFd, owner: u32) -> Result<Self, Errno> {
+    fn open(place: &Place, name: String, owner: u32) -> Result<Self, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = openat(&place.dir, name.as_str(), flags, Mode::empty())?;
         let facts = fstat(&dir)?;
         if facts.st_uid != owner {
             return Err(Errno::EPERM);
         }
-        let path = place.path_of(&name);
         Ok(Self {
-            place: place.dir,
             dir,
             name,
-            path,
             device: facts.st_dev,
             inode: facts.st_ino,
         })
@@ -245,23 +325,10 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The absolute path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory, for the remover.
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
-    }
-
-    /// Removes the directory itself, which the remover has emptied, if it still is the same one.
-    pub(crate) fn remove_top(&self) -> Result<(), Errno> {
-        let named = match fstatat(
-            &self.place,
-            self.name.as_str(),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        ) {
+    /// Removes it if it still is the same one.
+    fn remove(&self, place: &Place) -> Result<(), Errno> {
+        let name = self.name.as_str();
+        let named = match fstatat(&place.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(named) => named,
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(errno),
@@ -270,11 +337,6 @@ impl Sandbox {
             // The pilot has moved its own payload's sandbox: then it is the pilot's litter.
             return Err(Errno::ESTALE);
         }
-        unlinkat(&self.place, self.name.as_str(), UnlinkatFlags::RemoveDir)
+        unlinkat(&place.dir, name, UnlinkatFlags::RemoveDir)
     }
-}
-
-fn open_dir(place: &Place, name: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(&place.dir, name, flags, Mode::empty())
 }

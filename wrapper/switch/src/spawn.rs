@@ -19,7 +19,11 @@ use nix::unistd::{
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
+use crate::isolate::Numbers;
 use crate::sys;
+
+/// User and group number of "nobody", for programs that are to have no rights at all.
+pub(crate) const NOBODY: u32 = 65_534;
 
 /// Numbers to switch to.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +99,13 @@ pub(crate) fn become_account(who: &Identity<'_>) -> Result<(), SwitchError> {
     Ok(())
 }
 
-/// Ties the child's life to the broker's. After the switch, because that resets it.
+/// The number that a child to be made will see for this process.
+pub(crate) fn parent_seen(seen: bool) -> Pid {
+    if seen { getpid() } else { Pid::from_raw(0) }
+}
+
+/// Ties the child's life to the broker's. After the switch, because that resets it. Where the broker
+/// has no number, its end also is that of the first process of the child's own numbers.
 pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("parent-death signal"))?;
@@ -113,6 +123,8 @@ pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
 pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) socket: OwnedFd,
+    /// Its own process numbers, if it has such.
+    pub(crate) numbers: Option<Numbers>,
 }
 
 pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -139,6 +151,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     /// Where it lives, if not with the broker.
     pub(crate) group: Option<&'a Group>,
+    /// Its parent has a number where it is born.
+    pub(crate) sees_parent: bool,
 }
 
 impl Errand<'_> {
@@ -147,7 +161,7 @@ impl Errand<'_> {
         let program = cstring(self.program.as_os_str())?;
         let words = self.words.iter().map(|word| cstring(word));
         let words = words.collect::<Result<Vec<_>, _>>()?;
-        let broker = getpid();
+        let parent = parent_seen(self.sees_parent);
         let become_it = || -> Result<Infallible, SwitchError> {
             let at = |step| move |errno| SwitchError { step, errno };
             if let Some(group) = self.group {
@@ -156,7 +170,7 @@ impl Errand<'_> {
             place_all(self.descriptors).map_err(at("descriptors"))?;
             setsid().map_err(at("setsid"))?;
             become_account(&self.who)?;
-            die_with(broker)?;
+            die_with(parent)?;
             sys::block_signals(false);
             execve(&program, &words, self.environment).map_err(at("execve"))
         };

@@ -153,6 +153,35 @@ pub(crate) fn set_limit(resource: Resource, limit: libc::rlimit) -> Result<(), E
     Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
 
+/// Lowers what may be had of a resource, by the kernel's number for it; as root, or raises it.
+pub(crate) fn cap(resource: u32, most: u64) -> Result<(), Errno> {
+    let mut now = [0_u64; 2];
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: soft and hard limit are two words; the call writes those only.
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut now) };
+    Errno::result(done)?;
+    let [soft, _] = now;
+    let new = [soft.min(most), most];
+    // SAFETY: the new limits outlive the call, which only reads them.
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const new, none) };
+    Errno::result(done).map(drop)
+}
+
+/// Makes the nice value at least this.
+pub(crate) fn be_nice(least: u8) -> Result<(), Errno> {
+    if least == 0 {
+        return Ok(());
+    }
+    // SAFETY: no memory is involved. The kernel counts backwards here, from 20.
+    let now = 20 - unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) };
+    if now >= i64::from(least) {
+        return Ok(());
+    }
+    // SAFETY: no memory is involved.
+    let done = unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, libc::c_int::from(least)) };
+    Errno::result(done).map(drop)
+}
+
 /// Runs `work` in a forked child and ends that with the status it returns.
 ///
 /// `cgroup`: make the child there (`clone3` with `CLONE_INTO_CGROUP`); fails with `ENOSYS`,

@@ -126,9 +126,14 @@ impl Verifiers {
             environment: &[],
             descriptors: &[child.as_fd(), null, null],
             group: None,
+            sees_parent: true,
         }
         .start()?;
-        let parent = Started { pid, socket };
+        let parent = Started {
+            pid,
+            socket,
+            numbers: None,
+        };
         channel::ask_verifier(parent.socket.as_fd(), theirs.as_fd())?;
         self.parent = Some(parent);
         Ok(ours)
