@@ -126,18 +126,27 @@ impl Place {
     }
 
     fn walk(path: &Path, owners: &[u32]) -> Result<Self, PlaceError> {
-        let system = |path: &Path| {
-            let path = path.to_owned();
-            move |errno| PlaceError::System(path, errno)
-        };
         let mut here = PathBuf::from("/");
-        let mut dir = open(&here, WALK, Mode::empty()).map_err(system(&here))?;
+        let mut dir = open(&here, WALK, Mode::empty())
+            .map_err(|errno| PlaceError::System(here.clone(), errno))?;
+        let mut closed: Option<PathBuf> = None;
         for part in path.components() {
-            if let Component::Normal(name) = part {
-                here.push(name);
-                dir = openat(&dir, name, WALK, Mode::empty()).map_err(system(&here))?;
+            match step(&mut here, &mut dir, part, owners) {
+                // Searchable for the caller, as far as owner and mode tell.
+                Ok(facts) => {
+                    let open = facts.st_mode & 0o001 != 0
+                        || facts.st_uid != 0 && facts.st_mode & 0o100 != 0;
+                    if !open {
+                        closed.get_or_insert_with(|| here.clone());
+                    }
+                }
+                // Not a word about what the caller could not see for itself (requirement S8).
+                Err(error) => {
+                    return Err(
+                        closed.map_or(error, |path| PlaceError::System(path, Errno::EACCES))
+                    );
+                }
             }
-            judge(&here, &fstat(&dir).map_err(system(&here))?, owners)?;
         }
         Ok(Self { dir, path: here })
     }
@@ -146,6 +155,23 @@ impl Place {
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// One step of the walk.
+fn step(
+    here: &mut PathBuf,
+    dir: &mut OwnedFd,
+    part: Component<'_>,
+    owners: &[u32],
+) -> Result<FileStat, PlaceError> {
+    let system = |path: &Path, errno| PlaceError::System(path.to_owned(), errno);
+    if let Component::Normal(name) = part {
+        here.push(name);
+        *dir = openat(&*dir, name, WALK, Mode::empty()).map_err(|errno| system(here, errno))?;
+    }
+    let facts = fstat(&*dir).map_err(|errno| system(here, errno))?;
+    judge(here, &facts, owners)?;
+    Ok(facts)
 }
 
 fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError> {

@@ -21,6 +21,7 @@ mod sys;
 mod attacks;
 mod end;
 mod faults;
+mod files;
 mod happy_path;
 mod model;
 mod speed;
