@@ -49,6 +49,8 @@ pub(crate) struct Certificate {
     pub(crate) issuer: Name,
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
+    /// Content of the INTEGER as encoded.
+    pub(crate) serial: Vec<u8>,
     pub(crate) version: u32,
     /// Version 1, and so without extensions, as `openssl x509 -req` of OpenSSL 3.0 issues them.
     pub(crate) plain_version_1: bool,
@@ -61,7 +63,9 @@ pub(crate) struct Certificate {
     pub(crate) authority_key: Option<Vec<u8>>,
     pub(crate) alternative_name: bool,
     pub(crate) proxy: Option<ProxyExtension>,
-    pub(crate) draft_proxy: bool,
+    pub(crate) draft_proxy: Option<ProxyExtension>,
+    /// Value of the extension with VOMS attribute certificates.
+    pub(crate) attributes: Option<Vec<u8>>,
     pub(crate) unknown_critical: Option<String>,
     pub(crate) repeated: Option<String>,
     pub(crate) malformed: Option<String>,
@@ -88,6 +92,7 @@ impl Certificate {
             issuer: name(tbs.issuer.as_raw())?,
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
+            serial: tbs.raw_serial().to_vec(),
             version: tbs.version.0.saturating_add(1),
             plain_version_1: tbs.version.0 == 0 && tbs.extensions().is_empty(),
             algorithms_differ: !algorithms_agree(&der).unwrap_or(false),
@@ -99,7 +104,8 @@ impl Certificate {
             authority_key: None,
             alternative_name: false,
             proxy: None,
-            draft_proxy: false,
+            draft_proxy: None,
+            attributes: None,
             unknown_critical: None,
             repeated: None,
             malformed: None,
@@ -145,6 +151,14 @@ impl Certificate {
             (Some(wanted), Some(offered)) => wanted == offered,
             _ => true,
         }
+    }
+
+    /// The usual key identifier (RFC 5280 4.2.1.2, method 1), whatever the certificate says.
+    pub(crate) fn key_hash(&self) -> Option<[u8; 20]> {
+        let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
+        Some(openssl::sha::sha1(
+            &parsed.public_key().subject_public_key.data,
+        ))
     }
 
     fn take(&mut self, extension: &X509Extension<'_>) {
@@ -212,7 +226,13 @@ impl Certificate {
                     info: ProxyInfo::parse(extension.value),
                 });
             }
-            DRAFT_PROXY_CERT_INFO => self.draft_proxy = true,
+            DRAFT_PROXY_CERT_INFO => {
+                self.draft_proxy = Some(ProxyExtension {
+                    critical: extension.critical,
+                    info: ProxyInfo::parse_draft(extension.value),
+                });
+            }
+            AC_SEQUENCE => self.attributes = Some(extension.value.to_vec()),
             _ if extension.critical => self.unknown_critical = Some(oid),
             _ => {}
         }
@@ -229,6 +249,9 @@ fn algorithms_agree(der: &[u8]) -> Result<bool, NotDer> {
     signed.expect(tag::INTEGER)?; // serial number
     Ok(signed.element()?.whole == body.element()?.whole)
 }
+
+/// The extension with VOMS attribute certificates (GFD.182).
+const AC_SEQUENCE: &str = "1.3.6.1.4.1.8005.100.100.5";
 
 /// `[0]` around the version.
 const VERSION: u8 = 0xa0;

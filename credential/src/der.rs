@@ -4,10 +4,13 @@
 
 /// Tags used in this crate (X.690 8.1.2, X.680).
 pub(crate) mod tag {
+    pub(crate) const BOOLEAN: u8 = 0x01;
     pub(crate) const INTEGER: u8 = 0x02;
     pub(crate) const BIT_STRING: u8 = 0x03;
     pub(crate) const OCTET_STRING: u8 = 0x04;
     pub(crate) const OID: u8 = 0x06;
+    pub(crate) const UTC_TIME: u8 = 0x17;
+    pub(crate) const GENERALIZED_TIME: u8 = 0x18;
     pub(crate) const SEQUENCE: u8 = 0x30;
     pub(crate) const SET: u8 = 0x31;
 }
@@ -105,6 +108,24 @@ impl<'a> Reader<'a> {
             [first, ..] if first & 0x80 != 0 => Err(NotDer),
             _ => Ok(content),
         }
+    }
+
+    /// The content of the next element if it has this tag; otherwise nothing is taken.
+    pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, NotDer> {
+        if self.peek_tag() == Some(tag) {
+            self.expect(tag).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Every element that is left.
+    pub(crate) fn elements(mut self) -> Result<Vec<Element<'a>>, NotDer> {
+        let mut found = Vec::new();
+        while !self.is_empty() {
+            found.push(self.element()?);
+        }
+        Ok(found)
     }
 
     /// The end must have been reached.

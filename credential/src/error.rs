@@ -8,6 +8,7 @@ use openssl::error::ErrorStack;
 use crate::problem::{
     BundleProblem, CertificateProblem, ChainProblem, NameProblem, ProxyProblem, TrustError,
 };
+use crate::voms::AcProblem;
 
 /// Who can do something about a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +107,15 @@ pub enum VerifyError {
         /// What is wrong.
         problem: ProxyProblem,
     },
-    /// The CA directory.
+    /// The attributes of a VO that a certificate carries.
+    #[error("the attribute certificate in {which} {problem}")]
+    Attribute {
+        /// The certificate that carries it.
+        which: Which,
+        /// What is wrong.
+        problem: AcProblem,
+    },
+    /// What is trusted on this node.
     #[error(transparent)]
     Trust(TrustError),
     /// OpenSSL could not do its work (out of memory, broken installation).
@@ -125,6 +134,7 @@ impl VerifyError {
             Self::Name { problem, .. } => problem.code(),
             Self::Chain { problem, .. } => problem.code(),
             Self::Proxy { problem, .. } => problem.code(),
+            Self::Attribute { problem, .. } => problem.code(),
             Self::Trust(problem) => problem.code(),
             Self::Library(_) => "internal.openssl",
         }
@@ -136,6 +146,7 @@ impl VerifyError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Trust(_) | Self::Library(_) => Blame::Site,
+            Self::Attribute { problem, .. } if problem.is_the_sites() => Blame::Site,
             Self::Certificate { which, .. }
             | Self::Name { which, .. }
             | Self::Chain { which, .. }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::date::Utc;
 use crate::error::Role;
+use crate::voms::Fqan;
 
 /// Who a credential speaks for: the subject of the end-entity certificate of the verified path.
 ///
@@ -40,7 +41,7 @@ impl fmt::Debug for Identity {
 }
 
 /// When a verified credential ends: the earliest end of validity in its path, trust anchor
-/// included. In that very second it is already over, as OpenSSL sees it.
+/// included, and of its attributes. In that very second it is already over, as OpenSSL sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(i64);
 
@@ -85,6 +86,8 @@ pub struct ChainLink {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedCredential {
     pub(crate) identity: Identity,
+    pub(crate) issuers: Vec<Identity>,
+    pub(crate) fqans: Vec<Fqan>,
     pub(crate) not_after: Expiry,
     pub(crate) limited: bool,
     pub(crate) chain: Vec<ChainLink>,
@@ -103,7 +106,20 @@ impl VerifiedCredential {
         self.chain.first().map_or("", |link| &link.subject)
     }
 
-    /// The earliest end of validity in the path.
+    /// The CAs of the path, from the one that issued the user's certificate to the trust anchor.
+    #[must_use]
+    pub fn issuers(&self) -> &[Identity] {
+        &self.issuers
+    }
+
+    /// Verified attributes, in the order of the credential; empty where none were asked for.
+    #[must_use]
+    pub fn fqans(&self) -> &[Fqan] {
+        &self.fqans
+    }
+
+    /// The earliest end of anything that this value depends on: the certificates of the path, and
+    /// those of its attributes.
     #[must_use]
     pub fn not_after(&self) -> Expiry {
         self.not_after

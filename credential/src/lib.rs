@@ -20,26 +20,31 @@
 //! How a verdict is reached, one module a step: the bundle is cut into certificates and a key
 //! (`pem`, `key`), certificates become facts (`cert`, `name`), exactly one path from the first
 //! certificate to a trust anchor is built (`path`, [`TrustStore`]), the rules of RFC 5280 and
-//! RFC 3820 run over it (`rules`, `proxy`, `strength`), and then the signatures are checked
-//! (`signature`). OpenSSL verifies the same path once more where a CA limits names (`opinion`); the
-//! tests have it verify every path, so that the two cannot drift apart.
+//! RFC 3820 run over it (`rules`, `proxy`, `strength`), the signatures are checked (`signature`),
+//! and then what the CA directory says beside the certificates: whom a CA may certify, and whom it
+//! has revoked (`ca_files`, `namespace`, `crl`). Attributes of a VO come last (`voms`). OpenSSL
+//! verifies the same path once more where a CA limits names (`opinion`); the tests have it verify
+//! every path, so that the two cannot drift apart.
 //!
-//! Not here: certificate revocation lists, signing policies of CAs, VOMS attributes and tokens; the
-//! pre-RFC proxy types of old Globus releases are recognised and refused. No network, no clock, no
-//! environment variable is read.
+//! No network, no clock, no environment variable is read.
 #![forbid(unsafe_code)]
 
+mod ca_files;
 mod cert;
+mod crl;
 mod date;
 mod delegation;
 mod der;
 mod error;
+mod extension;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
 pub mod issue;
 mod key;
 mod name;
+mod namespace;
 mod opinion;
 mod path;
 mod pem;
@@ -51,6 +56,7 @@ mod signature;
 mod strength;
 mod trust;
 mod verify;
+mod voms;
 mod warm;
 
 pub use delegation::{DelegationError, DelegationRequest};
@@ -58,9 +64,11 @@ pub use error::{Blame, Role, VerifyError, Which};
 pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
 pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
 pub use problem::{
-    BundleProblem, CertificateProblem, ChainProblem, NameProblem, ProxyProblem, TrustError,
+    BundleProblem, CertificateProblem, ChainProblem, CrlProblem, NameProblem, ProxyProblem,
+    TrustError,
 };
 pub use secret::SecretPem;
 pub use trust::TrustStore;
 pub use verify::{LimitedProxies, SecondOpinion, VerifyOptions, earliest_end, verify_proxy};
+pub use voms::{AcProblem, Fqan, VomsOptions};
 pub use warm::warm_up;

@@ -66,11 +66,16 @@ impl Name {
                 .is_some_and(|(count, oid)| *count == 1 && oid == CN)
     }
 
-    /// Whether this is `issuer` plus `CN=proxy` or `CN=limited proxy`, the mark of the Globus
-    /// proxies from before RFC 3820.
-    pub(crate) fn is_legacy_proxy_of(&self, issuer: &Self) -> bool {
-        self.extends_by_cn(issuer)
-            && ["proxy", "limited proxy"].iter().any(|mark| {
+    /// Whether this is `issuer` plus `CN=proxy` (`Some(false)`) or `CN=limited proxy` (`Some(true)`),
+    /// the mark of the Globus proxies from before RFC 3820.
+    pub(crate) fn legacy_proxy_of(&self, issuer: &Self) -> Option<bool> {
+        if !self.extends_by_cn(issuer) {
+            return None;
+        }
+        let marks = [("proxy", false), ("limited proxy", true)];
+        marks
+            .iter()
+            .find(|(mark, _)| {
                 let own = Attribute {
                     oid: CN,
                     tag: UTF8_STRING,
@@ -78,6 +83,7 @@ impl Name {
                 };
                 self.canonical.ends_with(&own.canonical())
             })
+            .map(|(_, is_limited)| *is_limited)
     }
 
     /// The hash by which OpenSSL 1.0 and later name CA files: SHA-1 of the normalized form, first
@@ -115,6 +121,47 @@ impl Name {
         problem.map_or(Ok(out), Err)
     }
 
+    /// How files that people write may spell this name: as [`Name::text`] does, and without the
+    /// backslashes, as OpenSSL prints names on one line, if that text has only one reading. Empty
+    /// when the name has no text.
+    pub(crate) fn spellings(&self) -> Vec<String> {
+        let Ok(text) = self.text() else {
+            return Vec::new();
+        };
+        if !text.contains('\\') {
+            return vec![text];
+        }
+        let mut plain = String::with_capacity(text.len());
+        let mut has_one_reading = true;
+        let walked = for_each_rdn(&self.der, |attributes| {
+            for (index, attribute) in attributes.iter().enumerate() {
+                plain.push(if index == 0 { '/' } else { '+' });
+                let mut part = String::new();
+                attribute.push_text(&mut part).map_err(|_| NotDer)?;
+                let part = without_escapes(&part);
+                let value = part.split_once('=').map_or("", |(_, value)| value);
+                // `/CN=host/a.example` can only be one attribute, `/CN=a/O=b` may be two.
+                has_one_reading &= !value
+                    .split(['/', '+'])
+                    .skip(1)
+                    .any(|piece| piece.contains('='));
+                plain.push_str(&part);
+            }
+            Ok(())
+        });
+        if walked.is_ok() && has_one_reading {
+            vec![text, plain]
+        } else {
+            vec![text]
+        }
+    }
+
+    /// Whether a line of a file that people write is this name.
+    pub(crate) fn is_spelled(&self, line: &str) -> bool {
+        let line = modern_types(line);
+        self.spellings().contains(&line)
+    }
+
     /// For messages: printable, at most 200 characters, never an error.
     pub(crate) fn display(&self) -> String {
         let mut text = match self.text() {
@@ -128,6 +175,37 @@ impl Name {
         }
         text
     }
+}
+
+/// A name as text with today's spelling of attribute types that had others.
+pub(crate) fn modern_types(text: &str) -> String {
+    let mut out = text.to_owned();
+    for (old, new) in [
+        ("/Email=", "/emailAddress="),
+        ("/E=", "/emailAddress="),
+        ("/USERID=", "/UID="),
+    ] {
+        if out.contains(old) {
+            out = out.replace(old, new);
+        }
+    }
+    out
+}
+
+/// Takes the backslash before `/`, `+` and itself away; `\xHH` stays.
+fn without_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, characters.peek()) {
+            ('\\', Some(next @ ('/' | '+' | '\\'))) => {
+                out.push(*next);
+                characters.next();
+            }
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 const DISPLAY_LIMIT: usize = 200;

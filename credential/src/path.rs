@@ -112,7 +112,7 @@ fn find_issuer(
 ) -> Result<Certificate, VerifyError> {
     let fits = |candidate: &Certificate| child.names_issuer(candidate);
     let from_directory = child.position.is_none();
-    let is_proxy = child.proxy.is_some() || child.draft_proxy;
+    let is_proxy = child.proxy.is_some() || child.draft_proxy.is_some();
     let mut other_key = false;
     // A proxy is never issued by a CA, so the directory is not asked for the name of a user.
     if !is_proxy {

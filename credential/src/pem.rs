@@ -1,6 +1,8 @@
 //! Cutting a PEM bundle into certificates and one private key (rules C1 and C2: sizes, CR LF, text
 //! between blocks, key anywhere, no encrypted key, no second key, no NUL).
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -100,6 +102,15 @@ pub(crate) fn certificates_only(text: &[u8], limit: usize) -> Vec<Vec<u8>> {
         .take(limit)
         .map(|der| der.to_vec())
         .collect()
+}
+
+/// The first CRL of a PEM text; `None` if it holds none.
+pub(crate) fn crl(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    Blocks::new(text)
+        .filter_map(Result::ok)
+        .find(|block| block.label == b"X509 CRL")
+        .and_then(|block| block.decode().ok())
+        .map(|der| Cow::Owned(der.to_vec()))
 }
 
 /// Appends a PEM block with lines of 64 characters (RFC 7468 2).
@@ -285,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn key_may_be_anywhere_and_text_between_is_skipped() {
+    fn c2_key_may_be_anywhere_and_text_between_is_skipped() {
         let (a, b, k) = (certificate(1), certificate(2), key("RSA PRIVATE KEY"));
         for text in [
             format!("{a}{k}{b}"),
@@ -316,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_and_one_more_is_refused() {
+    fn c1_limits_hold_and_one_more_is_refused() {
         let twenty: String = (0..20).map(certificate).collect();
         assert_eq!(
             Bundle::parse(twenty.as_bytes()).unwrap().certificates.len(),
@@ -340,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_refused_with_the_line_of_its_block() {
+    fn c2_damage_is_refused_with_the_line_of_its_block() {
         let a = certificate(1);
         assert_eq!(problem(""), BundleProblem::Empty);
         assert_eq!(problem("hello"), BundleProblem::Empty);
@@ -366,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn encrypted_and_second_keys_are_refused() {
+    fn c2_encrypted_and_second_keys_are_refused() {
         let a = certificate(1);
         let traditional = key("RSA PRIVATE KEY").replacen(
             "KEY-----\n",

@@ -129,6 +129,24 @@ pub enum CertificateProblem {
         /// The minimum that must be left, seconds.
         minimum: i64,
     },
+    /// On the revocation list of its CA.
+    #[error("was revoked by its CA on {}; {}", Utc(*.since), .role.remedy())]
+    Revoked {
+        /// When, Unix seconds.
+        since: i64,
+        /// Whose certificate, for the code and the advice.
+        role: Role,
+    },
+    /// Valid for longer than is accepted.
+    #[error("is valid for {seconds} seconds, and at most {maximum} are accepted; {}", .role.remedy())]
+    TooLong {
+        /// Its validity, seconds.
+        seconds: i64,
+        /// What is accepted, seconds.
+        maximum: i64,
+        /// Whose certificate, for the advice.
+        role: Role,
+    },
     /// An RSA key outside the accepted sizes.
     #[error("has an RSA key of {bits} bits; {minimum} to {maximum} are accepted")]
     KeySize {
@@ -193,6 +211,9 @@ impl CertificateProblem {
             Self::Expired { role, .. } => role.expired_code(),
             Self::NotYetValid { role, .. } => role.not_yet_code(),
             Self::EndsSoon { .. } => "proxy.ends-soon",
+            Self::Revoked { role: Role::Ca, .. } => "ca.revoked",
+            Self::Revoked { .. } => "cert.revoked",
+            Self::TooLong { .. } => "proxy.lifetime",
             Self::KeySize { .. } => "cert.key-size",
             Self::KeyKind => "cert.key-kind",
             Self::WeakSignature(_) => "cert.weak-signature",
@@ -291,6 +312,14 @@ pub enum ChainProblem {
     /// Outside the name constraints of a CA.
     #[error("has a name that one of its CAs may not issue (name constraints)")]
     NameConstraints,
+    /// Outside what its CA may certify, by its signing policy and namespaces.
+    #[error(
+        "has a name that its CA '{ca}' may not certify (signing policy); either the certificate is forged, or the administrator has to update the CA's files"
+    )]
+    Namespace {
+        /// The CA, escaped.
+        ca: String,
+    },
     /// OpenSSL refuses for a reason without a code of its own.
     #[error("is refused by OpenSSL with error {number}: {text}")]
     Refused {
@@ -315,6 +344,7 @@ impl ChainProblem {
             Self::CaKeyUsage => "chain.key-usage",
             Self::PathLength { .. } => "chain.pathlen",
             Self::NameConstraints => "chain.name-constraints",
+            Self::Namespace { .. } => "chain.namespace",
             Self::Refused { .. } => "chain.refused",
         }
     }
@@ -379,6 +409,9 @@ pub enum ProxyProblem {
     /// Policy octets with a language that has none.
     #[error("carries a policy text although its policy language has none")]
     PolicyText,
+    /// Proxies of two kinds in one path.
+    #[error("is a proxy of another kind than the one it was made from; make a new proxy")]
+    Mixed,
     /// A full proxy below a limited one.
     #[error("is a full proxy made from a limited one; only limited proxies may follow")]
     FullBelowLimited,
@@ -404,18 +437,68 @@ impl ProxyProblem {
             Self::NotCritical | Self::Extension => "proxy.extension",
             Self::PathLength { .. } => "proxy.pathlen",
             Self::Policy(_) | Self::PolicyText => "proxy.policy",
+            Self::Mixed => "proxy.mixed",
             Self::FullBelowLimited => "proxy.full-below-limited",
             Self::LimitedRefused | Self::LimitedRequired => "proxy.limited",
         }
     }
 }
 
-/// The CA directory could not be used.
+/// A certificate revocation list cannot be used (rule C13).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CrlProblem {
+    /// Not a CRL.
+    #[error("it is not a certificate revocation list, or lacks its next update")]
+    Malformed,
+    /// Of another CA.
+    #[error("it was issued by another CA")]
+    Issuer,
+    /// The CA did not sign it.
+    #[error("the CA did not sign it")]
+    Signature,
+    /// The CA may not sign CRLs.
+    #[error("the CA may not sign revocation lists (key usage)")]
+    KeyUsage,
+    /// MD5 and the like.
+    #[error("its signature algorithm is not accepted")]
+    WeakSignature,
+    /// Its next update is over.
+    #[error("it should have been replaced by {}", Utc(*.0))]
+    Expired(i64),
+    /// Before its start.
+    #[error("it is not valid before {}", Utc(*.0))]
+    NotYetValid(i64),
+    /// A delta or indirect CRL, or one that covers only some certificates.
+    #[error("it is a delta, indirect or partial list, which says too little")]
+    Partial,
+    /// A critical extension nobody here understands.
+    #[error("it has the critical extension {0}, which is not understood here")]
+    UnknownCritical(String),
+}
+
+impl CrlProblem {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed => "crl.malformed",
+            Self::Issuer => "crl.issuer",
+            Self::Signature => "crl.signature",
+            Self::KeyUsage => "crl.key-usage",
+            Self::WeakSignature => "crl.weak-signature",
+            Self::Expired(_) => "crl.expired",
+            Self::NotYetValid(_) => "crl.not-yet-valid",
+            Self::Partial => "crl.partial",
+            Self::UnknownCritical(_) => "crl.critical",
+        }
+    }
+}
+
+/// What decides about trust on this node could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustError {
     /// A file or the directory could not be read.
-    #[error("the directory of trusted CAs cannot be read: {}; the administrator has to check that it exists and its permissions", path.display())]
+    #[error("what is trusted here cannot be read: {}; the administrator has to check that it exists and its permissions", path.display())]
     Unreadable {
         /// File or directory.
         path: PathBuf,
@@ -423,17 +506,49 @@ pub enum TrustError {
         #[source]
         source: io::Error,
     },
-    /// A hash-named file holds no readable certificate.
-    #[error("the trusted CA file {} holds no readable certificate; the administrator has to replace it", path.display())]
+    /// A file is not of its kind, or is too large.
+    #[error("the file {} of what is trusted here cannot be understood; the administrator has to replace it", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
     },
     /// Somebody other than root can change a file.
-    #[error("the trusted CA file {} can be changed by others than root; the administrator has to give it to root and take write permission from group and others", path.display())]
+    #[error("the file {} decides about trust and can be changed by others than root; the administrator has to give it to root and take write permission from group and others", path.display())]
     Writable {
         /// The file.
         path: PathBuf,
+    },
+    /// A CA has neither a signing policy nor namespaces, and that is not accepted (rule C14).
+    #[error(
+        "the CA '{ca}' has neither a signing_policy nor a namespaces file in the directory of trusted CAs, so it may certify nobody; the administrator has to install one"
+    )]
+    NamespaceMissing {
+        /// The CA, escaped.
+        ca: String,
+    },
+    /// A signing policy or namespaces file that cannot be understood permits nothing.
+    #[error("the file {}, which says whom a CA may certify, cannot be understood near line {line}; the administrator has to replace it", path.display())]
+    NamespaceMalformed {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// There is no CRL of a CA, and one is required.
+    #[error(
+        "the CA '{ca}' has no certificate revocation list here, and one is required; the administrator has to fetch it"
+    )]
+    CrlMissing {
+        /// The CA, escaped.
+        ca: String,
+    },
+    /// A CRL that cannot be read, or is not that of the CA under whose name it is stored.
+    #[error("the certificate revocation list {} cannot be used: {problem}; the administrator has to fetch it again", path.display())]
+    Crl {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: CrlProblem,
     },
     /// Too many files carry one hash, or the directory is too large to search.
     #[error("the directory of trusted CAs holds too many files: {}", path.display())]
@@ -450,6 +565,10 @@ impl TrustError {
             Self::Malformed { .. } => "trust.malformed",
             Self::Writable { .. } => "trust.writable",
             Self::TooMany { .. } => "trust.too-many",
+            Self::NamespaceMissing { .. } => "namespace.missing",
+            Self::NamespaceMalformed { .. } => "namespace.malformed",
+            Self::CrlMissing { .. } => "crl.missing",
+            Self::Crl { problem, .. } => problem.code(),
         }
     }
 }

@@ -42,6 +42,50 @@ impl ProxyInfo {
         Self::read(value).map_err(|NotDer| ProxyProblem::Extension)
     }
 
+    /// What the name of a proxy from before the extension says.
+    pub(crate) fn legacy(is_limited: bool) -> Self {
+        let policy = if is_limited {
+            Policy::Limited
+        } else {
+            Policy::InheritAll
+        };
+        Self {
+            path_length: None,
+            policy,
+            has_policy_text: false,
+        }
+    }
+
+    /// Reads the value of the draft (GT3) extension, which has the policy first and the path length
+    /// in a tag of its own, `SEQUENCE { policy, [1] EXPLICIT INTEGER OPTIONAL }`, or the later order.
+    ///
+    /// # Errors
+    /// [`ProxyProblem::Extension`] on anything else.
+    pub(crate) fn parse_draft(value: &[u8]) -> Result<Self, ProxyProblem> {
+        Self::read_draft(value).map_err(|NotDer| ProxyProblem::Extension)
+    }
+
+    fn read_draft(value: &[u8]) -> Result<Self, NotDer> {
+        let mut outer = Reader::new(value);
+        let mut body = outer.enter(tag::SEQUENCE)?;
+        outer.finish()?;
+        if body.peek_tag() != Some(tag::SEQUENCE) {
+            return Self::read(value);
+        }
+        let policy = body.enter(tag::SEQUENCE)?;
+        let path_length = match body.optional(0xa1)? {
+            Some(tagged) => {
+                let mut tagged = Reader::new(tagged);
+                let length = tagged.unsigned()?;
+                tagged.finish()?;
+                Some(small(length))
+            }
+            None => None,
+        };
+        body.finish()?;
+        Self::with_policy(path_length, policy)
+    }
+
     /// The value of the extension for a new proxy: no limit of the path's length, one of the two known languages.
     pub(crate) fn encode(is_limited: bool) -> Vec<u8> {
         // The object identifiers INHERIT_ALL and LIMITED as DER.
@@ -66,15 +110,15 @@ impl ProxyInfo {
         let mut body = outer.enter(tag::SEQUENCE)?;
         outer.finish()?;
         let path_length = match body.peek_tag() {
-            // A limit above four bytes is no limit in a path of at most twenty certificates.
-            Some(tag::INTEGER) => Some(body.unsigned()?.iter().fold(0u32, |sum, byte| {
-                sum.checked_mul(256)
-                    .map_or(u32::MAX, |sum| sum.saturating_add(u32::from(*byte)))
-            })),
+            Some(tag::INTEGER) => Some(small(body.unsigned()?)),
             _ => None,
         };
-        let mut policy = body.enter(tag::SEQUENCE)?;
+        let policy = body.enter(tag::SEQUENCE)?;
         body.finish()?;
+        Self::with_policy(path_length, policy)
+    }
+
+    fn with_policy(path_length: Option<u32>, mut policy: Reader<'_>) -> Result<Self, NotDer> {
         let language = dotted_oid(policy.expect(tag::OID)?).ok_or(NotDer)?;
         let has_policy_text = !policy.is_empty();
         if has_policy_text {
@@ -92,6 +136,14 @@ impl ProxyInfo {
             has_policy_text,
         })
     }
+}
+
+/// A limit above four bytes is no limit in a path of at most twenty certificates.
+fn small(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0u32, |sum, byte| {
+        sum.checked_mul(256)
+            .map_or(u32::MAX, |sum| sum.saturating_add(u32::from(*byte)))
+    })
 }
 
 #[cfg(test)]
@@ -138,6 +190,23 @@ mod tests {
         assert_eq!(length(&[2, 1, 0xff]), Err(ProxyProblem::Extension));
         assert_eq!(length(&[2, 0]), Err(ProxyProblem::Extension));
         assert_eq!(length(&[2, 2, 0, 5]), Err(ProxyProblem::Extension));
+    }
+
+    #[test]
+    fn the_draft_extension_is_read_in_both_orders() {
+        let length =
+            |parts: &[&[u8]]| ProxyInfo::parse_draft(&extension(parts)).map(|i| i.path_length);
+        assert_eq!(length(&[FULL]), Ok(None));
+        assert_eq!(length(&[FULL, &[0xa1, 3, 2, 1, 1]]), Ok(Some(1)));
+        assert_eq!(length(&[&[2, 1, 5], FULL]), Ok(Some(5)));
+        for bad in [
+            &[FULL, &[0xa1, 3, 2, 1, 0xff]][..],
+            &[FULL, &[2, 1, 1]],
+            &[FULL, &[0xa1, 4, 2, 1, 1, 0]],
+            &[FULL, FULL],
+        ] {
+            assert_eq!(length(bad), Err(ProxyProblem::Extension));
+        }
     }
 
     #[test]

@@ -23,10 +23,11 @@ pub(crate) fn check(path: &Path, options: &VerifyOptions) -> Result<Findings, Ve
     for link in path.links.iter().rev() {
         well_formed(link, options).map_err(|problem| certificate_error(link, problem))?;
     }
-    check_places(path)?;
+    check_places(path, options)?;
     let limited = check_proxies(path, options)?;
     for (index, link) in path.links.iter().enumerate().rev() {
         in_time(link, options).map_err(|problem| certificate_error(link, problem))?;
+        short_enough(path, index, options).map_err(|problem| certificate_error(link, problem))?;
         let anchor = index + 1 == path.links.len();
         strong(link, anchor, options).map_err(|problem| certificate_error(link, problem))?;
     }
@@ -63,7 +64,7 @@ fn well_formed(link: &Link, options: &VerifyOptions) -> Result<(), CertificatePr
 }
 
 /// Rule C7, and who may issue what.
-fn check_places(path: &Path) -> Result<(), VerifyError> {
+fn check_places(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError> {
     let mut cas_below = 0u32;
     for (index, link) in path.links.iter().enumerate() {
         let certificate = &link.certificate;
@@ -90,28 +91,31 @@ fn check_places(path: &Path) -> Result<(), VerifyError> {
     }
     for pair in path.links.windows(2) {
         let [child, issuer] = pair else { continue };
-        check_pair(child, issuer)?;
+        check_pair(child, issuer, options)?;
     }
     Ok(())
 }
 
-fn check_pair(child: &Link, issuer: &Link) -> Result<(), VerifyError> {
+fn check_pair(child: &Link, issuer: &Link, options: &VerifyOptions) -> Result<(), VerifyError> {
     let certificate = &child.certificate;
     match (child.role, issuer.role) {
         (Role::Proxy, _) => {
             let name = &issuer.certificate.subject;
-            match (&certificate.proxy, certificate.draft_proxy) {
-                (Some(_), true) => Err(proxy_error(child, ProxyProblem::TwoKinds)),
-                (None, true) => Err(proxy_error(child, ProxyProblem::Draft)),
-                (None, false) if certificate.subject.is_legacy_proxy_of(name) => {
+            let is_legacy = certificate.subject.legacy_proxy_of(name).is_some();
+            match (&certificate.proxy, &certificate.draft_proxy) {
+                (Some(_), Some(_)) => Err(proxy_error(child, ProxyProblem::TwoKinds)),
+                (None, Some(_)) if !options.accept_gt3 => {
+                    Err(proxy_error(child, ProxyProblem::Draft))
+                }
+                (None, None) if is_legacy && !options.accept_legacy => {
                     Err(proxy_error(child, ProxyProblem::Legacy))
                 }
-                (None, false) => Err(chain_error(issuer, ChainProblem::IssuerNotCa)),
-                (Some(_), false) => Ok(()),
+                (None, None) if !is_legacy => Err(chain_error(issuer, ChainProblem::IssuerNotCa)),
+                _ => Ok(()),
             }
         }
         // The user is issued by a CA here, and must not be a proxy.
-        (Role::User, _) if certificate.proxy.is_some() || certificate.draft_proxy => {
+        (Role::User, _) if certificate.proxy.is_some() || certificate.draft_proxy.is_some() => {
             Err(proxy_error(child, ProxyProblem::IssuerIsCa))
         }
         _ => Ok(()),
@@ -121,6 +125,7 @@ fn check_pair(child: &Link, issuer: &Link) -> Result<(), VerifyError> {
 /// Rules C8 to C11 and C17; tells whether the credential is limited.
 fn check_proxies(path: &Path, options: &VerifyOptions) -> Result<bool, VerifyError> {
     let mut limited = false;
+    let mut family = None;
     let proxies = path
         .links
         .iter()
@@ -134,6 +139,10 @@ fn check_proxies(path: &Path, options: &VerifyOptions) -> Result<bool, VerifyErr
         };
         let problem = |problem| proxy_error(link, problem);
         let info = check_proxy(&link.certificate, &issuer.certificate).map_err(problem)?;
+        let own = Family::of(&link.certificate);
+        if *family.get_or_insert(own) != own {
+            return Err(problem(ProxyProblem::Mixed));
+        }
         match info.path_length {
             Some(allowed) if below > usize::try_from(allowed).unwrap_or(usize::MAX) => {
                 return Err(problem(ProxyProblem::PathLength { allowed }));
@@ -158,11 +167,27 @@ fn check_proxies(path: &Path, options: &VerifyOptions) -> Result<bool, VerifyErr
     }
 }
 
-/// RFC 3820 3.1 to 3.8 for one proxy.
-fn check_proxy<'a>(
-    proxy: &'a Certificate,
-    issuer: &Certificate,
-) -> Result<&'a ProxyInfo, ProxyProblem> {
+/// The three kinds of proxies, which never follow each other (rule C11).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Rfc,
+    Draft,
+    Legacy,
+}
+
+impl Family {
+    fn of(proxy: &Certificate) -> Self {
+        match (&proxy.proxy, &proxy.draft_proxy) {
+            (Some(_), _) => Self::Rfc,
+            (None, Some(_)) => Self::Draft,
+            (None, None) => Self::Legacy,
+        }
+    }
+}
+
+/// RFC 3820 3.1 to 3.8 for one proxy. The older kinds obey the same rules, as far as they have what
+/// the rules are about.
+fn check_proxy(proxy: &Certificate, issuer: &Certificate) -> Result<ProxyInfo, ProxyProblem> {
     if issuer
         .key_usage
         .is_some_and(|usage| !usage.digital_signature)
@@ -184,8 +209,11 @@ fn check_proxy<'a>(
     {
         return Err(ProxyProblem::KeyUsage);
     }
-    let extension = proxy.proxy.as_ref().ok_or(ProxyProblem::Extension)?;
-    let info = extension.info.as_ref().map_err(Clone::clone)?;
+    let Some(extension) = proxy.proxy.as_ref().or(proxy.draft_proxy.as_ref()) else {
+        let legacy = proxy.subject.legacy_proxy_of(&issuer.subject);
+        return legacy.map(ProxyInfo::legacy).ok_or(ProxyProblem::Extension);
+    };
+    let info = extension.info.clone()?;
     if !extension.critical {
         return Err(ProxyProblem::NotCritical);
     }
@@ -215,6 +243,42 @@ fn in_time(link: &Link, options: &VerifyOptions) -> Result<(), CertificateProble
         })
     } else {
         Ok(())
+    }
+}
+
+/// Rule C16: optional maxima for proxies by their level, and for the first certificate.
+fn short_enough(
+    path: &Path,
+    index: usize,
+    options: &VerifyOptions,
+) -> Result<(), CertificateProblem> {
+    let Some(link) = path.links.get(index) else {
+        return Ok(());
+    };
+    let proxies = path
+        .links
+        .iter()
+        .take_while(|link| link.role == Role::Proxy)
+        .count();
+    // The proxy that the user signed is at level 0; the last given maximum holds for all below.
+    let by_level = proxies.checked_sub(index + 1).and_then(|level| {
+        let maxima = &options.maximum_proxy_lifetimes;
+        maxima.get(level).or_else(|| maxima.last()).copied()
+    });
+    let for_leaf = options.maximum_leaf_lifetime.filter(|_| index == 0);
+    let Certificate {
+        not_before,
+        not_after,
+        ..
+    } = link.certificate;
+    let seconds = not_after.saturating_sub(not_before);
+    match by_level.into_iter().chain(for_leaf).min() {
+        Some(maximum) if seconds > maximum => Err(CertificateProblem::TooLong {
+            seconds,
+            maximum,
+            role: link.role,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::der::{NotDer, Reader, tag};
 use crate::error::VerifyError;
 use crate::path::Path;
 use crate::problem::ChainProblem;
-use crate::strength::{Digest, KeyKind, MAX_RSA_BITS, Signature};
+use crate::strength::{Curve, Digest, KeyKind, MAX_RSA_BITS, Signature};
 
 /// Checks every signature of a path but the one that the trust anchor put on itself.
 ///
@@ -35,10 +35,16 @@ pub(crate) fn check(path: &Path) -> Result<(), VerifyError> {
 /// Whether `issuer` signed `child`. Broken algorithms and kinds of keys that are not accepted count
 /// as "no".
 pub(crate) fn signed_by(child: &Certificate, issuer: &Certificate) -> bool {
-    let Ok((signed, signature)) = parts(&child.der) else {
+    made_by(&issuer.key, &child.signature, &child.der)
+}
+
+/// Whether a key made the signature of a certificate, an attribute certificate or a CRL: all three
+/// are a sequence of what is signed, the algorithm and the signature.
+pub(crate) fn made_by(key: &KeyKind, algorithm: &Signature, der: &[u8]) -> bool {
+    let Ok((signed, signature)) = parts(der) else {
         return false;
     };
-    let verdict = match (&child.signature, &issuer.key) {
+    let verdict = match (algorithm, key) {
         (Signature::Rsa(digest), KeyKind::Rsa { modulus, exponent }) => {
             rsa(*digest, signed, signature, modulus, exponent)
         }
@@ -94,7 +100,45 @@ fn ecdsa(
     digest: Digest,
     signed: &[u8],
     signature: &[u8],
-    curve: crate::strength::Curve,
+    curve: Curve,
+    point: &[u8],
+) -> Result<bool, ErrorStack> {
+    ecdsa_with(
+        digest,
+        signed,
+        &EcdsaSig::from_der(signature)?,
+        curve,
+        point,
+    )
+}
+
+/// Whether a token is signed by a key: RS256, or ES256 with its 64 bytes of r and s (RFC 7518 3.3, 3.4).
+pub(crate) fn token_signed_by(key: &KeyKind, signed: &[u8], signature: &[u8]) -> bool {
+    let verdict = match key {
+        KeyKind::Rsa { modulus, exponent } => {
+            rsa(Digest::Sha256, signed, signature, modulus, exponent)
+        }
+        KeyKind::Ec {
+            curve: Curve::P256,
+            point,
+        } => match signature.split_first_chunk::<32>() {
+            // OpenSSL refuses zero and too large numbers.
+            Some((r, s)) if s.len() == 32 => BigNum::from_slice(r).and_then(|r| {
+                let signature = EcdsaSig::from_private_components(r, BigNum::from_slice(s)?)?;
+                ecdsa_with(Digest::Sha256, signed, &signature, Curve::P256, point)
+            }),
+            _ => return false,
+        },
+        _ => return false,
+    };
+    verdict.unwrap_or(false)
+}
+
+fn ecdsa_with(
+    digest: Digest,
+    signed: &[u8],
+    signature: &EcdsaSig,
+    curve: Curve,
     point: &[u8],
 ) -> Result<bool, ErrorStack> {
     let group = curve.group()?;
@@ -102,7 +146,7 @@ fn ecdsa(
     let point = EcPoint::from_bytes(&group, point, &mut context)?;
     let key = EcKey::from_public_key(&group, &point)?;
     key.check_key()?;
-    EcdsaSig::from_der(signature)?.verify(digest.of(signed).as_slice(), &key)
+    signature.verify(digest.of(signed).as_slice(), &key)
 }
 
 /// A hash value; the longest has 64 bytes.

@@ -1,11 +1,9 @@
 //! Trust anchors: a directory of CA certificates, read anew for every question.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cert::Certificate;
+use crate::files::Folder;
 use crate::name::Name;
 use crate::pem::certificates_only;
 use crate::problem::TrustError;
@@ -25,25 +23,16 @@ pub struct TrustStore(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Directory(Directory),
+    Directory(Folder),
     Fixed(Vec<Certificate>),
 }
 
-#[derive(Clone, Debug)]
-struct Directory {
-    path: PathBuf,
-    /// Refuse files that anybody but root can change.
-    root_only: bool,
-}
-
-/// Largest file of the directory that is read, bytes.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Most certificates taken from one file.
 const MAX_PER_FILE: usize = 512;
 /// Highest number behind a hash. Two CAs with one hash are already rare.
 const MAX_SAME_HASH: u32 = 64;
-/// Most directory entries looked at in a search without hash.
-const MAX_ENTRIES: usize = 10_000;
+/// Largest CRL that is read, bytes. Those of large CAs have a few million.
+const MAX_CRL_BYTES: u64 = 32 * 1024 * 1024;
 
 impl TrustStore {
     /// Trusts the CAs of a directory. Its files are opened by each verification, not here, so this
@@ -51,7 +40,7 @@ impl TrustStore {
     /// [`VerifyError::Trust`](crate::VerifyError::Trust).
     #[must_use]
     pub fn load(directory: &Path) -> Self {
-        Self(Source::Directory(Directory {
+        Self(Source::Directory(Folder {
             path: directory.to_owned(),
             root_only: false,
         }))
@@ -62,7 +51,7 @@ impl TrustStore {
     /// are for the caller to check.
     #[must_use]
     pub fn load_root_only(directory: &Path) -> Self {
-        Self(Source::Directory(Directory {
+        Self(Source::Directory(Folder {
             path: directory.to_owned(),
             root_only: true,
         }))
@@ -98,8 +87,8 @@ impl TrustStore {
         // The new hash first: where both exist they are links to the same file, and one is enough.
         for hash in [subject.hash(), subject.old_hash()].into_iter().flatten() {
             for number in 0..=MAX_SAME_HASH {
-                let path = directory.path.join(format!("{hash:08x}.{number}"));
-                let Some(text) = directory.read(&path)? else {
+                let name = format!("{hash:08x}.{number}");
+                let Some(text) = directory.read(&name)? else {
                     break;
                 };
                 if number == MAX_SAME_HASH {
@@ -109,6 +98,7 @@ impl TrustStore {
                 }
                 let certificates = parse_file(&text);
                 if certificates.is_empty() {
+                    let path = directory.path.join(name);
                     return Err(TrustError::Malformed { path });
                 }
                 found.extend(
@@ -124,37 +114,48 @@ impl TrustStore {
         Ok(found)
     }
 
+    /// A file `HASH.extension` beside the certificate of a CA, under either hash. `Ok(None)`: there
+    /// is no such file. Meaningless, and never called, without a directory.
+    pub(crate) fn beside(
+        &self,
+        ca: &Name,
+        extension: &str,
+    ) -> Result<Option<(PathBuf, Vec<u8>)>, TrustError> {
+        let Source::Directory(directory) = &self.0 else {
+            return Ok(None);
+        };
+        for hash in [ca.hash(), ca.old_hash()].into_iter().flatten() {
+            let name = format!("{hash:08x}.{extension}");
+            if let Some(content) = directory.read_up_to(&name, MAX_CRL_BYTES)? {
+                return Ok(Some((directory.path.join(name), content)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether this is a directory, whose CAs have namespaces and CRLs beside them.
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self.0, Source::Directory(_))
+    }
+
     /// CA certificates of this subject in any PEM file of the directory.
     pub(crate) fn by_search(&self, subject: &Name) -> Result<Vec<Certificate>, TrustError> {
         let Source::Directory(directory) = &self.0 else {
             return Ok(Vec::new());
         };
-        let unreadable = |source| TrustError::Unreadable {
-            path: directory.path.clone(),
-            source,
-        };
         let mut found: Vec<Certificate> = Vec::new();
-        for (count, entry) in fs::read_dir(&directory.path)
-            .map_err(unreadable)?
-            .enumerate()
-        {
-            if count == MAX_ENTRIES {
-                return Err(TrustError::TooMany {
-                    path: directory.path.clone(),
-                });
-            }
-            let path = entry.map_err(unreadable)?.path();
-            let wanted = path
+        for name in directory.names()? {
+            let wanted = name
                 .extension()
                 .and_then(|e| e.to_str())
                 .is_some_and(|extension| {
                     matches!(extension, "pem" | "crt")
                         || (!extension.is_empty() && extension.bytes().all(|b| b.is_ascii_digit()))
                 });
-            if !wanted {
+            let Some(name) = name.to_str().filter(|_| wanted) else {
                 continue;
-            }
-            let text = match directory.read(&path) {
+            };
+            let text = match directory.read(name) {
                 Ok(Some(text)) => text,
                 Err(error @ TrustError::Writable { .. }) => return Err(error),
                 // One unreadable file among many must not stop the search for another.
@@ -171,40 +172,9 @@ impl TrustStore {
     }
 }
 
-fn parse_file(text: &[u8]) -> Vec<Certificate> {
+pub(crate) fn parse_file(text: &[u8]) -> Vec<Certificate> {
     certificates_only(text, MAX_PER_FILE)
         .into_iter()
         .filter_map(|der| Certificate::parse(der, None).ok())
         .collect()
-}
-
-impl Directory {
-    /// The content of a regular file; `None` if there is no such file.
-    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, TrustError> {
-        let unreadable = |source| TrustError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        };
-        let facts = file.metadata().map_err(unreadable)?;
-        if !facts.is_file() || facts.len() > MAX_FILE_BYTES {
-            return Err(TrustError::Malformed {
-                path: path.to_owned(),
-            });
-        }
-        if self.root_only && (facts.uid() != 0 || facts.mode() & 0o022 != 0) {
-            return Err(TrustError::Writable {
-                path: path.to_owned(),
-            });
-        }
-        let mut text = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1);
-        file.take(MAX_FILE_BYTES)
-            .read_to_end(&mut text)
-            .map_err(unreadable)?;
-        Ok(Some(text))
-    }
 }

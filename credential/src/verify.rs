@@ -7,7 +7,8 @@ use crate::path::Path;
 use crate::pem::Bundle;
 use crate::problem::BundleProblem;
 use crate::trust::TrustStore;
-use crate::{key, opinion, rules, signature};
+use crate::voms::{Attributes, VomsOptions};
+use crate::{ca_files, key, opinion, rules, signature, voms};
 
 /// What to do with limited proxies. HTCondor delegates a limited one by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -53,8 +54,26 @@ pub struct VerifyOptions {
     /// made by hand with OpenSSL issues these unless told otherwise, and OpenSSL and Globus accept
     /// them. Proxies and CAs always need version 3, for it is their extensions that make them so.
     pub accept_plain_users: bool,
+    /// Accept the proxies of the GT3 draft; default: false.
+    pub accept_gt3: bool,
+    /// Accept the proxies from before RFC 3820, `CN=proxy`; default: false.
+    pub accept_legacy: bool,
+    /// Refuse when a CA has no certificate revocation list; default: false. One that is there is
+    /// always obeyed, and has to be in order.
+    pub require_crl: bool,
+    /// Accept what a CA signed that has neither a signing policy nor namespaces; default: false.
+    /// What is there is always obeyed, and has to be in order.
+    pub allow_missing_namespace: bool,
     /// Seconds of validity that must be left; default 0.
     pub minimum_left: i64,
+    /// The longest validity of proxies, seconds: the first for the one that the user signed, the
+    /// next for the one below; the last given holds for all deeper ones. Default: none.
+    pub maximum_proxy_lifetimes: Vec<i64>,
+    /// The longest validity of the first certificate of a bundle, seconds; default: none.
+    pub maximum_leaf_lifetime: Option<i64>,
+    /// VOMS servers that are believed; default `None`: attributes are not looked at, and nobody has
+    /// any.
+    pub voms: Option<VomsOptions>,
     /// OpenSSL's own verification of the path; default: when needed.
     pub second_opinion: SecondOpinion,
 }
@@ -71,7 +90,14 @@ impl VerifyOptions {
             minimum_proxy_rsa_bits: 1024,
             allow_sha1: false,
             accept_plain_users: true,
+            accept_gt3: false,
+            accept_legacy: false,
+            require_crl: false,
+            allow_missing_namespace: false,
             minimum_left: 0,
+            maximum_proxy_lifetimes: Vec::new(),
+            maximum_leaf_lifetime: None,
+            voms: None,
             second_opinion: SecondOpinion::default(),
         }
     }
@@ -99,13 +125,12 @@ pub fn verify_proxy(
     let findings = rules::check(&path, options)?;
     let identity = identity(&path)?;
     signature::check(&path)?;
-    let unjudged = path
-        .links
-        .iter()
-        .any(|link| link.certificate.name_constraints);
-    if unjudged || options.second_opinion == SecondOpinion::Always {
-        opinion::check(&path, options.at)?;
-    }
+    ca_files::check(&path, trust, options)?;
+    second_opinion(&path, options)?;
+    let attributes = match &options.voms {
+        Some(voms) => voms::check(&path, trust, options, voms)?,
+        None => Attributes::default(),
+    };
     let chain = path
         .links
         .iter()
@@ -116,12 +141,36 @@ pub fn verify_proxy(
             not_after: link.certificate.not_after,
         })
         .collect();
+    let end_of_attributes = attributes.not_after.unwrap_or(i64::MAX);
     Ok(VerifiedCredential {
         identity,
-        not_after: Expiry::new(findings.not_after),
+        issuers: issuers(&path),
+        fqans: attributes.fqans,
+        not_after: Expiry::new(findings.not_after.min(end_of_attributes)),
         limited: findings.limited,
         chain,
     })
+}
+
+/// OpenSSL's word on a path, where it is asked for.
+pub(crate) fn second_opinion(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError> {
+    let unjudged = path
+        .links
+        .iter()
+        .any(|link| link.certificate.name_constraints);
+    if unjudged || options.second_opinion == SecondOpinion::Always {
+        opinion::check(path, options.at)?;
+    }
+    Ok(())
+}
+
+/// The CAs of a path, from the one that issued the user's certificate to the trust anchor. One whose
+/// name has no text is left out: nobody can ban or name it.
+fn issuers(path: &Path) -> Vec<Identity> {
+    let cas = path.links.iter().filter(|link| link.role == Role::Ca);
+    cas.filter_map(|link| link.certificate.subject.text().ok())
+        .map(Identity::new)
+        .collect()
 }
 
 /// The earliest end of validity among the certificates of a bundle, Unix seconds. Nothing is

@@ -207,15 +207,19 @@ impl ProxyIssuer {
 fn check_proxies(certificates: &[Certificate]) -> Result<bool, IssueError> {
     let mut is_limited = false;
     for (below, certificate) in certificates.iter().enumerate() {
-        if certificate.draft_proxy {
+        if certificate.draft_proxy.is_some() {
             return Err(IssueError::OldProxy(certificate.subject.display()));
         }
         let Some(extension) = &certificate.proxy else {
             // A proxy from before any standard has no extension, only its name.
             let issuer = certificates.get(below + 1);
             if below == 0
-                && issuer
-                    .is_some_and(|issuer| certificate.subject.is_legacy_proxy_of(&issuer.subject))
+                && issuer.is_some_and(|issuer| {
+                    certificate
+                        .subject
+                        .legacy_proxy_of(&issuer.subject)
+                        .is_some()
+                })
             {
                 return Err(IssueError::OldProxy(certificate.subject.display()));
             }

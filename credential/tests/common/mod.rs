@@ -8,6 +8,9 @@
     reason = "each user takes what it needs, as a module of its own"
 )]
 
+pub mod ac;
+pub mod crl;
+
 use std::path::Path;
 
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
@@ -297,13 +300,43 @@ impl Spec {
     }
 }
 
-/// Writes a CA the way `openssl rehash` and the IGTF distribution name it: under the new hash.
+/// Writes a CA the way `openssl rehash` and the IGTF distribution name it: under the new hash, with a
+/// signing policy that lets it certify anybody.
 pub fn install_ca(directory: &Path, ca: &Cert) {
-    install_at(
-        directory,
-        &format!("{:08x}", ca.x509.subject_name_hash()),
-        ca,
+    install_bare_ca(directory, ca);
+    install_policy(directory, ca, "*");
+}
+
+/// The same without a signing policy.
+pub fn install_bare_ca(directory: &Path, ca: &Cert) {
+    install_at(directory, &hash(ca), ca);
+}
+
+/// Lets a CA certify subjects like this.
+pub fn install_policy(directory: &Path, ca: &Cert, subjects: &str) {
+    let text = format!(
+        "access_id_CA X509 '{}'\npos_rights globus CA:sign\ncond_subjects globus '\"{subjects}\"'\n",
+        line(ca.x509.subject_name())
     );
+    std::fs::write(directory.join(format!("{}.signing_policy", hash(ca))), text).unwrap();
+}
+
+/// The name of a CA's files.
+pub fn hash(ca: &Cert) -> String {
+    format!("{:08x}", ca.x509.subject_name_hash())
+}
+
+/// A name on one line.
+pub fn line(name: &X509NameRef) -> String {
+    name.entries()
+        .map(|entry| {
+            let key = entry.object().nid().short_name().unwrap();
+            format!(
+                "/{key}={}",
+                std::str::from_utf8(entry.data().as_slice()).unwrap()
+            )
+        })
+        .collect()
 }
 
 /// Writes a certificate under the first free number of a hash.

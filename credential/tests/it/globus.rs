@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use credential::{TrustStore, VerifiedCredential, VerifyError, VerifyOptions, verify_proxy};
+use credential::{
+    TrustStore, VerifiedCredential, VerifyError, VerifyOptions, VomsOptions, verify_proxy,
+};
 
 use crate::common::{Cert, DAY, Spec, install_ca, rsa_key};
 
@@ -61,6 +63,10 @@ impl Site {
             .key(rsa_key(2048))
             .signed_by(&ca);
         site.store("jane", &jane);
+        let server = span(Spec::user("/C=XX/O=Lab/CN=voms.example.org"))
+            .key(rsa_key(2048))
+            .signed_by(&ca);
+        site.store("voms", &server);
         site
     }
 
@@ -79,6 +85,7 @@ impl Site {
     fn make(&self, tool: &str, cert: &str, key: &str, out: &str, options: &[&str]) {
         let mut command = Command::new(tool);
         command.env("X509_CERT_DIR", self.path("certificates"));
+        command.env("RANDFILE", self.path("random"));
         command
             .arg("-cert")
             .arg(self.path(cert))
@@ -157,13 +164,15 @@ fn proxies_of_proxies_are_accepted() {
 }
 
 #[test]
-fn other_kinds_and_expired_proxies_are_refused() {
+fn c12_other_kinds_and_expired_proxies_are_refused() {
     if !have("grid-proxy-init", GLOBUS) {
         return;
     }
     let site = Site::new();
     for (options, expected) in [
         (&["-old"][..], "proxy.legacy"),
+        (&["-old", "-limited"], "proxy.legacy"),
+        (&["-draft", "-limited"], "proxy.draft"),
         (&["-draft"], "proxy.draft"),
         (&["-rfc", "-independent"], "proxy.policy"),
         (&["-rfc", "-bits", "512"], "cert.key-size"),
@@ -171,10 +180,97 @@ fn other_kinds_and_expired_proxies_are_refused() {
         site.grid_proxy("odd", options);
         assert_eq!(site.refuse("odd"), expected);
     }
+    for (options, is_limited) in [
+        (&["-old"][..], false),
+        (&["-old", "-limited"], true),
+        (&["-draft"], false),
+        (&["-draft", "-limited"], true),
+    ] {
+        site.grid_proxy("old", options);
+        let bundle = fs::read(site.path("old")).unwrap();
+        let mut accepting = VerifyOptions::at(site.now + 60);
+        accepting.accept_gt3 = true;
+        accepting.accept_legacy = true;
+        let trust = TrustStore::load(&site.path("certificates"));
+        let credential = verify_proxy(&bundle, &trust, &accepting).unwrap();
+        assert_eq!(credential.limited(), is_limited, "c12: {options:?}");
+    }
     site.grid_proxy("short", &["-rfc", "-valid", "0:05"]);
     site.accept("short");
     let late = site.verify_at("short", site.now + 400);
     assert_eq!(crate::code(late), "proxy.expired");
+}
+
+/// What a VOMS server would have made of it: `voms-proxy-fake` signs with a server's key.
+#[test]
+fn a1_a7_the_attributes_of_voms_proxy_fake_are_accepted() {
+    if !have("voms-proxy-fake", "voms-clients") {
+        return;
+    }
+    let site = Site::new();
+    let folder = site.path("vomsdir/vo.lab");
+    fs::create_dir_all(&folder).unwrap();
+    let list = "/C=XX/O=Lab/CN=voms.example.org\n/C=XX/O=Lab/CN=Lab CA\n";
+    fs::write(folder.join("voms.example.org.lsc"), list).unwrap();
+    let certificates = site.path("certificates");
+    let (server, key) = (site.path("voms.pem"), site.path("voms.key"));
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let common: Vec<String> = ["-certdir", &text(&certificates), "-voms", "vo.lab"]
+        .into_iter()
+        .chain([
+            "-uri",
+            "voms.example.org:15000",
+            "-ga",
+            "nick=jane (vo.lab)",
+        ])
+        .chain(["-hostcert", &text(&server), "-hostkey", &text(&key)])
+        .chain(["-fqan", "/vo.lab/prod/Role=pilot/Capability=NULL"])
+        .chain(["-fqan", "/vo.lab/Role=NULL/Capability=NULL"])
+        .map(str::to_owned)
+        .collect();
+    let verify = |at: i64, accept_old: bool| {
+        let bundle = fs::read(site.path("voms")).unwrap();
+        let mut options = VerifyOptions::at(at);
+        options.voms = Some(VomsOptions::load(&site.path("vomsdir")));
+        options.accept_gt3 = accept_old;
+        options.accept_legacy = accept_old;
+        verify_proxy(&bundle, &TrustStore::load(&certificates), &options)
+    };
+    for (options, is_limited, is_old) in [
+        (&["-rfc"][..], false, false),
+        (&["-rfc", "-limited"], true, false),
+        (&["-rfc", "-newformat", "-bits", "1024"], false, false),
+        (&["-rfc", "-vomslife", "1"], false, false),
+        (&["-proxyver", "3"], false, true),
+        (&["-proxyver", "2"], false, true),
+    ] {
+        let all: Vec<&str> = common
+            .iter()
+            .map(String::as_str)
+            .chain(options.iter().copied())
+            .collect();
+        site.make("voms-proxy-fake", "jane.pem", "jane.key", "voms", &all);
+        let credential = verify(site.now + 60, is_old).unwrap();
+        let fqans: Vec<&str> = credential.fqans().iter().map(|f| f.as_str()).collect();
+        assert_eq!(fqans, ["/vo.lab/prod/Role=pilot", "/vo.lab"], "{options:?}");
+        assert_eq!(credential.limited(), is_limited);
+        assert_eq!(credential.identity().as_str(), "/C=XX/O=Lab/CN=Jane Doe");
+        if options.contains(&"-vomslife") {
+            let left = credential.not_after().seconds_left(site.now);
+            assert!((3_500..3_700).contains(&left), "one hour, not {left} s");
+            let late = verify(site.now + 4_000, false);
+            assert_eq!(crate::code(late), "ac.expired");
+        }
+        if is_old {
+            let refused = crate::code(verify(site.now + 60, false));
+            assert!(
+                matches!(refused, "proxy.draft" | "proxy.legacy"),
+                "{refused}"
+            );
+        }
+    }
+    fs::write(folder.join("voms.example.org.lsc"), "/CN=a\n/CN=b\n").unwrap();
+    assert_eq!(crate::code(verify(site.now + 60, true)), "ac.lsc");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod common;
 
 mod accept;
+mod ca_files;
 mod condor;
 mod corpus;
 mod delegation;
@@ -23,6 +24,7 @@ mod refuse_bundle;
 mod refuse_certificate;
 mod refuse_chain;
 mod refuse_proxy;
+mod voms;
 
 use common::{Cert, NOW};
 use credential::{

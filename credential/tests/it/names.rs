@@ -27,7 +27,7 @@ fn cn(value: &str, kind: Asn1Type) -> X509Name {
 }
 
 #[test]
-fn values_are_escaped_so_that_no_two_names_look_alike() {
+fn c18_values_are_escaped_so_that_no_two_names_look_alike() {
     for (value, text) in [
         ("Jane Doe", "/CN=Jane Doe"),
         ("host/x.example", r"/CN=host\/x.example"),
@@ -63,7 +63,7 @@ fn string_types_do_not_matter() {
 }
 
 #[test]
-fn names_with_control_characters_or_without_anything_are_refused() {
+fn c19_names_with_control_characters_or_without_anything_are_refused() {
     for value in ["a\nb", "a\0b", "\u{7f}", "\u{85}", "a\tb"] {
         let name = raw_name(&[(&[0x55, 4, 3], 12, value.as_bytes())]);
         assert_eq!(identity_of(name), Err("name.control"), "{value:?}");
@@ -72,7 +72,7 @@ fn names_with_control_characters_or_without_anything_are_refused() {
 }
 
 #[test]
-fn known_types_have_short_names_and_unknown_ones_numbers() {
+fn c18_known_types_have_short_names_and_unknown_ones_numbers() {
     let name = raw_name(&[
         (
             &[9, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 100, 1, 25],
@@ -96,7 +96,7 @@ fn known_types_have_short_names_and_unknown_ones_numbers() {
 }
 
 #[test]
-fn attributes_of_one_rdn_are_joined_by_a_plus() {
+fn c18_attributes_of_one_rdn_are_joined_by_a_plus() {
     let member = |oid: &[u8], value: &[u8]| der(0x30, &[der(6, oid), der(12, value)].concat());
     let set = [
         member(&[0x55, 4, 3], b"Jane"),
@@ -108,7 +108,7 @@ fn attributes_of_one_rdn_are_joined_by_a_plus() {
 }
 
 #[test]
-fn issuer_names_match_across_string_types_case_and_blanks() {
+fn c5_issuer_names_match_across_string_types_case_and_blanks() {
     let ca = Spec::ca("/O=Lab/CN=Lab CA").self_signed();
     let spelled = raw_name(&[
         (&[0x55, 4, 10], 12, b"LAB"),

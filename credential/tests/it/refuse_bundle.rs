@@ -11,7 +11,7 @@ use crate::verify_with;
 use crate::{Pki, code, verify};
 
 #[test]
-fn empty_and_damaged_files_have_codes_of_their_own() {
+fn c2_empty_and_damaged_files_have_codes_of_their_own() {
     let pki = Pki::new();
     let good = pki.proxy.bundle(&[&pki.user]);
     let cases = [
@@ -38,7 +38,7 @@ fn empty_and_damaged_files_have_codes_of_their_own() {
 }
 
 #[test]
-fn a_certificate_block_with_something_else_in_it_is_refused() {
+fn c2_a_certificate_block_with_something_else_in_it_is_refused() {
     let pki = Pki::new();
     let text = "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n";
     assert_eq!(
@@ -48,7 +48,7 @@ fn a_certificate_block_with_something_else_in_it_is_refused() {
 }
 
 #[test]
-fn every_key_form_is_read_and_encrypted_ones_are_refused() {
+fn c2_every_key_form_is_read_and_encrypted_ones_are_refused() {
     let ca = Spec::ca("/O=Lab/CN=Lab CA").self_signed();
     for key in [rsa_key(2048), ec_key()] {
         let user = Spec::user("/O=Lab/CN=Jane").key(key.clone()).signed_by(&ca);
@@ -79,7 +79,7 @@ fn every_key_form_is_read_and_encrypted_ones_are_refused() {
 }
 
 #[test]
-fn the_key_must_be_that_of_the_first_certificate() {
+fn c3_the_key_must_be_that_of_the_first_certificate() {
     let pki = Pki::new();
     let with_key = |key: &Cert| pki.proxy.pem() + &key.key_pem() + &pki.user.pem();
     assert!(verify(&with_key(&pki.proxy), &pki.ca).is_ok());
@@ -102,7 +102,7 @@ fn the_key_must_be_that_of_the_first_certificate() {
 /// A certificate is public. Its modulus in a key file proves nothing, though comparing the public
 /// halves (what `X509_check_private_key` does) is satisfied by it.
 #[test]
-fn an_rsa_key_made_up_around_the_public_modulus_is_refused() {
+fn c3_an_rsa_key_made_up_around_the_public_modulus_is_refused() {
     let ca = Spec::ca("/O=Lab/CN=Lab CA").self_signed();
     let user = Spec::user("/O=Lab/CN=Victim")
         .key(rsa_key(2048))
@@ -143,7 +143,7 @@ fn an_rsa_key_made_up_around_the_public_modulus_is_refused() {
 }
 
 #[test]
-fn an_ec_key_that_only_claims_the_public_point_is_refused() {
+fn c3_an_ec_key_that_only_claims_the_public_point_is_refused() {
     let pki = Pki::new();
     let victim = pki.user.key.ec_key().unwrap();
     let other = ec_key().ec_key().unwrap();
@@ -161,7 +161,7 @@ fn an_ec_key_that_only_claims_the_public_point_is_refused() {
 }
 
 #[test]
-fn a_missing_key_is_accepted_only_by_option() {
+fn c3_a_missing_key_is_accepted_only_by_option() {
     let pki = Pki::new();
     let trust = TrustStore::from_pem(pki.ca.pem().as_bytes()).unwrap();
     let mut options = VerifyOptions::at(NOW);
@@ -171,7 +171,7 @@ fn a_missing_key_is_accepted_only_by_option() {
 }
 
 #[test]
-fn certificates_of_somebody_else_make_the_bundle_invalid_wherever_they_stand() {
+fn c4_certificates_of_somebody_else_make_the_bundle_invalid_wherever_they_stand() {
     let pki = Pki::new();
     let (other, other_proxy) = pki.other_user();
     let own = pki.proxy.bundle(&[&pki.user]);
@@ -200,7 +200,7 @@ fn certificates_of_somebody_else_make_the_bundle_invalid_wherever_they_stand() {
 }
 
 #[test]
-fn exact_copies_and_the_anchor_are_no_strays() {
+fn c4_exact_copies_and_the_anchor_are_no_strays() {
     let pki = Pki::new();
     let text = pki
         .proxy
@@ -210,7 +210,7 @@ fn exact_copies_and_the_anchor_are_no_strays() {
 }
 
 #[test]
-fn two_certificates_of_the_user_in_one_bundle_are_one_too_many() {
+fn c4_two_certificates_of_the_user_in_one_bundle_are_one_too_many() {
     let pki = Pki::new();
     let renewed = Spec::user("/C=XX/O=Lab/CN=Jane Doe")
         .set(|s| s.serial = 9)

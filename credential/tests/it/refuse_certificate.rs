@@ -27,7 +27,7 @@ fn error_at(place: usize, change: impl Fn(&mut Spec)) -> VerifyError {
 }
 
 #[test]
-fn expired_anywhere_names_the_certificate_and_the_time() {
+fn c6_expired_anywhere_names_the_certificate_and_the_time() {
     let expected = [
         "proxy.expired",
         "proxy.expired",
@@ -55,7 +55,7 @@ fn expired_anywhere_names_the_certificate_and_the_time() {
 }
 
 #[test]
-fn not_yet_valid_anywhere_is_refused() {
+fn c6_not_yet_valid_anywhere_is_refused() {
     let expected = ["proxy", "proxy", "cert", "ca"].map(|who| format!("{who}.not-yet-valid"));
     for (place, expected) in expected.into_iter().enumerate() {
         let error = error_at(place, |s| s.not_before = NOW + 1);
@@ -68,7 +68,7 @@ fn not_yet_valid_anywhere_is_refused() {
 }
 
 #[test]
-fn validity_includes_its_first_second_and_not_its_last() {
+fn c6_validity_includes_its_first_second_and_not_its_last() {
     for place in 0..4 {
         let (bundle, ca) = chain_with(place, |s| (s.not_before, s.not_after) = (NOW, NOW + HOUR));
         let trust = TrustStore::from_pem(ca.pem().as_bytes()).unwrap();
@@ -86,7 +86,7 @@ fn validity_includes_its_first_second_and_not_its_last() {
 }
 
 #[test]
-fn a_minimum_of_validity_can_be_asked_for() {
+fn c16_a_minimum_of_validity_can_be_asked_for() {
     let pki = Pki::new();
     let trust = TrustStore::from_pem(pki.ca.pem().as_bytes()).unwrap();
     let mut options = VerifyOptions::at(NOW);
@@ -101,7 +101,7 @@ fn a_minimum_of_validity_can_be_asked_for() {
 }
 
 #[test]
-fn only_a_user_certificate_may_be_of_version_1() {
+fn c6_only_a_user_certificate_may_be_of_version_1() {
     // OpenSSL's builder writes no extensions into older versions, as it should.
     let (bundle, ca) = chain_with(2, |s| s.version = 0);
     assert!(verify(&bundle, &ca).is_ok());
@@ -116,7 +116,7 @@ fn only_a_user_certificate_may_be_of_version_1() {
 }
 
 #[test]
-fn unknown_critical_and_repeated_extensions_are_refused_everywhere() {
+fn c6_unknown_critical_and_repeated_extensions_are_refused_everywhere() {
     for place in 0..4 {
         let unknown = |s: &mut Spec| {
             s.extra
@@ -145,7 +145,7 @@ fn unknown_critical_and_repeated_extensions_are_refused_everywhere() {
 }
 
 #[test]
-fn inner_and_outer_algorithm_must_agree() {
+fn c6_inner_and_outer_algorithm_must_agree() {
     let pki = Pki::new();
     let der = pki.user.x509.to_der().unwrap();
     // The second mention of ecdsa-with-SHA256 is the outer one; make it ecdsa-with-SHA384.
@@ -162,7 +162,7 @@ fn inner_and_outer_algorithm_must_agree() {
 }
 
 #[test]
-fn weak_keys_and_digests_are_refused() {
+fn c15_weak_keys_and_digests_are_refused() {
     let rsa = |bits| move |s: &mut Spec| s.key = rsa_key(bits);
     assert_eq!(error_at(0, rsa(768)).code(), "cert.key-size");
     assert_eq!(error_at(2, rsa(1024)).code(), "cert.key-size");
@@ -203,7 +203,7 @@ fn weak_keys_and_digests_are_refused() {
 }
 
 #[test]
-fn md5_is_never_accepted() {
+fn c15_md5_is_never_accepted() {
     let ca = Spec::ca("/O=Lab/CN=Lab CA")
         .key(rsa_key(2048))
         .self_signed();
@@ -218,7 +218,7 @@ fn md5_is_never_accepted() {
 }
 
 #[test]
-fn a_certificate_that_outlives_its_issuer_does_not_prolong_anything() {
+fn c16_a_certificate_that_outlives_its_issuer_does_not_prolong_anything() {
     let (bundle, ca) = chain_with(1, |s| s.not_after = NOW + HOUR);
     let (outliving, _) = chain_with(0, |s| s.not_after = NOW + 300 * DAY);
     assert_eq!(verify(&bundle, &ca).unwrap().not_after().unix(), NOW + HOUR);

@@ -7,7 +7,7 @@ use crate::verify_with;
 use crate::{Pki, code, verify};
 
 #[test]
-fn an_unknown_ca_is_untrusted_even_if_it_comes_along() {
+fn c5_an_unknown_ca_is_untrusted_even_if_it_comes_along() {
     let pki = Pki::new();
     let stranger = Spec::ca("/C=XX/O=Elsewhere/CN=Other CA").self_signed();
     let error = verify(&pki.proxy.bundle(&[&pki.user]), &stranger).unwrap_err();
@@ -24,7 +24,7 @@ fn an_unknown_ca_is_untrusted_even_if_it_comes_along() {
 }
 
 #[test]
-fn a_ca_of_the_right_name_with_another_key_is_refused() {
+fn c5_a_ca_of_the_right_name_with_another_key_is_refused() {
     for key_identifiers in [true, false] {
         let make = || {
             Spec::ca("/O=Lab/CN=Lab CA")
@@ -52,7 +52,7 @@ fn a_ca_of_the_right_name_with_another_key_is_refused() {
 }
 
 #[test]
-fn a_changed_certificate_is_found_by_its_signature_at_each_place() {
+fn c6_a_changed_certificate_is_found_by_its_signature_at_each_place() {
     let pki = Pki::new();
     let second = Spec::proxy(&pki.proxy, "2").signed_by(&pki.proxy);
     for place in 0..3 {
@@ -70,7 +70,7 @@ fn a_changed_certificate_is_found_by_its_signature_at_each_place() {
 }
 
 #[test]
-fn a_user_cannot_issue_another_user() {
+fn c7_a_user_cannot_issue_another_user() {
     let pki = Pki::new();
     let victim = Spec::user("/C=XX/O=Lab/CN=Victim").signed_by(&pki.user);
     assert_eq!(
@@ -89,7 +89,7 @@ fn a_user_cannot_issue_another_user() {
 }
 
 #[test]
-fn a_proxy_cannot_issue_a_user() {
+fn c7_a_proxy_cannot_issue_a_user() {
     let pki = Pki::new();
     let victim = Spec::user("/C=XX/O=Lab/CN=Victim").signed_by(&pki.proxy);
     let bundle = victim.bundle(&[&pki.proxy, &pki.user]);
@@ -97,7 +97,7 @@ fn a_proxy_cannot_issue_a_user() {
 }
 
 #[test]
-fn a_ca_certificate_is_no_credential() {
+fn c7_a_ca_certificate_is_no_credential() {
     let pki = Pki::new();
     assert_eq!(
         code(verify(&pki.ca.bundle(&[]), &pki.ca)),
@@ -133,7 +133,7 @@ fn a_proxy_without_its_user_certificate_is_incomplete() {
 }
 
 #[test]
-fn ca_path_length_and_key_usage_are_obeyed() {
+fn c7_ca_path_length_and_key_usage_are_obeyed() {
     let chain = |root: Spec, middle: Spec| {
         let root = root.self_signed();
         let middle = middle.signed_by(&root);
@@ -257,7 +257,7 @@ fn a_ca_removed_from_the_directory_is_no_longer_trusted() {
 }
 
 #[test]
-fn explicit_curve_parameters_are_refused_before_anything_computes_with_them() {
+fn c15_explicit_curve_parameters_are_refused_before_anything_computes_with_them() {
     let pki = Pki::new();
     let mut group =
         openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();

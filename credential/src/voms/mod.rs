@@ -1,0 +1,76 @@
+//! VOMS attributes (rules A1 to A7): a VOMS server certifies, in an attribute certificate inside the
+//! proxy, which groups and roles the holder of the user certificate has.
+//!
+//! `ac` reads one, `fqan` its attributes, `lsc` what the site says about servers, `check` decides.
+
+mod ac;
+mod check;
+mod fqan;
+mod lsc;
+mod problem;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use check::check;
+pub use fqan::Fqan;
+pub use problem::AcProblem;
+
+use crate::files::Folder;
+
+/// Which VOMS servers are believed, and what is asked of what they say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VomsOptions {
+    pub(crate) directory: PathBuf,
+    pub(crate) root_only: bool,
+    /// The name of this host, for attribute certificates that name their targets; default: none, so
+    /// that those are refused.
+    pub host: Option<String>,
+    /// The longest validity of an attribute certificate, seconds; default: none.
+    pub maximum_lifetime: Option<i64>,
+}
+
+impl VomsOptions {
+    /// Believes the servers of a `vomsdir`: `VO/HOST.lsc` with the names of a server's certificate
+    /// chain, or certificates of servers in `VO/`.
+    #[must_use]
+    pub fn load(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            root_only: false,
+            host: None,
+            maximum_lifetime: None,
+        }
+    }
+
+    /// The same, but a file counts only if root owns it and nobody else may write to it, like
+    /// [`TrustStore::load_root_only`](crate::TrustStore::load_root_only).
+    #[must_use]
+    pub fn load_root_only(directory: &Path) -> Self {
+        Self {
+            root_only: true,
+            ..Self::load(directory)
+        }
+    }
+
+    pub(crate) fn folder(&self) -> Folder {
+        Folder {
+            path: self.directory.clone(),
+            root_only: self.root_only,
+        }
+    }
+}
+
+/// Most attribute certificates in one credential.
+pub(crate) const MAX_ACS: usize = 16;
+
+/// Most attributes of one credential.
+pub(crate) const MAX_FQANS: usize = 64;
+
+/// What the attribute certificates of a credential give, all of them verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) fqans: Vec<Fqan>,
+    /// Earliest end of what they depend on; `None` when there are none.
+    pub(crate) not_after: Option<i64>,
+}
