@@ -4,7 +4,7 @@
 //! (`s11_s12_...`). The table's last column is written by `--write`; without it, the check fails when a requirement has no
 //! test, or when the table names a test that is not there any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +28,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
     let table = root.join("docs/requirements.md");
     let text = fs::read_to_string(&table).with_context(|| format!("read {}", table.display()))?;
-    let mut tests = Tests::new();
+    let (mut tests, mut all) = (Tests::new(), BTreeSet::new());
     for folder in FOLDERS {
-        collect(&root.join(folder), folder, &mut tests)?;
+        collect(&root.join(folder), folder, &mut tests, &mut all)?;
     }
     let known: Vec<&str> = text
         .lines()
@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             );
         }
     }
+    holes(&root, &all)?;
     let bare: Vec<_> = known
         .iter()
         .filter(|number| !tests.contains_key(**number))
@@ -79,6 +80,24 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "{} requirements, {count} tests named after them",
         known.len()
     ));
+    Ok(())
+}
+
+/// Every test that `docs/past-holes.md` names must be there.
+fn holes(root: &Path, known: &BTreeSet<String>) -> Result<()> {
+    let path = root.join("docs/past-holes.md");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let last = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(" |")?.rsplit_once(" | "));
+    let named = last.flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2));
+    let gone: Vec<_> = named.filter(|name| !known.contains(*name)).collect();
+    if !gone.is_empty() {
+        bail!(
+            "docs/past-holes.md names tests that are not there: {}",
+            gone.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -130,7 +149,12 @@ fn gone((number, _, names): (&str, &str, &str), tests: &Tests) -> Vec<String> {
 }
 
 /// Reads the Rust files below a folder; the first two parts of the path name the crate.
-fn collect(folder: &Path, crate_name: &str, tests: &mut Tests) -> Result<()> {
+fn collect(
+    folder: &Path,
+    crate_name: &str,
+    tests: &mut Tests,
+    all: &mut BTreeSet<String>,
+) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -145,11 +169,12 @@ fn collect(folder: &Path, crate_name: &str, tests: &mut Tests) -> Result<()> {
             } else {
                 crate_name.to_owned()
             };
-            collect(&path, &below, tests)?;
+            collect(&path, &below, tests, all)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             for test in names(&text) {
+                all.insert(test.to_owned());
                 for number in numbers(test) {
                     tests
                         .entry(number)
