@@ -1,12 +1,13 @@
 //! Storms: many payloads cancelled at once, and processes killed at random.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Answer, Command, Reply};
 
 use crate::cell::{Cell, EXECUTE, LIBEXEC, groups_of, in_cell, names_in, processes_of};
-use crate::client::{Pilot, Running, eventually, readable};
+use crate::client::{PATIENCE, Pilot, Running, Start, eventually, pipe_with, readable};
 use crate::strays::strays;
 
 /// Reads what has arrived; counts by kind.
@@ -158,6 +159,63 @@ fn k2_a_storm_of_orphans_is_cleaned_up() {
         assert!(names_in(EXECUTE).is_empty() && names_in("/run/sailplane/leases").is_empty());
         drop(running);
     });
+}
+
+/// The caller hangs up after each step of a launch, without waiting for what it has asked for.
+#[test]
+fn k2_a_caller_that_goes_at_any_step_leaves_nothing() {
+    in_cell(|cell| {
+        for step in 0..9 {
+            for pause in [0_u8, 3] {
+                let mut pilot = Start::usual(cell).start();
+                launch_up_to(&mut pilot, step);
+                let _ = nix::poll::poll(&mut [], pause);
+                pilot.socket = None;
+                assert_eq!(pilot.end(), Some(0), "step {step}");
+                drop(pilot);
+                eventually("the end of everybody", PATIENCE, || strays().is_empty());
+                assert_eq!(names_in(EXECUTE), Vec::<String>::new(), "step {step}");
+                assert_eq!(
+                    names_in("/run/sailplane/leases"),
+                    Vec::<String>::new(),
+                    "step {step}"
+                );
+                assert!(processes_of(cell.alice).is_empty(), "step {step}");
+            }
+        }
+    });
+}
+
+/// So many steps of a launch.
+fn launch_up_to(pilot: &mut Pilot, steps: u32) {
+    if steps == 0 {
+        return;
+    }
+    pilot.greet();
+    let credential = pipe_with("accept 3600 full /CN=Alice");
+    if steps == 1 {
+        pilot.send(Command::open("1.0", EXECUTE), &[credential.as_raw_fd()]);
+        return;
+    }
+    let opened = pilot.try_open("accept 3600 full /CN=Alice").expect("opens");
+    let payload = opened.payload;
+    match steps {
+        2 => {}
+        3 => {
+            pilot.send(Command::SpawnAgent { payload }, &[]);
+        }
+        4 => drop(pilot.try_spawn(payload)),
+        5 => drop(pilot.spawn(payload)),
+        6 => drop(pilot.begin(payload, "sleep 1000 & exec sleep 1001")),
+        7 => {
+            drop(pilot.begin(payload, "sleep 1000 & exec sleep 1001"));
+            pilot.send(Command::Close { payload }, &[]);
+        }
+        _ => {
+            pilot.run(payload, "mkdir -p a/b/c; chmod 0 a");
+            pilot.send(Command::Close { payload }, &[]);
+        }
+    }
 }
 
 /// Whoever of the helper's processes dies, and whenever: after the next start nothing is left.
