@@ -37,8 +37,9 @@ impl Call {
     }
 
     fn has_command(&self) -> bool {
-        let first = self.words.get(1).map(|word| word.as_bytes());
-        first.is_some_and(|word| !word.starts_with(b"-") || word == b"--")
+        let words: Vec<_> = self.words.iter().map(|word| word.as_bytes()).collect();
+        matches!(words.as_slice(), [_, b"--", _, ..])
+            || matches!(words.as_slice(), [_, word, ..] if !word.starts_with(b"-"))
     }
 }
 
@@ -132,6 +133,9 @@ fn exec(
     let words = words.map(string).collect::<Result<Vec<_>, _>>()?;
     let variables = variables.map(string).collect::<Result<Vec<_>, _>>()?;
     let program = startup::own_path().with_file_name("sailplane-glexec");
+    // It may be on its place already, and would stay close-on-exec there.
+    let control = fcntl(control, FcntlArg::F_DUPFD_CLOEXEC(16)).map(sys::own)?;
+    let control = control.as_fd();
     sys::place(control, CONTROL_FD)?;
     if let Some(spare) = spare {
         sys::place(spare, CONTROL_FD + 1)?;
