@@ -189,7 +189,7 @@ impl Agent {
     /// Waits until it is ready.
     pub(crate) fn greet(socket: OwnedFd, signals: &Signals) -> Result<Self, Failure> {
         let agent = Self(Socket(socket));
-        match agent.receive(signals)? {
+        match agent.receive(Some(signals))? {
             (agent::Reply::Ready, _) => Ok(agent),
             (agent::Reply::Trouble { message, .. }, _) => {
                 Err(Failure::administrator("agent.start", message))
@@ -198,8 +198,13 @@ impl Agent {
         }
     }
 
-    fn receive(&self, signals: &Signals) -> Result<(agent::Reply, Option<OwnedFd>), Failure> {
-        signals.wait_for(self.0.0.as_fd())?;
+    fn receive(
+        &self,
+        signals: Option<&Signals>,
+    ) -> Result<(agent::Reply, Option<OwnedFd>), Failure> {
+        if let Some(signals) = signals {
+            signals.wait_for(self.0.0.as_fd())?;
+        }
         let (packet, file) = self.0.receive().map_err(|errno| broken(AGENT, errno))?;
         if packet.is_empty() {
             return Err(gone(AGENT));
@@ -208,12 +213,12 @@ impl Agent {
         Ok((reply, file))
     }
 
-    /// Asks and waits for the answer.
+    /// Asks and waits for the answer; without `signals`, those that come meanwhile stay for later.
     pub(crate) fn ask(
         &self,
         request: &agent::Request,
         beside: &[BorrowedFd<'_>],
-        signals: &Signals,
+        signals: Option<&Signals>,
     ) -> Result<(agent::Reply, Option<OwnedFd>), Failure> {
         let packet = request
             .encode()
@@ -224,12 +229,12 @@ impl Agent {
         self.receive(signals)
     }
 
-    /// Waits until the pipe closes, which only the final `execve` does (requirement G14).
-    pub(crate) fn watch_start(pipe: &OwnedFd, signals: &Signals) -> Result<(), Failure> {
+    /// Waits until the pipe closes, which only the final `execve` does (requirement G14). Signals that
+    /// come meanwhile are for the command.
+    pub(crate) fn watch_start(pipe: &OwnedFd) -> Result<(), Failure> {
         let mut text = Vec::new();
         let mut piece = [0; MAX_EXEC_FAILURE];
         loop {
-            signals.wait_for(pipe.as_fd())?;
             match read(pipe, &mut piece) {
                 Ok(0) => break,
                 Ok(length) => text.extend_from_slice(piece.get(..length).unwrap_or_default()),

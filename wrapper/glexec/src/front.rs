@@ -146,7 +146,7 @@ fn start(
         signals,
     )?;
     let request = request(call, program, &opened, settings, proxy.as_deref());
-    execute(&agent, &request, signals)?;
+    execute(&agent, &request)?;
     Ok(Running {
         opened,
         command: process,
@@ -251,7 +251,7 @@ fn put_proxy(
         path,
         make_dir: false,
     };
-    match agent.ask(&request, &[source.as_fd()], signals)? {
+    match agent.ask(&request, &[source.as_fd()], Some(signals))? {
         (agent::Reply::ProxyPut { path }, _) => Ok(Some(path)),
         (agent::Reply::Failed { message, .. }, _) => {
             let text = format!("the credential cannot be copied for the command: {message}");
@@ -304,7 +304,7 @@ fn request(
     }
 }
 
-fn execute(agent: &Agent, request: &ExecRequest, signals: &Signals) -> Result<(), Failure> {
+fn execute(agent: &Agent, request: &ExecRequest) -> Result<(), Failure> {
     let order = in_memory(request)?;
     let streams = [0, 1, 2].map(sys::borrow);
     let [input, output, error] = streams;
@@ -312,15 +312,15 @@ fn execute(agent: &Agent, request: &ExecRequest, signals: &Signals) -> Result<()
     let reply = match open(".", flags, Mode::empty()) {
         Ok(here) => {
             let beside = [order.as_fd(), input, output, error, here.as_fd()];
-            agent.ask(&agent::Request::ExecHere, &beside, signals)?
+            agent.ask(&agent::Request::ExecHere, &beside, None)?
         }
         Err(_) => {
             let beside = [order.as_fd(), input, output, error];
-            agent.ask(&agent::Request::Exec, &beside, signals)?
+            agent.ask(&agent::Request::Exec, &beside, None)?
         }
     };
     match reply {
-        (agent::Reply::ExecStarting, Some(pipe)) => Agent::watch_start(&pipe, signals),
+        (agent::Reply::ExecStarting, Some(pipe)) => Agent::watch_start(&pipe),
         (agent::Reply::Failed { message, .. }, _) => {
             Err(Failure::administrator("command.start", message))
         }

@@ -141,5 +141,8 @@ fn exec(
         sys::place(spare, CONTROL_FD + 1)?;
     }
     sys::close_from(CONTROL_FD + 1 + i32::from(spare.is_some()));
-    execve(&string(program.into())?, &words, &variables)
+    let Err(errno) = execve(&string(program.into())?, &words, &variables);
+    // What this process owned is closed, so it must not go on to close it.
+    crate::complain(&StartupError::System("execve of sailplane-glexec", errno));
+    sys::exit_now(crate::error::ADMINISTRATOR)
 }

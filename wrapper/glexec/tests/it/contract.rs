@@ -240,7 +240,10 @@ fn signals_are_passed_on() {
             assert_eq!(lines.next().expect("a line").expect("text"), "ready");
             signal(child.id(), number);
             assert_eq!(
-                lines.next().unwrap_or_else(|| panic!("no line for {name}")).expect("text"),
+                lines
+                    .next()
+                    .unwrap_or_else(|| panic!("no line for {name}"))
+                    .expect("text"),
                 format!("got {name}")
             );
             assert_eq!(child.wait().expect("ends").code(), Some(7));
