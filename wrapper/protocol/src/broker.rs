@@ -210,7 +210,8 @@ pub struct Hello {
     pub version: u32,
     /// Version of the program, for logs.
     pub switch_version: String,
-    /// How processes are tracked: `cgroup2`, or `sweep` where there is no cgroup2 mount.
+    /// How processes are tracked: `cgroup2`; `freezer` of the old kind where there is no cgroup2
+    /// mount; `sweep` where there is neither.
     pub tracking: String,
     /// Where memory figures come from: `cgroup2`, `cgroup1` or `proc`.
     pub memory_source: String,

@@ -384,13 +384,14 @@ impl Broker {
             version: VERSION,
             switch_version: env!("CARGO_PKG_VERSION").to_owned(),
             tracking: tracking.word().to_owned(),
-            memory_source: tracking.memory_source().word().to_owned(),
+            memory_source: tracking.memory_source().to_owned(),
             execute_dirs: config.execute_dirs.clone(),
             mapping: mapping
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
                 .join(", then "),
+            features: tracking.features(),
             ..Hello::default()
         }
     }

@@ -183,7 +183,7 @@ fn serve(limits: SavedLimits, control: OwnedFd) -> Result<(), StartupError> {
             ("caller", &number),
             ("caller_name", caller.name.as_deref().unwrap_or("")),
             ("tracking", tracking.word()),
-            ("memory", tracking.memory_source().word()),
+            ("memory", tracking.memory_source()),
             ("recovered", &recovered),
         ],
     );

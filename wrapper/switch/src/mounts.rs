@@ -13,17 +13,15 @@ pub(crate) fn own_unified(mountinfo: &str, own: &str) -> Option<PathBuf> {
         .find_map(|mount| mount.locate(path))
 }
 
-/// The own directory in the old memory hierarchy.
-pub(crate) fn own_memory(mountinfo: &str, own: &str) -> Option<PathBuf> {
+/// The own directory in the old hierarchy that has this controller.
+pub(crate) fn own_old(mountinfo: &str, own: &str, controller: &str) -> Option<PathBuf> {
+    let has = |list: &str| list.split(',').any(|name| name == controller);
     let path = own.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        controllers
-            .split(',')
-            .any(|name| name == "memory")
-            .then_some(path)
+        has(controllers).then_some(path)
     })?;
     mounts(mountinfo)
-        .filter(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|o| o == "memory"))
+        .filter(|mount| mount.kind == "cgroup" && has(mount.options))
         .find_map(|mount| mount.locate(path))
 }
 
@@ -101,7 +99,7 @@ mod tests {
             own_unified(HYBRID_MOUNTS, HYBRID_OWN),
             Some("/sys/fs/cgroup/unified".into())
         );
-        let memory = own_memory(HYBRID_MOUNTS, HYBRID_OWN);
+        let memory = own_old(HYBRID_MOUNTS, HYBRID_OWN, "memory");
         assert_eq!(memory, Some("/sys/fs/cgroup/memory/batch/job7".into()));
     }
 
@@ -112,7 +110,7 @@ mod tests {
         let own = "0::/system.slice/condor.service\n";
         let wanted = "/sys/fs/cgroup/system.slice/condor.service";
         assert_eq!(own_unified(mounts, own), Some(wanted.into()));
-        assert_eq!(own_memory(mounts, own), None);
+        assert_eq!(own_old(mounts, own, "memory"), None);
     }
 
     #[test]

@@ -379,8 +379,11 @@ impl Payload {
                 .processes
                 .saturating_sub(u32::from(self.waiting.is_some())),
             wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
-            memory_source: self.group.source().word().to_owned(),
-            ..Usage::default()
+            memory_source: self.group.source().to_owned(),
+            processes_peak: figures.processes_peak,
+            io_read_bytes: figures.io_read,
+            io_write_bytes: figures.io_write,
+            oom_kills: figures.oom_kills,
         }
     }
 

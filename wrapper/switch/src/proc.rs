@@ -68,7 +68,7 @@ fn real_uid(pid: i32) -> Option<u32> {
 }
 
 /// Living processes of a uid that descend from `ancestor`.
-pub(crate) fn descendants(ancestor: Pid, uid: u32) -> Vec<Process> {
+pub(crate) fn descendants(ancestor: Pid, uid: u32) -> Vec<i32> {
     let Ok(folder) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -80,8 +80,8 @@ pub(crate) fn descendants(ancestor: Pid, uid: u32) -> Vec<Process> {
     table
         .values()
         .filter(|process| !process.zombie && descends(&table, process.pid, ancestor.as_raw()))
-        .filter(|process| real_uid(process.pid) == Some(uid))
-        .copied()
+        .map(|process| process.pid)
+        .filter(|pid| real_uid(*pid) == Some(uid))
         .collect()
 }
 

@@ -169,17 +169,24 @@ pub(crate) fn cap(resource: u32, most: u64) -> Result<(), Errno> {
 
 /// Makes the nice value at least this.
 pub(crate) fn be_nice(least: u8) -> Result<(), Errno> {
-    if least == 0 {
-        return Ok(());
-    }
     // SAFETY: no memory is involved. The kernel counts backwards here, from 20.
-    let now = 20 - unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) };
-    if now >= i64::from(least) {
+    if least == 0 || 20 - unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) } >= least.into() {
         return Ok(());
     }
     // SAFETY: no memory is involved.
     let done = unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, libc::c_int::from(least)) };
     Errno::result(done).map(drop)
+}
+
+/// Goes before everything that is not urgent, however much of that there is, or stands in line again.
+pub(crate) fn be_urgent(urgent: bool) {
+    let (policy, priority) = if urgent {
+        (libc::SCHED_RR, 1)
+    } else {
+        (libc::SCHED_OTHER, 0)
+    };
+    // SAFETY: the priority outlives the call, which only reads it.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
 }
 
 /// Runs `work` in a forked child and ends that with the status it returns.

@@ -29,6 +29,7 @@ mod start;
 mod storm;
 mod sweep;
 mod system;
+mod tiers;
 mod trust;
 mod verdicts;
 mod warm;
