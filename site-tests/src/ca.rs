@@ -83,4 +83,24 @@ impl TestCa {
         };
         process::output(&mut command).map(drop)
     }
+
+    /// Folder of the VOMS servers that a site trusts, for `vomsdir`; there after the first [`Self::voms_proxy`].
+    #[must_use]
+    pub fn voms_servers(&self) -> PathBuf {
+        self.dir.join("vomsdir")
+    }
+
+    /// Makes a proxy of `user` at `file` like [`Self::proxy`], with attributes of the VO `sailplane.test`.
+    ///
+    /// # Errors
+    /// When `voms-proxy-fake` fails, with what it said.
+    pub fn voms_proxy(&self, user: &str, file: &Path) -> Result<()> {
+        let mut command = process::pool_script("test-ca");
+        command.arg("voms").arg(&self.dir).arg(user).arg(file);
+        command.args([
+            "/sailplane.test/Role=NULL/Capability=NULL",
+            "/sailplane.test/production/Role=NULL/Capability=NULL",
+        ]);
+        process::output(&mut command).map(drop)
+    }
 }

@@ -76,6 +76,7 @@ fn install() -> Result<Site> {
         .arg(staging.path())
         .args(["--caller", PILOT_ACCOUNT]);
     command.arg("--certdir").arg(ca.certificates());
+    command.arg("--vomsdir").arg(ca.voms_servers());
     command
         .arg("--execute")
         .arg(&execute)

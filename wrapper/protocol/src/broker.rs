@@ -643,7 +643,7 @@ impl Hello {
 impl Opened {
     /// The sandbox, or an empty path where there is none.
     pub fn sandbox_path(&self) -> &Path {
-        self.sandbox.as_deref().unwrap_or(Path::new(""))
+        self.sandbox.as_deref().unwrap_or_else(|| Path::new(""))
     }
 
     fn put(&self, w: &mut Writer) {

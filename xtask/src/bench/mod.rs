@@ -21,7 +21,7 @@ use report::Comparison;
 /// Rounds of each comparison.
 #[derive(Debug, Clone, Copy)]
 struct Rounds {
-    launches: usize,
+    launches: launch::Scale,
     starts: usize,
     rates: usize,
     jobs: u32,
@@ -30,7 +30,10 @@ struct Rounds {
 }
 
 const FULL: Rounds = Rounds {
-    launches: 300,
+    launches: launch::Scale {
+        launches: 300,
+        storm: 900,
+    },
     starts: 7,
     rates: 3,
     jobs: 60,
@@ -42,7 +45,10 @@ const FULL: Rounds = Rounds {
     },
 };
 const QUICK: Rounds = Rounds {
-    launches: 30,
+    launches: launch::Scale {
+        launches: 30,
+        storm: 100,
+    },
     starts: 2,
     rates: 1,
     jobs: 15,
@@ -80,33 +86,40 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 
     console::line("building, installing the helper");
     let site = helper::site()?;
-    let pool = Pool::raise(&PoolOptions {
-        name: "bench".to_owned(),
-        ..PoolOptions::default()
-    })?;
     let mut comparisons: Vec<Comparison> = Vec::new();
+    let mut launches = None;
     if wanted("launch") {
-        comparisons.extend(launch::compare(site, rounds.launches)?);
+        let findings = launch::compare(site, rounds.launches)?;
+        comparisons.extend(findings.comparisons);
+        launches = Some(findings.section);
     }
-    if wanted("start") {
-        comparisons.extend(start::compare(site, &pool, rounds.starts)?);
+    if ["start", "rate", "memory"].into_iter().any(wanted) {
+        let pool = Pool::raise(&PoolOptions {
+            name: "bench".to_owned(),
+            ..PoolOptions::default()
+        })?;
+        if wanted("start") {
+            comparisons.extend(start::compare(site, &pool, rounds.starts)?);
+        }
+        if wanted("rate") {
+            comparisons.extend(rate::compare(site, &pool, rounds.rates, rounds.jobs)?);
+        }
+        if wanted("memory") {
+            comparisons.extend(memory::compare(site, &pool, rounds.memory)?);
+        }
     }
-    if wanted("rate") {
-        comparisons.extend(rate::compare(site, &pool, rounds.rates, rounds.jobs)?);
-    }
-    if wanted("memory") {
-        comparisons.extend(memory::compare(site, &pool, rounds.memory)?);
-    }
-    drop(pool);
     if wanted("pool") {
         comparisons.extend(pool::compare(site, rounds.scale)?);
     }
-    let table = report::table(&comparisons);
-    console::line(&table);
+    console::line(&report::table(&comparisons));
+    if let Some(section) = &launches {
+        console::line(section);
+    }
     if write {
         let path = process::source_tree().join("docs/performance.md");
-        std::fs::write(&path, report::page(&table))
-            .with_context(|| format!("write {}", path.display()))?;
+        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        let page = report::page(&old, &comparisons, launches.as_deref());
+        std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
         console::line(&format!("written to {}", path.display()));
     }
     Ok(())

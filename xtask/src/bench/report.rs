@@ -1,7 +1,5 @@
 //! The table.
 
-use std::fmt::Write;
-
 use super::stats::Sample;
 
 /// Ours beside a peer's, measured in the same run.
@@ -45,33 +43,76 @@ fn cell(sample: &Sample) -> String {
     )
 }
 
-/// Rows as Markdown: median, and between which values eight of ten lie.
-pub(crate) fn table(comparisons: &[Comparison]) -> String {
-    let mut text =
-        String::from("| what | sailplane | peer | | ratio |\n| --- | --- | --- | --- | --- |\n");
-    for comparison in comparisons {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
+impl Comparison {
+    /// As a row of the table.
+    fn row(&self) -> String {
+        format!(
             "| {} | {} | {} | {} | {:.1} |",
-            comparison.what,
-            cell(&comparison.ours),
-            cell(&comparison.theirs),
-            comparison.peer,
-            comparison.ratio()
-        );
+            self.what,
+            cell(&self.ours),
+            cell(&self.theirs),
+            self.peer,
+            self.ratio()
+        )
     }
-    text
 }
 
-/// The page that a run writes.
-pub(crate) fn page(table: &str) -> String {
+const HEAD: &str = "| what | sailplane | peer | | ratio |\n| --- | --- | --- | --- | --- |\n";
+
+/// Rows as Markdown: median, and between which values eight of ten lie.
+pub(crate) fn table(comparisons: &[Comparison]) -> String {
+    let rows = comparisons.iter().map(|comparison| comparison.row() + "\n");
+    HEAD.to_owned() + &rows.collect::<String>()
+}
+
+/// What a row is about: what was measured, and the peer.
+fn subject(row: &str) -> Option<(&str, &str)> {
+    let mut cells = row.split('|').map(str::trim);
+    Some((cells.nth(1)?, cells.nth(2)?))
+}
+
+/// The old page's rows, each replaced by the new one of the same subject; then those that are new.
+fn merged(old: &str, comparisons: &[Comparison]) -> String {
+    let mut new: Vec<String> = comparisons.iter().map(Comparison::row).collect();
+    let mut rows = Vec::new();
+    let table = old
+        .lines()
+        .skip_while(|line| *line != HEAD.lines().next().unwrap_or_default());
+    for row in table.skip(2).take_while(|line| line.starts_with('|')) {
+        match new.iter().position(|other| subject(other) == subject(row)) {
+            Some(place) => rows.push(new.remove(place)),
+            None => rows.push(row.to_owned()),
+        }
+    }
+    rows.extend(new);
+    HEAD.to_owned() + &rows.join("\n") + "\n"
+}
+
+/// The section of this heading in the old page.
+fn kept(old: &str, heading: &str) -> String {
+    let Some(begin) = old.find(heading) else {
+        return String::new();
+    };
+    let section = old.get(begin..).unwrap_or_default();
+    let end = section
+        .get(1..)
+        .and_then(|rest| rest.find("\n## "))
+        .map_or(section.len(), |end| end + 2);
+    section.get(..end).unwrap_or_default().to_owned()
+}
+
+/// The page that a run writes; what the run did not measure stays as it was.
+pub(crate) fn page(old: &str, comparisons: &[Comparison], launches: Option<&str>) -> String {
+    let launches = launches.map_or_else(|| kept(old, super::launch::HEADING), str::to_owned);
+    let launches = launches.trim_end();
+    let table = merged(old, comparisons);
     format!(
         "# Performance\n\n\
-         Written by `cargo xtask bench --write` from one run; ours and the peer take turns in it, so that what else the machine does hits both.\n\
+         Written by `cargo xtask bench --write`; in a run, ours and the peer take turns, so that what else the machine does hits both.\n\
          Each cell: median (from the 10th to the 90th percentile, number of measurements). Ratio: how many times better ours is.\n\
-         The ratios matter, not the times.\n\n\
+         The ratios matter, not the times. A run of some comparisons only (`cargo xtask bench launch --write`) leaves the others as they are.\n\n\
          {}\n\n{table}\n\
+         {launches}\n\n\
          ## What is compared\n\n\
          - **Launch of `true` under another account**: from the order to the end of the last process. Ours: the resident broker, asked by the pilot's own\n\
          \x20 client code; once with everything a new job costs (a proxy verified, an account leased, a sandbox and a control group made), once in an account\n\
@@ -104,4 +145,32 @@ fn machine() -> String {
         "Machine: {cores} cores, {}; load averages at the end of the run: {load}.",
         model.trim_start_matches([' ', '\t', ':'])
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comparison(what: &'static str, value: f64) -> Comparison {
+        Comparison {
+            what,
+            peer: "sudo",
+            ours: Sample::new(vec![value]),
+            theirs: Sample::new(vec![2.0 * value]),
+            more_is_better: false,
+        }
+    }
+
+    #[test]
+    fn a_run_replaces_what_it_has_measured() {
+        let first = page("", &[comparison("a", 1.0), comparison("b", 2.0)], None);
+        let section = format!("{}\n\nold\n", super::super::launch::HEADING);
+        let second = page(&first, &[comparison("b", 3.0)], Some(&section));
+        let third = page(&second, &[comparison("c", 4.0)], None);
+        for row in ["| a | 1.00", "| b | 3.00", "| c | 4.00"] {
+            assert!(third.contains(row), "{row} in {third}");
+        }
+        assert!(!third.contains("| b | 2.00") && third.matches("| a |").count() == 1);
+        assert!(third.contains("account\n\nold\n\n## What is compared"), "{third}");
+    }
 }
