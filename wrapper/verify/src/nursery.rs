@@ -47,6 +47,8 @@ pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Fai
 /// The life of a child.
 fn answer(socket: &OwnedFd, confinement: &Confinement, options: &Options) -> Result<(), Failure> {
     confinement.apply()?;
+    // Now, while nobody waits: a page is copied when the child first writes to it.
+    let _ = credential::warm_up();
     let Some((packet, credential)) = input::receive(socket)? else {
         return Ok(()); // not needed after all
     };

@@ -171,6 +171,9 @@ mod tests {
             assert!(third.contains(row), "{row} in {third}");
         }
         assert!(!third.contains("| b | 2.00") && third.matches("| a |").count() == 1);
-        assert!(third.contains("account\n\nold\n\n## What is compared"), "{third}");
+        assert!(
+            third.contains("account\n\nold\n\n## What is compared"),
+            "{third}"
+        );
     }
 }

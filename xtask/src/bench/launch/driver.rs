@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sailplane_site_tests::helper::Site;
-use sailplane_site_tests::{PILOT_ACCOUNT, process};
+use sailplane_site_tests::{PILOT_ACCOUNT, process, wait};
 use serde_json::json;
 
 use super::table::Cost;
@@ -100,10 +100,10 @@ impl Driver {
         let memory = pids.iter().filter_map(|pid| tools::pss(*pid)).sum::<f64>();
         let watch = tools::Watch::attach(&pids)?;
         for _ in 0..LAUNCHES {
-            std::thread::sleep(super::PAUSE);
+            wait::pause(super::PAUSE);
             self.ask(key)?;
         }
-        std::thread::sleep(super::PAUSE);
+        wait::pause(super::PAUSE);
         Ok(Cost {
             memory: Some(memory),
             calls: Some(watch.finish()? / f64::from(LAUNCHES)),
@@ -132,7 +132,7 @@ pub(crate) fn take_turns(
                 .iter_mut()
                 .find(|driver| driver.who == way.who)
                 .context("no driver")?;
-            std::thread::sleep(pause);
+            wait::pause(pause);
             let answer = driver.ask(way.key).with_context(|| way.key)?;
             let [first, end] = answer.as_slice() else {
                 bail!("{}: two numbers were expected", way.key)

@@ -89,7 +89,7 @@ pub(crate) fn compare(site: &Site, scale: Scale) -> Result<Findings> {
     let ours = place.ours(site);
     let stamped: Vec<Way> = ours.into_iter().chain(peers).collect();
     let (true_ours, true_theirs) = place.of_true();
-    let truths = [true_ours.clone(), vec![true_theirs.clone()]].concat();
+    let truths = [true_ours, vec![true_theirs]].concat();
 
     let all = [stamped.clone(), truths.clone()].concat();
     let mut pilot = Driver::start(&place, site, Who::Pilot, &all)?;
@@ -106,7 +106,7 @@ pub(crate) fn compare(site: &Site, scale: Scale) -> Result<Findings> {
         .filter(|way| whole.contains(&way.key))
         .cloned()
         .collect();
-    let mut close = driver::take_turns(
+    let close = driver::take_turns(
         &mut [&mut pilot, &mut root],
         &at_once,
         scale.launches,
@@ -137,10 +137,10 @@ pub(crate) fn compare(site: &Site, scale: Scale) -> Result<Findings> {
     drop(rule);
 
     let section = table::section(&rows, &missing, scale.storm, storm);
-    let mut end = |times: &mut driver::AllTimes, key: &str| -> Result<Sample> {
+    let end = |times: &driver::AllTimes, key: &str| -> Result<Sample> {
         Ok(Sample::new(times.get(key).context("no times")?.end.clone()))
     };
-    let mut row = |what, ours: &str, times: &mut driver::AllTimes| -> Result<Comparison> {
+    let row = |what, ours: &str, times: &driver::AllTimes| -> Result<Comparison> {
         Ok(Comparison {
             what,
             peer: "sudo",
@@ -153,17 +153,17 @@ pub(crate) fn compare(site: &Site, scale: Scale) -> Result<Findings> {
         row(
             "launch of `true`, account open already, ms",
             "true-opened",
-            &mut times,
+            &times,
         )?,
         row(
             "launch of `true`, proxy verified, account leased, sandbox made, ms",
             "true-verified",
-            &mut times,
+            &times,
         )?,
         row(
             "the same, each at once after the one before, ms",
             "true-verified",
-            &mut close,
+            &close,
         )?,
     ];
     Ok(Findings {

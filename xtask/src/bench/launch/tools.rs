@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use sailplane_site_tests::{PILOT_ACCOUNT, process};
+use sailplane_site_tests::{PILOT_ACCOUNT, process, wait};
 
 use super::driver::Who;
 use super::peers::installed;
@@ -125,7 +125,7 @@ impl Watch {
         }
         let strace = command.stderr(Stdio::null()).spawn()?;
         // It says nothing when it is ready.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        wait::pause(std::time::Duration::from_millis(500));
         Ok(Self { strace, report })
     }
 
