@@ -51,7 +51,7 @@ pub enum Failure {
     #[error("the process could not be confined: {0}")]
     Confine(#[from] confine::ConfineError),
     /// OpenSSL does not work here.
-    #[error("OpenSSL does not verify a known good credential; check its configuration")]
+    #[error("OpenSSL does not verify a known good credential here")]
     WarmUp,
     /// Input or output failed.
     #[error("reading the credential or writing the verdict failed: {0}")]
@@ -79,7 +79,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
     let options = Options::from_words(&arguments.collect::<Vec<_>>())?;
-    if !credential::warm_up() {
+    if !sys::ignore_openssl_configuration() {
         return Err(Failure::WarmUp);
     }
     let stdin = sys::take_standard_input();
@@ -87,6 +87,9 @@ fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure>
     if is_socket {
         nursery::serve(&stdin, &options)
     } else {
+        if !credential::warm_up() {
+            return Err(Failure::WarmUp);
+        }
         Confinement::by_hand()?.apply()?;
         answer_person(stdin, &options)
     }

@@ -1,7 +1,7 @@
 //! A process for each credential, from one that is warm.
 //!
-//! Starting a C library and OpenSSL takes longer than a verification, so it is done once, here.
-//! This process never sees a credential: the broker sends it nothing but sockets, and for each it
+//! Starting a C library and OpenSSL takes longer than a verification, so it is done once, here. This
+//! process never sees a credential: the broker sends it nothing but sockets, and for each it
 //! forks a child, whose descriptor 0 that socket becomes. The child confines itself, waits there
 //! for the one packet with the credential beside it, answers there once and ends. So a credential
 //! that takes a child over finds no other credential, and nobody's answer but its own to forge.
@@ -19,17 +19,31 @@ use crate::{Failure, input, judge, now, sys};
 /// of the identity switch requirements).
 const DEADLINE_SECONDS: u32 = 10;
 
+/// Milliseconds without a request after which there is time to warm up. Whoever starts the program
+/// for a single credential has it verified by then, and does not wait for that.
+const PATIENCE: i32 = 20;
+
 /// Serves until the broker closes its end.
 ///
 /// # Errors
-/// A packet that is not [`NEW_VERIFIER`] with one descriptor.
+/// A packet that is not [`NEW_VERIFIER`] with one descriptor, or an OpenSSL that does not work.
 pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
     let confinement = Confinement::for_broker()?;
     sys::be_private()?;
     sys::forget_children()?;
-    while let Some((packet, socket)) = input::receive(broker)? {
+    let mut warm = false;
+    loop {
+        if !warm && !sys::has_news(broker, PATIENCE) {
+            warm = true;
+            if !credential::warm_up() {
+                return Err(Failure::WarmUp);
+            }
+        }
+        let Some((packet, socket)) = input::receive(broker)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         if packet.as_slice() != NEW_VERIFIER {
             return Err(Failure::HandOver);
         }
@@ -41,14 +55,15 @@ pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Fai
             u8::from(outcome.is_err()) * 2
         });
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The life of a child.
 fn answer(socket: &OwnedFd, confinement: &Confinement, options: &Options) -> Result<(), Failure> {
+    if !sys::has_news(socket, 0) {
+        // While nobody waits: a page is copied when the child first writes to it.
+        let _ = credential::warm_up();
+    }
     confinement.apply()?;
-    // Now, while nobody waits: a page is copied when the child first writes to it.
-    let _ = credential::warm_up();
     let Some((packet, credential)) = input::receive(socket)? else {
         return Ok(()); // not needed after all
     };

@@ -30,6 +30,18 @@ pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &raw const limit) })
 }
 
+/// Has OpenSSL do without its configuration file: what that may ask for (engines, other providers)
+/// could not be loaded here, and reading it takes time. To be called before anything else of it.
+pub(crate) fn ignore_openssl_configuration() -> bool {
+    const NO_LOAD_CONFIG: u64 = 0x80;
+    unsafe extern "C" {
+        // Of libcrypto, which the crate `openssl` links.
+        fn OPENSSL_init_crypto(options: u64, settings: *const libc::c_void) -> libc::c_int;
+    }
+    // SAFETY: the signature is that of OpenSSL 1.1 and 3; null settings are the default ones.
+    unsafe { OPENSSL_init_crypto(NO_LOAD_CONFIG, ptr::null()) == 1 }
+}
+
 /// No core, no tracing by others of the same account.
 pub(crate) fn be_private() -> io::Result<()> {
     // SAFETY: this option takes one integer and touches no memory of ours.
@@ -95,6 +107,17 @@ pub(crate) fn harden() -> io::Result<()> {
     check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
     // SAFETY: the set is initialised by sigemptyset, and a null third argument is allowed.
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) })
+}
+
+/// Is there something to receive, now or within so many milliseconds?
+pub(crate) fn has_news(socket: &OwnedFd, patience: libc::c_int) -> bool {
+    let mut source = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one live structure, as the count says.
+    unsafe { libc::poll(&raw mut source, 1, patience) > 0 }
 }
 
 /// Has the kernel end this process (SIGALRM) after so many seconds of real time.
