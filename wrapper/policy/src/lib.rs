@@ -5,9 +5,16 @@
 //! [`launch_protocol::policy`]. Nothing here is privileged, so nothing here can be more than wrong:
 //! root checks every account that comes out of it.
 
+pub mod config;
+mod dn;
+mod gridmap;
+mod hours;
+mod lines;
 mod names;
+mod pattern;
 mod serve;
 mod sys;
+mod target;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
