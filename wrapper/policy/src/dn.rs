@@ -65,6 +65,14 @@ impl Name {
         }
     }
 
+    /// Of a verified name: without backslashes, as older programs write it.
+    pub(crate) fn older_spelling(&self) -> String {
+        match &self.rdns {
+            Some(rdns) => unescaped(rdns, &self.text, "emailAddress"),
+            None => self.text.clone(),
+        }
+    }
+
     /// The spellings of a verified name that patterns are tried against.
     pub(crate) fn spellings(&self) -> Vec<String> {
         let mut all = vec![self.text.clone()];

@@ -8,11 +8,11 @@
 use std::fmt;
 
 /// Largest policy file, in bytes.
-pub const MAX_FILE: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_FILE: usize = 16 * 1024 * 1024;
 
 /// Which line is not understood, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineError {
+pub(crate) struct LineError {
     pub(crate) line: usize,
     pub(crate) problem: &'static str,
 }

@@ -7,22 +7,22 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
 use launch_protocol::is_plain_absolute;
 use launch_protocol::policy::{Ask, Entry, Query, Reply};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use crate::serve::Service;
+use crate::refuse::later;
+use crate::serve::{Service, Work};
 
 /// Answers [`Ask::Names`].
 #[derive(Debug)]
 pub(crate) struct NameService;
 
 impl Service for NameService {
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work> {
         match ask {
-            Ask::Names(queries) if files.is_empty() => Some(answer(&queries)),
+            Ask::Names(queries) if files.is_empty() => Some(Work::Now(answer(&queries))),
             _ => None,
         }
     }
@@ -32,16 +32,13 @@ fn answer(queries: &[Query]) -> Reply {
     let entries = queries.iter().map(look_up).collect::<Result<Vec<_>, _>>();
     match entries {
         Ok(entries) => Reply::Names(entries),
-        Err(errno) => Reply::Refused(Refusal {
-            class: RefusalClass::SiteTransient,
-            code: "names.failed".to_owned(),
-            message: format!(
+        Err(errno) => Reply::Refused(later(
+            "names.failed",
+            format!(
                 "accounts cannot be looked up: {}; check the name service of this node",
                 errno.desc()
             ),
-            may_succeed_later: true,
-            who: RefusedBy::Mapping,
-        }),
+        )),
     }
 }
 
@@ -50,7 +47,17 @@ fn look_up(query: &Query) -> Result<Option<Entry>, Errno> {
         Query::Account(name) => match found(User::from_name(name))? {
             Some(user) => {
                 let login = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL)?;
+                // The call itself cannot fail; what went wrong below it shows only here.
+                Errno::clear();
                 let groups = getgrouplist(&login, user.gid)?;
+                if let errno @ (Errno::EIO
+                | Errno::EINTR
+                | Errno::ENOMEM
+                | Errno::EMFILE
+                | Errno::ENFILE) = Errno::last()
+                {
+                    return Err(errno);
+                }
                 Some(account(user, groups.into_iter().map(Gid::as_raw).collect()))
             }
             None => None,

@@ -1,22 +1,33 @@
 //! The loop around a service: one packet in, one packet out, on descriptor 0.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use launch_protocol::MAX_PACKET;
-use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
 use launch_protocol::policy::{Answer, Ask, Reply, Request};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
+use crate::refuse::{later, site};
 use crate::sys;
 
 /// Something that answers root's questions.
 pub(crate) trait Service {
     /// The answer; `None`: this is not a question for this service, or lacks its files.
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply>;
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work>;
 }
+
+/// An answer, or how to find it.
+pub(crate) enum Work {
+    Now(Reply),
+    /// Takes long, and holds up nobody else.
+    Later(Box<dyn FnOnce() -> Reply + Send>),
+}
+
+/// How many long answers may be under way.
+const MAX_LATER: usize = 16;
 
 /// Answers until root closes its end. Whatever is not a proper question ends the program: root
 /// then refuses what it had asked, and starts another.
@@ -24,6 +35,7 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
     let mut buffer = vec![0; MAX_PACKET];
+    let pending = Arc::new(());
     loop {
         let (packet, files) = match receive(socket, &mut buffer) {
             Ok(Some(received)) => received,
@@ -33,13 +45,45 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
         let Ok(request) = Request::decode(packet) else {
             return ExitCode::FAILURE;
         };
-        let Some(reply) = service.answer(request.ask, files) else {
-            return ExitCode::FAILURE;
+        let reply = match service.answer(request.ask, files) {
+            None => return ExitCode::FAILURE,
+            Some(Work::Now(reply)) => reply,
+            Some(Work::Later(work)) => match send_later(socket, request.id, work, &pending) {
+                Ok(()) => continue,
+                Err(reply) => reply,
+            },
         };
         if send(socket, request.id, reply).is_err() {
             return ExitCode::FAILURE;
         }
     }
+}
+
+/// Answers from a thread of its own; an error is the answer when there are too many.
+fn send_later(
+    socket: BorrowedFd<'_>,
+    id: u32,
+    work: Box<dyn FnOnce() -> Reply + Send>,
+    pending: &Arc<()>,
+) -> Result<(), Reply> {
+    let busy = || {
+        let message = "too many questions to the external mapper at once; try again".to_owned();
+        Reply::Refused(later("mapper.busy", message))
+    };
+    if Arc::strong_count(pending) > MAX_LATER {
+        return Err(busy());
+    }
+    let (ours, pending) = (socket.try_clone_to_owned(), Arc::clone(pending));
+    let ours = ours.map_err(|_| busy())?;
+    let run = move || {
+        // If root has gone, there is nobody to tell.
+        let _ = send(ours.as_fd(), id, work());
+        drop(pending);
+    };
+    std::thread::Builder::new()
+        .spawn(run)
+        .map(drop)
+        .map_err(|_| busy())
 }
 
 /// A packet and what came beside it.
@@ -97,21 +141,13 @@ fn send(socket: BorrowedFd<'_>, id: u32, reply: Reply) -> Result<(), Errno> {
 
 /// An answer above the limits of a packet: an account in thousands of groups, lists without end.
 fn too_much(id: u32) -> Answer {
-    let reply = Reply::Refused(Refusal {
-        class: RefusalClass::SitePermanent,
-        code: "policy.too_large".to_owned(),
-        message: "the answer is too large for the helper: too many names, groups or paths"
-            .to_owned(),
-        may_succeed_later: false,
-        who: RefusedBy::Helper,
-    });
+    let message = "the answer is too large for the helper: too many names, groups or paths";
+    let reply = Reply::Refused(site("policy.too_large", message.to_owned()));
     Answer { id, reply }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, recv, send as send_raw, socketpair};
 
     use super::*;
@@ -119,9 +155,9 @@ mod tests {
     struct Echo;
 
     impl Service for Echo {
-        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
+        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work> {
             match ask {
-                Ask::ReadConfig if files.is_empty() => Some(Reply::Reread),
+                Ask::ReadConfig if files.is_empty() => Some(Work::Now(Reply::Reread)),
                 _ => None,
             }
         }
