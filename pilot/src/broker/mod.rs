@@ -25,6 +25,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -65,6 +66,15 @@ pub enum BrokerError {
     /// It answered, with a typed no.
     #[error("the identity-switch helper refused ({}): {}", .0.code, .0.message)]
     Refused(Refusal),
+    /// The pilot's own credential cannot be read.
+    #[error("the pilot's own credential {} cannot be read", path.display())]
+    Pilot {
+        /// `SAILPLANE_PILOT_PROXY`.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// It is gone: exited, killed, or its socket broke.
     #[error("the identity-switch helper is gone")]
     Gone,
@@ -162,6 +172,8 @@ struct Shared {
     routes: Mutex<Routes>,
     /// Why the helper will not start, if it said so.
     last_word: OnceLock<Refusal>,
+    /// Which file of the pilot's own credential was shown last.
+    shown: tokio::sync::Mutex<Option<(u64, i64, i64)>>,
     gone: CancellationToken,
 }
 
@@ -250,6 +262,7 @@ impl Broker {
             next_id: AtomicU32::new(1),
             routes: Mutex::default(),
             last_word: OnceLock::new(),
+            shown: tokio::sync::Mutex::default(),
             gone,
         });
         let broker = Self {
@@ -348,6 +361,29 @@ impl Broker {
             } => Ok((identity, not_after)),
             _ => Err(BrokerError::Unexpected { request: "present" }),
         }
+    }
+
+    /// Shows the pilot's own credential, a file, unless this very file was shown already.
+    ///
+    /// # Errors
+    /// As [`Self::present`]; a file that cannot be read is [`BrokerError::Pilot`].
+    pub async fn show(&self, path: &Path) -> Result<(), BrokerError> {
+        let unreadable = |source| BrokerError::Pilot {
+            path: path.to_owned(),
+            source,
+        };
+        let mut shown = self.shared.shown.lock().await;
+        let facts = std::fs::metadata(path).map_err(unreadable)?;
+        let version = (facts.ino(), facts.mtime(), facts.mtime_nsec());
+        if *shown == Some(version) {
+            return Ok(());
+        }
+        let content = zeroize::Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
+        let file = memfd::sealed("credential", &content).map_err(BrokerError::Socket)?;
+        let (identity, not_after) = self.present(&file).await?;
+        tracing::info!(identity, not_after, "the pilot's own credential was taken");
+        *shown = Some(version);
+        Ok(())
     }
 
     /// Completes when the helper is gone. Payloads of a helper that is gone have been killed by it, or nothing can be

@@ -117,6 +117,9 @@ impl Order {
             slot_account: self.account.as_deref(),
             limits: self.limits,
         };
+        if let Some(proxy) = &self.config.pilot_proxy {
+            self.broker.show(proxy).await?;
+        }
         let (payload, events) = self.broker.open(wanted, &file).await?;
         match payload.spawn_agent().await {
             Ok((agent, pid)) => Ok(Place {

@@ -180,6 +180,8 @@ pub struct JobConfig {
     pub site_environment: Vec<(String, String)>,
     /// `LOWPORT` and `HIGHPORT`, when a port range is configured.
     pub port_range: Option<(u16, u16)>,
+    /// The pilot's own credential, for a helper that wants one.
+    pub pilot_proxy: Option<PathBuf>,
     /// What jobs may use.
     pub limits: UseLimits,
     /// Bytes of input that may wait in memory for the credential.
@@ -208,6 +210,7 @@ impl Default for JobConfig {
             rlimit_as_mib: None,
             site_environment: Vec::new(),
             port_range: None,
+            pilot_proxy: None,
             limits: UseLimits::default(),
             staging_memory: 16 << 20,
             staging_disk: 1 << 30,

@@ -9,6 +9,7 @@ use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, Sessio
 use cedar::security::Level;
 use cedar::security::server::{CommandTable, LevelPolicyError};
 use cedar::{Sinful, command};
+use launch_protocol::broker::CredentialRequired;
 use tokio::net::lookup_host;
 
 use super::StartError;
@@ -131,6 +132,12 @@ pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
     }
 }
 
+/// How many slots there are.
+pub(super) fn slots(knobs: &Knobs, node: &NodeFacts) -> u32 {
+    let cpus = knobs.num_cpus.unwrap_or(node.cpus);
+    knobs.num_slots.unwrap_or(cpus)
+}
+
 /// What is offered.
 pub(super) fn offer(
     knobs: &Knobs,
@@ -143,7 +150,7 @@ pub(super) fn offer(
     let memory = knobs
         .memory_mib
         .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
-    let mut facts = vec![
+    let facts = vec![
         (
             "SailplaneIdentitySwitch".to_owned(),
             switching.separates().into(),
@@ -161,15 +168,31 @@ pub(super) fn offer(
             hello.memory_source.as_str().into(),
         ),
         ("SailplaneMapping".to_owned(), hello.mapping.as_str().into()),
-    ];
-    if let Switching::Own { why, .. } = switching {
-        facts.push((
+        (
+            "SailplaneIdentitySwitchBy".to_owned(),
+            switching.by().into(),
+        ),
+        (
             "SailplaneIdentitySwitchReason".to_owned(),
-            why.as_str().into(),
-        ));
-    }
+            switching.reason().into(),
+        ),
+        (
+            "SailplaneIsolation".to_owned(),
+            switching.isolation().into(),
+        ),
+        (
+            "SailplaneFeatures".to_owned(),
+            hello.features.join(" ").as_str().into(),
+        ),
+        (
+            "SailplaneLacks".to_owned(),
+            switching.lacks.join("; ").as_str().into(),
+        ),
+        // As glideinWMS has it published; its frontends look at it.
+        ("GLEXEC_JOB".to_owned(), switching.separates().into()),
+    ];
     Offer {
-        slots: knobs.num_slots.unwrap_or(cpus),
+        slots: slots(knobs, node),
         cpus,
         memory_mib: memory,
         start: knobs.start.clone(),
@@ -210,6 +233,7 @@ pub(super) fn job_config(
     knobs: &Knobs,
     identity: &Identity,
     execute: &Path,
+    hello: &BrokerHello,
     switching: &Switching,
 ) -> Arc<JobConfig> {
     Arc::new(JobConfig {
@@ -229,6 +253,10 @@ pub(super) fn job_config(
         rlimit_as_mib: knobs.rlimit_as_mib,
         site_environment: knobs.site_environment.clone(),
         port_range: knobs.job_port_range,
+        pilot_proxy: knobs
+            .pilot_proxy
+            .clone()
+            .filter(|_| hello.credential_required == CredentialRequired::PilotAndUser),
         ..JobConfig::default()
     })
 }

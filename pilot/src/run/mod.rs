@@ -4,6 +4,9 @@
 //! starts and the node is looked at; the first ad goes out when all of them are done.
 
 mod assemble;
+mod foreign;
+mod lacks;
+mod reconcile;
 mod switching;
 mod watch;
 
@@ -24,7 +27,7 @@ use crate::advertise::facts::NodeFacts;
 use crate::advertise::link::{Link, LinkReport};
 use crate::advertise::offer::Identity;
 use crate::blame::Exit;
-use crate::broker::{BrokerError, BrokerHello};
+use crate::broker::BrokerError;
 use crate::execute::{self, ExecuteError, Reach};
 use crate::job::JobServices;
 use crate::knobs::Knobs;
@@ -32,6 +35,7 @@ use crate::serve::Port;
 use crate::serve::address::{self, AddressError};
 use crate::slot::claims::ClaimError;
 use crate::slot::clock::Clock;
+pub use foreign::ForeignError;
 pub use switching::SwitchError;
 use switching::Switching;
 
@@ -83,7 +87,13 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoCollector | Self::Address(AddressError::NoInterface(_)) => Exit::Configuration,
-            Self::Switch(SwitchError::NoAgent { .. } | SwitchError::Root) => Exit::Configuration,
+            Self::Switch(
+                SwitchError::NoAgent { .. }
+                | SwitchError::Root
+                | SwitchError::Foreign(
+                    ForeignError::NoAccount { .. } | ForeignError::SharedAccount { .. },
+                ),
+            ) => Exit::Configuration,
             Self::Execute(_) | Self::Switch(_) | Self::ExecuteNotAllowed { .. } => {
                 Exit::SitePermanent
             }
@@ -108,6 +118,13 @@ impl StartError {
             Self::Switch(SwitchError::NoAgent { .. }) => {
                 Some("set SAILPLANE_JOB_AGENT to the program sailplane-job".to_owned())
             }
+            Self::Switch(SwitchError::Foreign(ForeignError::Unreachable { path, .. })) => Some(format!(
+                "put sailplane and sailplane-job where every account can execute them, or run: chmod o+x {}",
+                path.display()
+            )),
+            Self::Switch(SwitchError::Foreign(ForeignError::Trial { .. })) => Some(
+                "the site must allow it in sudoers: PILOT ALL=(ACCOUNTS) NOPASSWD: /path/of/sailplane".to_owned(),
+            ),
             Self::Switch(SwitchError::Root) => Some(
                 "start the pilot under an ordinary account, or install the identity-switch helper"
                     .to_owned(),
@@ -144,7 +161,8 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     let links = spawn_links(&knobs, &client, &identity, &startd, &reader, &stop);
     let _stopped_on_error = stop.clone().drop_guard();
 
-    let (switching, broker, hello) = Switching::start(&knobs).await?;
+    let slots = assemble::slots(&knobs, &node);
+    let (switching, broker, hello) = Switching::start(&knobs, slots).await?;
     let execute = execute::prepare(
         &knobs.execute,
         if switching.separates() {
@@ -154,9 +172,9 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
         },
     )?;
     assemble::check_execute(&execute, &hello)?;
-    tell(&switching, &hello);
+    switching.tell(&hello);
     let offer = assemble::offer(&knobs, &node, &identity, &hello, &switching);
-    let job_config = assemble::job_config(&knobs, &identity, &execute, &switching);
+    let job_config = assemble::job_config(&knobs, &identity, &execute, &hello, &switching);
     let services = JobServices::new(job_config, broker, client.clone(), identity.address.clone());
     let cleanups = services.cleanups.clone();
     let parts = Parts {
@@ -210,24 +228,6 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     // The port's task ends by the same order; a panic in it is worth no more than that now.
     let _ = port.await;
     Ok(ending)
-}
-
-/// Says once how the jobs are started.
-fn tell(switching: &Switching, hello: &BrokerHello) {
-    match switching {
-        Switching::Helper(_) => tracing::info!(
-            version = hello.switch_version,
-            tracking = hello.tracking,
-            mapping = hello.mapping,
-            "the identity-switch helper is ready"
-        ),
-        Switching::Own { own, why } => tracing::warn!(
-            agent = %own.agent.display(),
-            verified_against = own.ca_directory.as_ref().map(|path| path.display().to_string()),
-            "no identity switch: all jobs run under this account and are protected neither from each other nor the \
-             pilot from them ({why})"
-        ),
-    }
 }
 
 async fn open_port(knobs: &Knobs) -> Result<(TcpListener, SocketAddr), StartError> {

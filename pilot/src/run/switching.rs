@@ -1,13 +1,17 @@
-//! Who starts the payloads: the identity-switch helper, or this program under the pilot's own account.
+//! Who starts the payloads: the site's helper, or this program under the pilot's own account.
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use launch_protocol::broker::CredentialRequired;
+use nix::unistd::{User, geteuid};
 
+use super::foreign::{self, ForeignError};
+use super::lacks::lacks;
+use super::reconcile::{Decision, How, Next, Wishes, next};
 use crate::blame::chain;
-use crate::broker::own::{OwnAccount, THIS_PROGRAM};
+use crate::broker::own::{Entrance, OwnAccount, THIS_PROGRAM};
 use crate::broker::{Broker, BrokerError, BrokerHello};
-use crate::knobs::{Knobs, SwitchWish};
+use crate::knobs::{Knobs, Offered};
 
 /// The agent's program, and where a site has it.
 const AGENT: &str = "sailplane-job";
@@ -19,6 +23,9 @@ pub enum SwitchError {
     /// The helper does not work.
     #[error("the identity-switch helper does not work")]
     Helper(#[from] BrokerError),
+    /// The site's own program does not.
+    #[error("the site's own way to change accounts does not work")]
+    Foreign(#[from] ForeignError),
     /// There is no program to work in sandboxes.
     #[error("no agent to start jobs under the pilot's own account: there is no {}", looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and no "))]
     NoAgent {
@@ -31,92 +38,90 @@ pub enum SwitchError {
     /// This program does not start again.
     #[error("jobs cannot be started under the pilot's own account")]
     Own(#[source] BrokerError),
+    /// What is wished and what the site offers do not go together.
+    #[error("{reason}")]
+    Irreconcilable {
+        /// One sentence.
+        reason: String,
+    },
 }
 
 /// How payloads are started, for as long as the pilot lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Switching {
-    /// By the helper at this path, each under its user's account.
-    Helper(PathBuf),
-    /// All under the pilot's account.
-    Own {
-        /// How.
-        own: OwnAccount,
-        /// Why so, one sentence.
-        why: String,
-    },
+pub(super) struct Switching {
+    decision: Decision,
+    offered: Offered,
+    /// Where this program is the broker.
+    own: Option<OwnAccount>,
+    /// The pilot's own credential.
+    pilot_proxy: Option<PathBuf>,
+    /// What cannot be had, each a few words.
+    pub(super) lacks: Vec<String>,
 }
 
-/// What the wish and the helper's start come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Decision {
-    /// Start the helper, then ask again.
-    TryHelper,
-    /// Payloads get accounts of their own.
-    UseHelper,
-    /// They do not; why, in one sentence.
-    OwnAccount(String),
-    /// There is no pilot.
-    Fail,
-}
-
-/// `helper`: nothing before it was tried, then whether it started, or why not.
-fn decide(wish: SwitchWish, helper: Option<Result<(), &str>>) -> Decision {
-    match (wish, helper) {
-        (SwitchWish::Never, _) => {
-            Decision::OwnAccount("SAILPLANE_IDENTITY_SWITCH is NEVER".to_owned())
-        }
-        (_, None) => Decision::TryHelper,
-        (_, Some(Ok(()))) => Decision::UseHelper,
-        (SwitchWish::Optional, Some(Err(error))) => Decision::OwnAccount(format!(
-            "SAILPLANE_IDENTITY_SWITCH is OPTIONAL, and {error}"
-        )),
-        (SwitchWish::Required, Some(Err(_))) => Decision::Fail,
-    }
-}
+/// A broker that was started in trial, and is the one if the decision is for it.
+type Trial = Result<(Option<OwnAccount>, Broker, BrokerHello), SwitchError>;
 
 impl Switching {
-    /// Starts whoever starts the payloads.
+    /// Reconciles what is wished with what there is, and starts whoever starts the payloads.
     ///
     /// # Errors
     /// [`SwitchError`].
-    pub(super) async fn start(knobs: &Knobs) -> Result<(Self, Broker, BrokerHello), SwitchError> {
-        let wish = knobs.identity_switch;
-        let mut tried = None;
-        if decide(wish, None) == Decision::TryHelper {
-            tried =
-                Some(Broker::start(knobs.sailplane_switch.path().unwrap_or(Path::new("/"))).await);
-        }
-        let said = match &tried {
-            None => None,
-            Some(Ok(_)) => Some(Ok(())),
-            Some(Err(error)) => Some(Err(chain(error))),
+    pub(super) async fn start(
+        knobs: &Knobs,
+        slots: u32,
+    ) -> Result<(Self, Broker, BrokerHello), SwitchError> {
+        let wishes = Wishes {
+            identity: knobs.identity_switch,
+            isolation: knobs.isolation,
         };
-        let decision = decide(
-            wish,
-            said.as_ref()
-                .map(|said| said.as_ref().map(drop).map_err(String::as_str)),
-        );
-        match (decision, tried) {
-            (Decision::OwnAccount(why), _) => {
-                let own = own_account(knobs)?;
-                let switching = Self::Own { own, why };
-                let (broker, hello) = switching.restart().await?;
-                Ok((switching, broker, hello))
+        let offered = knobs.sailplane_switch.clone();
+        let (mut helper, mut namespaces) = (None::<Trial>, None::<Trial>);
+        loop {
+            let said = [&helper, &namespaces].map(|trial| {
+                let trial = trial.as_ref()?;
+                Some(trial.as_ref().map(drop).map_err(|error| chain(error)))
+            });
+            let [tried, tried_namespaces] = said.each_ref().map(|said| {
+                said.as_ref()
+                    .map(|said| said.as_ref().copied().map_err(String::as_str))
+            });
+            match next(wishes, &offered, tried, tried_namespaces) {
+                Next::TryHelper => helper = Some(try_helper(knobs, &offered, slots).await),
+                Next::TryNamespaces => {
+                    let hide = hidden(knobs);
+                    let entrance = Entrance::Namespaces { hide };
+                    let own = own_account(knobs, entrance)?;
+                    namespaces = Some(start_own(own).await);
+                }
+                Next::Use(decision) => {
+                    let trial = match decision.how {
+                        How::Helper => helper.take(),
+                        How::Namespaces => namespaces.take(),
+                        How::OwnAccount => {
+                            Some(start_own(own_account(knobs, Entrance::Open)?).await)
+                        }
+                    };
+                    let Some(trial) = trial else {
+                        return Err(BrokerError::Gone.into());
+                    };
+                    let (own, broker, hello) = trial?;
+                    let switching = Self {
+                        lacks: lacks(decision.how, &offered, &hello.features),
+                        decision,
+                        offered,
+                        own,
+                        pilot_proxy: knobs.pilot_proxy.clone(),
+                    };
+                    return Ok((switching, broker, hello));
+                }
+                Next::Fail(reason) => {
+                    return Err(match helper {
+                        Some(Err(error)) if namespaces.is_none() => error,
+                        _ => SwitchError::Irreconcilable { reason },
+                    });
+                }
             }
-            (_, Some(Ok((broker, hello)))) => Ok((
-                Self::Helper(
-                    knobs
-                        .sailplane_switch
-                        .path()
-                        .unwrap_or(Path::new("/"))
-                        .to_owned(),
-                ),
-                broker,
-                hello,
-            )),
-            (_, Some(Err(error))) => Err(error.into()),
-            (_, None) => Err(BrokerError::Gone.into()),
         }
     }
 
@@ -125,21 +130,130 @@ impl Switching {
     /// # Errors
     /// [`SwitchError`].
     pub(super) async fn restart(&self) -> Result<(Broker, BrokerHello), SwitchError> {
-        match self {
-            Self::Helper(path) => Ok(Broker::start(path).await?),
-            Self::Own { own, .. } => Broker::start_own(Path::new(THIS_PROGRAM), own)
+        match (&self.own, self.offered.path()) {
+            (Some(own), _) => start_own(own.clone())
                 .await
-                .map_err(SwitchError::Own),
+                .map(|(_, broker, hello)| (broker, hello)),
+            (None, Some(path)) => start_switch(path, self.pilot_proxy.as_deref()).await,
+            (None, None) => Err(BrokerError::Gone.into()),
         }
     }
 
     /// Whether payloads get accounts of their own.
-    pub(super) const fn separates(&self) -> bool {
-        matches!(self, Self::Helper(_))
+    pub(super) fn separates(&self) -> bool {
+        self.decision.how == How::Helper
+    }
+
+    /// Who changes the accounts, one word.
+    pub(super) fn by(&self) -> &'static str {
+        if self.separates() {
+            self.offered.word()
+        } else {
+            Offered::Nothing.word()
+        }
+    }
+
+    /// What stands between the payloads, and between them and the pilot.
+    pub(super) const fn isolation(&self) -> &'static str {
+        match self.decision.how {
+            How::Helper => "account",
+            How::Namespaces => "namespaces",
+            How::OwnAccount => "none",
+        }
+    }
+
+    /// Why so, one sentence.
+    pub(super) fn reason(&self) -> &str {
+        &self.decision.reason
+    }
+
+    /// Says once how the jobs are started, and what cannot be had.
+    pub(super) fn tell(&self, hello: &BrokerHello) {
+        let agent = self.own.as_ref().map(|own| own.agent.display().to_string());
+        let verified_against = self
+            .own
+            .as_ref()
+            .and_then(|own| Some(own.ca_directory.as_ref()?.display().to_string()));
+        let reason = self.reason();
+        match self.decision.how {
+            How::Helper => tracing::info!(
+                by = self.by(),
+                version = hello.switch_version,
+                tracking = hello.tracking,
+                mapping = hello.mapping,
+                agent,
+                "the identity-switch helper is ready ({reason})"
+            ),
+            How::Namespaces => tracing::warn!(
+                agent,
+                verified_against,
+                "no identity switch: all jobs run under this account, each in namespaces of its own, where it sees \
+                 neither the pilot nor other jobs ({reason})"
+            ),
+            How::OwnAccount => tracing::warn!(
+                agent,
+                verified_against,
+                "no identity switch: all jobs run under this account and are protected neither from each other nor the \
+                 pilot from them ({reason})"
+            ),
+        }
+        for lack in &self.lacks {
+            tracing::warn!("not to be had here: {lack}");
+        }
     }
 }
 
-fn own_account(knobs: &Knobs) -> Result<OwnAccount, SwitchError> {
+async fn try_helper(knobs: &Knobs, offered: &Offered, slots: u32) -> Trial {
+    let entrance = match offered {
+        Offered::Switch(path) => {
+            let (broker, hello) = start_switch(path, knobs.pilot_proxy.as_deref()).await?;
+            return Ok((None, broker, hello));
+        }
+        Offered::Glexec(program) => Entrance::Glexec {
+            program: program.clone(),
+            pilot_proxy: knobs.pilot_proxy.clone(),
+        },
+        Offered::Sudo(program) => Entrance::Sudo {
+            program: program.clone(),
+        },
+        Offered::Nothing => return Err(BrokerError::Gone.into()),
+    };
+    let own = own_account(knobs, entrance)?;
+    foreign::check(&own, knobs, slots).await?;
+    start_own(own).await
+}
+
+/// Starts our own helper, and shows it the pilot's credential if it wants to see one.
+async fn start_switch(
+    path: &Path,
+    pilot_proxy: Option<&Path>,
+) -> Result<(Broker, BrokerHello), SwitchError> {
+    let (broker, hello) = Broker::start(path).await?;
+    if hello.credential_required == CredentialRequired::PilotAndUser {
+        match pilot_proxy {
+            Some(proxy) => broker.show(proxy).await?,
+            None => tracing::warn!(
+                "this site wants to see the pilot's own credential, and there is none to show: set SAILPLANE_PILOT_PROXY"
+            ),
+        }
+    }
+    Ok((broker, hello))
+}
+
+async fn start_own(own: OwnAccount) -> Trial {
+    let (broker, hello) = Broker::start_own(Path::new(THIS_PROGRAM), &own)
+        .await
+        .map_err(|error| match error {
+            // Its own word is enough.
+            BrokerError::Refused(refusal) => SwitchError::Irreconcilable {
+                reason: refusal.message,
+            },
+            other => SwitchError::Own(other),
+        })?;
+    Ok((Some(own), broker, hello))
+}
+
+fn own_account(knobs: &Knobs, entrance: Entrance) -> Result<OwnAccount, SwitchError> {
     if geteuid().is_root() {
         return Err(SwitchError::Root);
     }
@@ -150,9 +264,34 @@ fn own_account(knobs: &Knobs) -> Result<OwnAccount, SwitchError> {
         Some(agent) => Ok(OwnAccount {
             agent: agent.clone(),
             ca_directory: knobs.ca_directory.clone(),
+            entrance,
         }),
         None => Err(SwitchError::NoAgent { looked_at: places }),
     }
+}
+
+/// What payloads in namespaces do not see of the pilot's.
+fn hidden(knobs: &Knobs) -> Vec<PathBuf> {
+    let home = User::from_uid(geteuid())
+        .ok()
+        .flatten()
+        .map(|user| user.dir);
+    let mut paths: Vec<PathBuf> = knobs
+        .hide
+        .iter()
+        .chain(&knobs.token_directories)
+        .chain(&knobs.log)
+        .chain(&knobs.pilot_proxy)
+        .chain(&home)
+        .cloned()
+        .collect();
+    paths.push(knobs.execute.clone());
+    paths.extend(std::env::current_dir());
+    paths.extend(std::env::var_os("HOME").map(PathBuf::from));
+    paths.retain(|path| path.is_absolute());
+    paths.sort_unstable();
+    paths.dedup();
+    paths
 }
 
 /// Where the agent may be, best first.
@@ -170,34 +309,6 @@ fn places(knob: Option<&Path>, beside: Option<&Path>) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_wish_and_helper_come_to() {
-        use SwitchWish::{Never, Optional, Required};
-        let own = |text: &str| Decision::OwnAccount(text.to_owned());
-        let gone = Some(Err("it is gone"));
-        for (wish, helper, wanted) in [
-            (Required, None, Decision::TryHelper),
-            (Required, Some(Ok(())), Decision::UseHelper),
-            (Required, gone, Decision::Fail),
-            (Optional, None, Decision::TryHelper),
-            (Optional, Some(Ok(())), Decision::UseHelper),
-            (
-                Optional,
-                gone,
-                own("SAILPLANE_IDENTITY_SWITCH is OPTIONAL, and it is gone"),
-            ),
-            (Never, None, own("SAILPLANE_IDENTITY_SWITCH is NEVER")),
-            (
-                Never,
-                Some(Ok(())),
-                own("SAILPLANE_IDENTITY_SWITCH is NEVER"),
-            ),
-            (Never, gone, own("SAILPLANE_IDENTITY_SWITCH is NEVER")),
-        ] {
-            assert_eq!(decide(wish, helper), wanted, "{wish:?} {helper:?}");
-        }
-    }
 
     #[test]
     fn a_named_agent_is_the_only_one() {

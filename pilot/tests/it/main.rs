@@ -9,5 +9,8 @@
 
 mod ads;
 mod claims;
+mod enclosed;
+mod foreign;
 mod own;
 mod pair;
+mod programs;

@@ -8,7 +8,7 @@ use launch_protocol::broker::SignalScope;
 use launch_protocol::exec::ExecRequest;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sailplane::broker::own::OwnAccount;
+use sailplane::broker::own::{Entrance, OwnAccount};
 use sailplane::broker::{
     Broker, BrokerError, ExecError, Payload, PayloadEvent, PayloadEvents, Wanted, memfd,
 };
@@ -56,6 +56,7 @@ async fn broker() -> Broker {
     let own = OwnAccount {
         agent,
         ca_directory: None,
+        entrance: Entrance::Open,
     };
     let program = PathBuf::from(env!("CARGO_BIN_EXE_sailplane"));
     let (broker, hello) = Broker::start_own(&program, &own).await.unwrap();

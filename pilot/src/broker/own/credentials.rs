@@ -27,11 +27,29 @@ pub(super) struct Bearer {
     pub(super) limited: bool,
 }
 
-/// Reads the credential; an empty one is none.
+impl Bearer {
+    /// Whether a renewed credential may take the place of the one that this came from: it must be the same person's. Where
+    /// nothing is verified there are no persons, and whoever holds the claim has the say.
+    ///
+    /// # Errors
+    /// A refusal that names both.
+    pub(super) fn agrees_with(&self, renewed: &Self) -> Result<(), Refusal> {
+        if renewed.identity == self.identity {
+            return Ok(());
+        }
+        let message = format!(
+            "the renewed proxy is of {}, and the job runs for {}",
+            renewed.identity, self.identity
+        );
+        Err(refusal("renew.identity", message, RefusalClass::Job))
+    }
+}
+
+/// Reads a credential out of a descriptor.
 ///
 /// # Errors
-/// A refusal in the job's name when it does not verify, or is over.
-pub(super) fn judge(credential: OwnedFd, authorities: Option<&Path>) -> Result<Bearer, Refusal> {
+/// A refusal in the job's name when it cannot be read, or is too long.
+pub(super) fn read(credential: OwnedFd) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let mut bundle = Zeroizing::new(Vec::new());
     let limit = u64::try_from(MAX_CREDENTIAL).unwrap_or(u64::MAX);
     let read = File::from(credential)
@@ -44,12 +62,20 @@ pub(super) fn judge(credential: OwnedFd, authorities: Option<&Path>) -> Result<B
             RefusalClass::Job,
         ));
     }
+    Ok(bundle)
+}
+
+/// Judges a credential; an empty one is none.
+///
+/// # Errors
+/// A refusal in the job's name when it does not verify, or is over.
+pub(super) fn judge(bundle: &[u8], authorities: Option<&Path>) -> Result<Bearer, Refusal> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         });
-    weigh(&bundle, authorities, now)
+    weigh(bundle, authorities, now)
 }
 
 /// [`judge`] at a time in Unix seconds.

@@ -1,8 +1,10 @@
 //! The keeper of one payload: makes its sandbox, starts it, reaps it, and sees that nothing of it is left.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{
@@ -15,10 +17,12 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{SysconfVar, User, getegid, geteuid, getpid, sysconf};
 
+use super::credentials::Bearer;
+use super::files::replace_beneath;
 use super::sandbox::Place;
 use super::socket::{Packet, Socket, pair};
 use super::sys::{self, Reaped};
-use super::{MEMORY_SOURCE, OwnAccount, census, credentials};
+use super::{MEMORY_SOURCE, OwnAccount, census, credentials, remover};
 
 /// Pause between two looks for processes that outlived a kill.
 const KILL_PAUSE: u16 = 10;
@@ -33,6 +37,8 @@ pub(super) struct Order<'a> {
     pub(super) payload: u32,
     pub(super) execute: &'a Path,
     pub(super) credential: OwnedFd,
+    /// The account of the slot, if it has one.
+    pub(super) slot_account: Option<&'a str>,
     /// Process number of the router.
     pub(super) broker: i32,
 }
@@ -41,21 +47,11 @@ pub(super) struct Order<'a> {
 pub(super) fn keep(own: &OwnAccount, order: Order<'_>, pilot: &Socket, orders: Socket) -> u8 {
     let Order { id, payload, .. } = order;
     match open(own, order) {
-        Ok((place, opened, children)) => {
-            let keeper = Keeper {
-                own,
-                pilot,
-                orders,
-                children,
-                payload,
-                place,
-                leader: None,
-                is_occupied: false,
-                is_killing: false,
-                started: None,
-                wall: Duration::ZERO,
-                peak: 0,
-            };
+        Ok((place, opened, children, bearer)) => {
+            let mut keeper = Keeper::new(&own.agent, pilot, orders, children, payload);
+            keeper.sandbox = place.path().to_owned();
+            keeper.leavings = Leavings::All(place);
+            keeper.bearer = Some((bearer, own.ca_directory.as_deref()));
             pilot.answer(id, Answer::Opened(opened), None);
             keeper.serve()
         }
@@ -66,8 +62,71 @@ pub(super) fn keep(own: &OwnAccount, order: Order<'_>, pilot: &Socket, orders: S
     }
 }
 
-fn open(own: &OwnAccount, order: Order<'_>) -> Result<(Place, Opened, SignalFd), Refusal> {
-    let bearer = credentials::judge(order.credential, own.ca_directory.as_deref())?;
+/// Keeps a payload inside namespaces, as their first process. The warden outside removes the sandbox.
+pub(super) fn keep_enclosed(agent: PathBuf, sandbox: &Path, payload: u32, socket: &Socket) -> u8 {
+    keep_inside(&agent, sandbox, payload, socket, Leavings::Nothing)
+}
+
+/// Keeps a payload under another account: makes the sandbox, and empties it at the end.
+pub(super) fn keep_foreign(agent: &Path, sandbox: &Path, payload: u32, socket: &Socket) -> u8 {
+    // Neither the payload nor anybody else of this account looks into this process.
+    let prepared = prctl::set_dumpable(false)
+        .and_then(|()| SigSet::all().thread_block())
+        .map_err(io::Error::from)
+        .and_then(|()| DirBuilder::new().mode(0o700).create(sandbox));
+    if let Err(error) = prepared {
+        let message = format!(
+            "uid {} cannot make a sandbox {}: {error}",
+            geteuid(),
+            sandbox.display()
+        );
+        let refusal = refusal("sandbox.make", message, RefusalClass::SiteTransient);
+        socket.answer(0, Answer::Refused(refusal), None);
+        return 0;
+    }
+    keep_inside(agent, sandbox, payload, socket, Leavings::Content)
+}
+
+fn keep_inside(
+    agent: &Path,
+    sandbox: &Path,
+    payload: u32,
+    socket: &Socket,
+    leavings: Leavings,
+) -> u8 {
+    let prepared = prctl::set_child_subreaper(true)
+        .map_err(io::Error::from)
+        .and_then(|()| watch_children())
+        .and_then(|children| Ok((children, socket.try_clone()?)));
+    let (children, orders) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let message = format!("cannot watch over a payload: {error}");
+            let refusal = refusal("keeper.broken", message, RefusalClass::SiteTransient);
+            socket.answer(0, Answer::Refused(refusal), None);
+            return 0;
+        }
+    };
+    let opened = Opened {
+        payload,
+        uid: geteuid().as_raw(),
+        gid: getegid().as_raw(),
+        account: account(),
+        // The warden knows better, and says so.
+        identity: "(inside)".to_owned(),
+        sandbox: Some(sandbox.to_owned()),
+        ..Opened::default()
+    };
+    let mut keeper = Keeper::new(agent, socket, orders, children, payload);
+    sandbox.clone_into(&mut keeper.sandbox);
+    keeper.leavings = leavings;
+    socket.answer(0, Answer::Opened(opened), None);
+    keeper.serve()
+}
+
+fn open(own: &OwnAccount, order: Order<'_>) -> Result<(Place, Opened, SignalFd, Bearer), Refusal> {
+    let content = credentials::read(order.credential)?;
+    let bearer = credentials::judge(&content, own.ca_directory.as_deref())?;
     let broken = |what: &str, error: io::Error| {
         refusal(
             "keeper.broken",
@@ -93,13 +152,13 @@ fn open(own: &OwnAccount, order: Order<'_>) -> Result<(Place, Opened, SignalFd),
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         account: account(),
-        identity: bearer.identity,
+        identity: bearer.identity.clone(),
         not_after: bearer.not_after,
         limited: bearer.limited,
         sandbox: Some(place.path().to_owned()),
         ..Opened::default()
     };
-    Ok((place, opened, children))
+    Ok((place, opened, children, bearer))
 }
 
 /// A descriptor that becomes readable when a child ends. Every signal is blocked already.
@@ -154,13 +213,26 @@ pub(super) fn refusal(code: &str, message: String, class: RefusalClass) -> Refus
     }
 }
 
+/// What is removed at the end.
+enum Leavings {
+    /// The sandbox with all that is in it.
+    All(Place),
+    /// What is in it; the directory itself lies in another account's.
+    Content,
+    /// Somebody else does it.
+    Nothing,
+}
+
 struct Keeper<'a> {
-    own: &'a OwnAccount,
+    agent: &'a Path,
+    /// Whose the credential is, and what renewed ones are verified against; `None` where a warden sees to that.
+    bearer: Option<(Bearer, Option<&'a Path>)>,
     pilot: &'a Socket,
     orders: Socket,
     children: SignalFd,
     payload: u32,
-    place: Place,
+    sandbox: PathBuf,
+    leavings: Leavings,
     /// The agent, later the payload, until it is reaped.
     leader: Option<i32>,
     /// The leader or something it left behind lives.
@@ -173,7 +245,32 @@ struct Keeper<'a> {
     peak: u64,
 }
 
-impl Keeper<'_> {
+impl<'a> Keeper<'a> {
+    fn new(
+        agent: &'a Path,
+        pilot: &'a Socket,
+        orders: Socket,
+        children: SignalFd,
+        payload: u32,
+    ) -> Self {
+        Self {
+            agent,
+            bearer: None,
+            pilot,
+            orders,
+            children,
+            payload,
+            sandbox: PathBuf::new(),
+            leavings: Leavings::Nothing,
+            leader: None,
+            is_occupied: false,
+            is_killing: false,
+            started: None,
+            wall: Duration::ZERO,
+            peak: 0,
+        }
+    }
+
     fn serve(mut self) -> u8 {
         loop {
             let pause = (self.is_killing && self.is_occupied).then_some(KILL_PAUSE);
@@ -188,7 +285,7 @@ impl Keeper<'_> {
                 continue;
             }
             match self.orders.receive() {
-                Ok(Some(packet)) => match self.obey(&packet) {
+                Ok(Some(packet)) => match self.obey(packet) {
                     Some(id) => return self.end(Some(id)),
                     None => continue,
                 },
@@ -198,7 +295,7 @@ impl Keeper<'_> {
     }
 
     /// Carries a request out; that to close is left to the caller.
-    fn obey(&mut self, packet: &Packet) -> Option<u32> {
+    fn obey(&mut self, packet: Packet) -> Option<u32> {
         // The router has read it before it passed it on.
         let Ok(Request { id, command }) = Request::decode(&packet.bytes) else {
             return None;
@@ -225,14 +322,57 @@ impl Keeper<'_> {
                 Answer::Done
             }
             Command::Usage { .. } => Answer::Usage(self.usage()),
-            Command::Hello { .. }
-            | Command::Open { .. }
-            | Command::Present
-            | Command::Renew { .. }
-            | Command::Prepare => return None,
+            Command::Hello { .. } | Command::Open { .. } | Command::Present | Command::Prepare => {
+                return None;
+            }
+            Command::Renew { proxy, .. } => match self.renew(proxy.as_deref(), packet.descriptor) {
+                Ok(answer) => answer,
+                Err(refusal) => Answer::Refused(refusal),
+            },
         };
         self.pilot.answer(id, answer, None);
         None
+    }
+
+    /// Puts a renewed credential in the place of the old one. A warden that has judged it waits only for the writing.
+    fn renew(
+        &mut self,
+        proxy: Option<&Path>,
+        credential: Option<OwnedFd>,
+    ) -> Result<Answer, Refusal> {
+        let missing = || {
+            refusal(
+                "renew.descriptor",
+                "no credential came with it".to_owned(),
+                RefusalClass::Caller,
+            )
+        };
+        let content = credentials::read(credential.ok_or_else(missing)?)?;
+        let renewed = match &self.bearer {
+            None => None,
+            Some((bearer, authorities)) => {
+                let renewed = credentials::judge(&content, *authorities)?;
+                bearer.agrees_with(&renewed)?;
+                Some(renewed)
+            }
+        };
+        if let Some(proxy) = proxy {
+            replace_beneath(&self.sandbox, proxy, &content).map_err(|error| {
+                refusal(
+                    "renew.write",
+                    format!("the renewed proxy cannot be written: {error}"),
+                    RefusalClass::SiteTransient,
+                )
+            })?;
+        }
+        let Some(renewed) = renewed else {
+            return Ok(Answer::Done);
+        };
+        let not_after = renewed.not_after;
+        if let Some((bearer, _)) = &mut self.bearer {
+            *bearer = renewed;
+        }
+        Ok(Answer::Renewed { not_after })
     }
 
     fn spawn(&mut self, id: u32) {
@@ -245,7 +385,7 @@ impl Keeper<'_> {
             return self.pilot.answer(id, Answer::Refused(refusal), None);
         }
         let started = pair().map_err(io::Error::from).and_then(|(ours, theirs)| {
-            let pid = sys::spawn_agent(&self.own.agent, self.place.path(), theirs)?;
+            let pid = sys::spawn_agent(self.agent, &self.sandbox, theirs)?;
             Ok((pid, ours))
         });
         match started {
@@ -261,7 +401,7 @@ impl Keeper<'_> {
                 self.pilot.answer(id, answer, Some(socket.as_fd()));
             }
             Err(error) => {
-                let message = format!("cannot start {}: {error}", self.own.agent.display());
+                let message = format!("cannot start {}: {error}", self.agent.display());
                 let refusal = refusal("agent.start", message, RefusalClass::SiteTransient);
                 self.pilot.answer(id, Answer::Refused(refusal), None);
             }
@@ -359,7 +499,11 @@ impl Keeper<'_> {
             self.reap();
         }
         let survivors = self.is_occupied;
-        let removed = self.place.remove();
+        let removed = match self.leavings {
+            Leavings::All(place) => place.remove(),
+            Leavings::Content => remover::empty_out(&self.sandbox),
+            Leavings::Nothing => Ok(()),
+        };
         let answer = match removed {
             _ if survivors => Answer::Refused(refusal(
                 "close.processes",

@@ -46,6 +46,14 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_dir(path)
 }
 
+/// Removes everything in a directory that is the account's own, and leaves the directory.
+///
+/// # Errors
+/// When something is left: the last reason.
+pub(super) fn empty_out(path: &Path) -> io::Result<()> {
+    Ok(empty(open(path, DIRECTORY, Mode::empty())?)?)
+}
+
 fn empty(top: OwnedFd) -> Result<(), Errno> {
     let mut above: Vec<(CString, (u64, u64), HashSet<CString>)> = Vec::new();
     let mut level = Level::new(CString::default(), top)?;

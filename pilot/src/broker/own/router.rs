@@ -2,22 +2,23 @@
 //! nothing of a payload itself, and outlives the pilot until the last keeper has cleaned up.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use launch_protocol::VERSION;
-use launch_protocol::broker::{Answer, Command, Hello, Purpose, RefusalClass, Request};
+use launch_protocol::broker::{Answer, Command, Hello, Purpose, Refusal, RefusalClass, Request};
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpid, setsid};
 
-use super::keeper::{Order, account, keep, refusal, wait, watch_children};
+use super::keeper::{Order, keep, refusal, wait, watch_children};
 use super::sandbox::sweep;
 use super::socket::{Packet, Socket, pair};
 use super::sys::{self, Reaped};
-use super::{MEMORY_SOURCE, OwnAccount, TRACKING, census};
+use super::warden::ward;
+use super::{Entrance, MEMORY_SOURCE, OwnAccount, TRACKING, census, entrance};
 
 /// Pause between two looks for processes that outlived their keeper.
 const STRAY_PAUSE: u16 = 20;
@@ -36,6 +37,8 @@ struct Kept {
 
 struct Router {
     own: OwnAccount,
+    /// Why no payload can be started.
+    unfit: Option<Refusal>,
     pilot: Socket,
     children: SignalFd,
     next: u32,
@@ -62,8 +65,14 @@ pub(super) fn run(own: OwnAccount) -> ExitCode {
         .and_then(|()| watch_children());
     match prepared {
         Ok(children) => {
+            // Known before any payload comes, and said in answer to the pilot's hello.
+            let unfit = match &own.entrance {
+                Entrance::Namespaces { hide } => entrance::try_namespaces(hide).err(),
+                _ => None,
+            };
             let router = Router {
                 own,
+                unfit,
                 pilot: Socket::new(pilot),
                 children,
                 next: 1,
@@ -81,7 +90,7 @@ pub(super) fn run(own: OwnAccount) -> ExitCode {
     }
 }
 
-fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     use std::io::Write;
     // With stderr gone there is nobody left to tell.
     let _ = writeln!(std::io::stderr().lock(), "sailplane: {text}");
@@ -120,6 +129,11 @@ impl Router {
     fn obey(&mut self, Request { id, command }: Request, packet: Packet) {
         match command {
             Command::Hello { version } if version == VERSION => {
+                if let Some(refusal) = &self.unfit {
+                    self.pilot
+                        .answer(id, Answer::Refused(refusal.clone()), None);
+                    return;
+                }
                 let hello = Hello {
                     version: VERSION,
                     switch_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -127,7 +141,8 @@ impl Router {
                     memory_source: MEMORY_SOURCE.to_owned(),
                     // Wherever the account can write.
                     execute_dirs: vec![PathBuf::from("/")],
-                    mapping: format!("none: every payload runs as {}", account()),
+                    mapping: self.own.entrance.mapping(),
+                    features: self.own.entrance.features(),
                     ..Hello::default()
                 };
                 self.pilot.answer(id, Answer::Hello(hello), None);
@@ -140,16 +155,19 @@ impl Router {
             Command::Open {
                 execute_dir: Some(execute_dir),
                 purpose: Purpose::Run,
+                slot_account,
                 ..
             } => match packet.descriptor {
-                Some(credential) => self.open(id, &execute_dir, credential),
+                Some(credential) => {
+                    self.open(id, &execute_dir, slot_account.as_deref(), credential);
+                }
                 None => self.refuse(
                     id,
                     "open.descriptor",
                     "no credential came with it".to_owned(),
                 ),
             },
-            Command::Open { .. } | Command::Present | Command::Renew { .. } => {
+            Command::Open { .. } | Command::Present => {
                 let message = "without a helper there is no such thing".to_owned();
                 self.refuse(id, "request.unsupported", message);
             }
@@ -157,11 +175,12 @@ impl Router {
             | Command::Signal { payload, .. }
             | Command::Kill { payload }
             | Command::Usage { payload }
-            | Command::Close { payload } => self.pass_on(id, payload, &packet.bytes),
+            | Command::Renew { payload, .. }
+            | Command::Close { payload } => self.pass_on(id, payload, &packet),
         }
     }
 
-    fn open(&mut self, id: u32, execute: &Path, credential: OwnedFd) {
+    fn open(&mut self, id: u32, execute: &Path, slot_account: Option<&str>, credential: OwnedFd) {
         if self.swept.insert(execute.to_owned()) {
             self.sweep(execute);
         }
@@ -188,9 +207,15 @@ impl Router {
                     payload,
                     execute,
                     credential,
+                    slot_account,
                     broker,
                 };
-                keep(own, order, pilot, Socket::new(theirs))
+                let orders = Socket::new(theirs);
+                if own.entrance == Entrance::Open {
+                    keep(own, order, pilot, orders)
+                } else {
+                    ward(own, order, pilot, orders)
+                }
             });
             pid.map(|pid| (pid, kept.take()))
         };
@@ -211,13 +236,14 @@ impl Router {
         }
     }
 
-    fn pass_on(&mut self, id: u32, payload: u32, packet: &[u8]) {
+    fn pass_on(&mut self, id: u32, payload: u32, packet: &Packet) {
         let passed = self.keepers.get_mut(&payload).is_some_and(|kept| {
             if kept.requests.len() >= REMEMBERED {
                 kept.requests.pop_front();
             }
             kept.requests.push_back(id);
-            kept.socket.send(packet, None).is_ok()
+            let beside = packet.descriptor.as_ref().map(AsFd::as_fd);
+            kept.socket.send(&packet.bytes, beside).is_ok()
         });
         if !passed {
             self.refuse(
@@ -338,7 +364,6 @@ impl Router {
                 }
             }
             use nix::poll::{PollFd, PollFlags, poll};
-            use std::os::fd::AsFd;
             let mut watched = [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut watched, STRAY_PAUSE);
             while let Ok(Some(_)) = self.children.read_signal() {}

@@ -39,6 +39,11 @@ impl Socket {
         Self(descriptor)
     }
 
+    /// Another handle on it.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// The next message; `None` at the end. Waits for it.
     pub(super) fn receive(&self) -> io::Result<Option<Packet>> {
         let mut bytes = vec![0; MAX_PACKET];

@@ -101,6 +101,48 @@ pub(super) fn reap() -> Reaped {
     }
 }
 
+/// Waits for all children of this process. Gives the exit status of the last.
+pub(super) fn wait_for_all() -> u8 {
+    let mut last = 1;
+    loop {
+        let mut status = 0;
+        // SAFETY: waitpid writes one int, which outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        match Errno::result(pid) {
+            Ok(_) => last = u8::from(status != 0),
+            Err(Errno::EINTR) => {}
+            Err(_) => return last,
+        }
+    }
+}
+
+/// Takes over standard input, if it is a packet socket. To be called once, first of all.
+pub(super) fn take_standard_input() -> Option<OwnedFd> {
+    // SAFETY: whoever started this process announced the descriptor as a socket made for it; nothing else in it reads
+    // from standard input.
+    let socket = unsafe { OwnedFd::from_raw_fd(0) };
+    let packets =
+        getsockopt(&socket, sockopt::SockType).is_ok_and(|kind| kind == SockType::SeqPacket);
+    // A copy elsewhere, so that 0 is not close-on-exec and can be replaced for the agent.
+    let copy = fcntl(&socket, FcntlArg::F_DUPFD_CLOEXEC(4));
+    std::mem::forget(socket);
+    let null = std::fs::File::open("/dev/null").ok()?;
+    if !packets {
+        return None;
+    }
+    // SAFETY: the number was made by the call above, and nothing else knows it.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy.ok()?) };
+    // The agent's socket will be put there, over whatever it is: it must be nobody's. Whether the first or the second
+    // of these has the number, it stays taken.
+    let taken = fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(CONTROL_FD)).ok()?;
+    // SAFETY: dup2 takes two numbers and no memory.
+    let replaced = unsafe { libc::dup2(null.as_raw_fd(), 0) } == 0;
+    if taken != CONTROL_FD {
+        std::mem::forget(null);
+    }
+    replaced.then_some(copy)
+}
+
 /// Sends any signal number to a process, or with a negative number to a group. One that is gone needs none.
 pub(super) fn signal(pid: i32, number: i32) {
     if matches!(pid, -1..=1) {
@@ -108,4 +150,52 @@ pub(super) fn signal(pid: i32, number: i32) {
     }
     // SAFETY: no memory is involved; the numbers that would mean "everybody" are refused above.
     unsafe { libc::kill(pid, number) };
+}
+
+/// Makes a mount and everything mounted below it read-only, in this process's namespace.
+pub(super) fn make_read_only(path: &Path) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    let attributes = Attributes {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    let path = super::enclosure::c_path(path)?;
+    // SAFETY: the kernel reads a string that ends with zero and a structure of the size that is given; both live on.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Leaves the session keyring of the account for an empty one. A kernel without keyrings has none to leave.
+pub(super) fn new_session_keyring() -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: the call takes a number and no name.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
