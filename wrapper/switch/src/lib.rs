@@ -23,6 +23,7 @@ mod front;
 pub mod fuzzing;
 pub mod gridmap;
 mod guardian;
+mod hooks;
 mod isolate;
 mod lease;
 mod mapping;
