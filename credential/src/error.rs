@@ -1,7 +1,6 @@
 //! Why a credential was refused, about which certificate, and who can do something about it.
 
 use std::fmt;
-use std::io;
 
 use openssl::error::ErrorStack;
 
@@ -165,10 +164,7 @@ impl VerifyError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Trust(TrustError::Unreadable { source, .. }) => !matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-            ),
+            Self::Trust(problem) => problem.retryable(),
             Self::Library(_) => true,
             _ => false,
         }

@@ -26,6 +26,8 @@
 //! verifies the same path once more where a CA limits names (`opinion`); the tests have it verify
 //! every path, so that the two cannot drift apart.
 //!
+//! Tokens of the SciTokens and WLCG kinds are verified by [`verify_token`] (`token`).
+//!
 //! No network, no clock, no environment variable is read.
 #![forbid(unsafe_code)]
 
@@ -54,6 +56,7 @@ mod rules;
 mod secret;
 mod signature;
 mod strength;
+mod token;
 mod trust;
 mod verify;
 mod voms;
@@ -68,6 +71,10 @@ pub use problem::{
     TrustError,
 };
 pub use secret::SecretPem;
+pub use token::{
+    MAX_TOKEN_BYTES, TokenError, TokenIdentity, TokenIssuer, TokenOptions, VerifiedToken,
+    looks_like_token, verify_token,
+};
 pub use trust::TrustStore;
 pub use verify::{LimitedProxies, SecondOpinion, VerifyOptions, earliest_end, verify_proxy};
 pub use voms::{AcProblem, Fqan, VomsOptions};

@@ -559,6 +559,17 @@ pub enum TrustError {
 }
 
 impl TrustError {
+    /// Whether reading again later may work with nobody doing anything.
+    pub(crate) fn retryable(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ),
+            _ => false,
+        }
+    }
+
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "trust.unreadable",

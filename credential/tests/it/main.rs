@@ -24,6 +24,7 @@ mod refuse_bundle;
 mod refuse_certificate;
 mod refuse_chain;
 mod refuse_proxy;
+mod token;
 mod voms;
 
 use common::{Cert, NOW};

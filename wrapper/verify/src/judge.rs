@@ -1,65 +1,73 @@
 //! From the bytes of a credential to the verdict the broker understands.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use credential::{Blame, TrustStore, VerifyError, VerifyOptions, verify_proxy};
+use credential::{Blame, TrustStore, VomsOptions, looks_like_token, verify_proxy, verify_token};
 use launch_protocol::MAX_IDENTITY;
 use launch_protocol::verdict::{CredentialKind, RefusalClass, Verdict, VerifyRequest};
 
-/// What is trusted and what is accepted, from the words of the command line.
-#[derive(Debug)]
-pub(crate) struct Options {
-    certdir: PathBuf,
+use crate::options::Options;
+
+/// Whose files decide about trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// Root's alone: the verdict decides about accounts.
+    OfRoot,
+    /// Whatever the person who asks has named.
+    OfAnybody,
 }
 
-/// The words of the command line make no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionsError {
-    /// No CA directory, or more words than are known.
-    #[error("usage: sailplane-verify CERTDIR, with the credential on standard input")]
-    Usage,
-}
-
-impl Options {
-    /// Reads the words behind the name of the program.
-    ///
-    /// # Errors
-    /// The first word that cannot be used.
-    pub(crate) fn from_words(words: &[OsString]) -> Result<Self, OptionsError> {
-        match words {
-            [certdir] if !certdir.is_empty() => Ok(Self {
-                certdir: certdir.into(),
-            }),
-            _ => Err(OptionsError::Usage),
-        }
-    }
-
-    /// What is trusted when the verdict decides about accounts: files that only root can change.
-    pub(crate) fn root_only(&self) -> TrustStore {
-        TrustStore::load_root_only(&self.certdir)
-    }
-
-    /// What is trusted when a person asks: whatever the person named.
-    pub(crate) fn any_owner(&self) -> TrustStore {
-        TrustStore::load(&self.certdir)
-    }
-}
-
-/// Verifies a credential against a set of CAs at a time in Unix seconds.
+/// Verifies a credential at a time in Unix seconds: a token if it looks like one, otherwise a proxy.
 pub(crate) fn judge(
-    bundle: &[u8],
-    trust: &TrustStore,
+    credential: &[u8],
+    options: &Options,
+    files: Files,
     request: VerifyRequest,
     now: i64,
 ) -> Verdict {
-    let VerifyRequest {
-        id, may_lack_key, ..
-    } = request;
-    let mut options = VerifyOptions::at(now);
-    options.require_key = !may_lack_key;
-    match verify_proxy(bundle, trust, &options) {
+    let verdict = if looks_like_token(credential) {
+        judge_token(credential, options, files, request, now)
+    } else {
+        judge_proxy(credential, options, files, request, now)
+    };
+    if verdict.encode().is_ok() {
+        return verdict;
+    }
+    // The limits of a packet are the last word, not the end without one.
+    Verdict::Rejected {
+        id: request.id,
+        code: String::from("credential.too-long"),
+        message: String::from(
+            "the names and attributes of the credential are together longer than any site maps; ask for fewer attributes",
+        ),
+        class: RefusalClass::Job,
+    }
+}
+
+fn judge_proxy(
+    bundle: &[u8],
+    options: &Options,
+    files: Files,
+    request: VerifyRequest,
+    now: i64,
+) -> Verdict {
+    let id = request.id;
+    let directory = &options.certdir;
+    let trust = match files {
+        Files::OfRoot => TrustStore::load_root_only(directory),
+        Files::OfAnybody => TrustStore::load(directory),
+    };
+    let mut rules = options.rules.clone();
+    rules.at = now;
+    rules.require_key = !request.may_lack_key;
+    rules.voms = options.vomsdir.as_deref().map(|directory| {
+        let mut voms = match files {
+            Files::OfRoot => VomsOptions::load_root_only(directory),
+            Files::OfAnybody => VomsOptions::load(directory),
+        };
+        voms.host.clone_from(&options.host);
+        voms.maximum_lifetime = options.maximum_ac_lifetime;
+        voms
+    });
+    match verify_proxy(bundle, &trust, &rules) {
         Ok(credential) if credential.identity().as_str().len() > MAX_IDENTITY => {
             Verdict::Rejected {
                 id,
@@ -70,32 +78,77 @@ pub(crate) fn judge(
                 class: RefusalClass::Job,
             }
         }
-        Ok(credential) => Verdict::Accepted {
+        Ok(credential) => {
+            let text = |text: &str| text.to_owned();
+            Verdict::Accepted {
+                id,
+                kind: CredentialKind::Proxy,
+                identity: text(credential.identity().as_str()),
+                fqans: credential
+                    .fqans()
+                    .iter()
+                    .map(|f| text(f.as_str()))
+                    .collect(),
+                issuers: credential
+                    .issuers()
+                    .iter()
+                    .map(|ca| text(ca.as_str()))
+                    .collect(),
+                not_after: credential.not_after().unix(),
+                limited: credential.limited(),
+            }
+        }
+        Err(error) => refused(id, error.code(), &error, error.blame(), error.retryable()),
+    }
+}
+
+fn judge_token(
+    token: &[u8],
+    options: &Options,
+    files: Files,
+    request: VerifyRequest,
+    now: i64,
+) -> Verdict {
+    let id = request.id;
+    let mut rules = options.tokens.clone();
+    rules.root_only = files == Files::OfRoot;
+    match verify_token(token, &rules, now) {
+        Ok(token) => Verdict::Accepted {
             id,
-            kind: CredentialKind::Proxy,
-            identity: credential.identity().as_str().to_owned(),
-            fqans: Vec::new(),
-            issuers: Vec::new(),
-            not_after: credential.not_after().unix(),
-            limited: credential.limited(),
+            kind: CredentialKind::Token,
+            identity: token.identity().to_string(),
+            fqans: token.groups().to_vec(),
+            issuers: vec![token.identity().issuer().to_owned()],
+            not_after: token.not_after().unix(),
+            limited: false,
         },
-        Err(error) => Verdict::Rejected {
-            id,
-            code: error.code().to_owned(),
-            message: sentence(&error),
-            class: match (error.blame(), error.retryable()) {
-                (Blame::Job, _) => RefusalClass::Job,
-                (Blame::Site, true) => RefusalClass::SiteTransient,
-                (Blame::Site, false) => RefusalClass::SitePermanent,
-            },
+        Err(error) => refused(id, error.code(), &error, error.blame(), error.retryable()),
+    }
+}
+
+fn refused(
+    id: u32,
+    code: &str,
+    error: &dyn std::error::Error,
+    blame: Blame,
+    may_succeed_later: bool,
+) -> Verdict {
+    Verdict::Rejected {
+        id,
+        code: code.to_owned(),
+        message: sentence(error),
+        class: match (blame, may_succeed_later) {
+            (Blame::Job, _) => RefusalClass::Job,
+            (Blame::Site, true) => RefusalClass::SiteTransient,
+            (Blame::Site, false) => RefusalClass::SitePermanent,
         },
     }
 }
 
 /// The error and its causes in one line.
-fn sentence(error: &VerifyError) -> String {
+fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(source) = cause {
         text.push_str(": ");
         text.push_str(&source.to_string());

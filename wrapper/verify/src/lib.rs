@@ -28,10 +28,13 @@ mod confine;
 mod input;
 mod judge;
 mod nursery;
+mod options;
 mod sys;
 
 use confine::Confinement;
-use judge::Options;
+use options::Options;
+
+pub use options::OptionsError;
 
 /// What a person asks.
 const ALONE: VerifyRequest = VerifyRequest {
@@ -46,7 +49,7 @@ const ALONE: VerifyRequest = VerifyRequest {
 pub enum Failure {
     /// Wrong arguments.
     #[error(transparent)]
-    Usage(#[from] judge::OptionsError),
+    Usage(#[from] OptionsError),
     /// The process could not be confined.
     #[error("the process could not be confined: {0}")]
     Confine(#[from] confine::ConfineError),
@@ -78,7 +81,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
-    let options = Options::from_words(&arguments.collect::<Vec<_>>())?;
+    let mut options = Options::from_words(&arguments.collect::<Vec<_>>())?;
+    options.find_host();
     if !sys::ignore_openssl_configuration() {
         return Err(Failure::WarmUp);
     }
@@ -96,19 +100,23 @@ fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure>
 }
 
 fn answer_person(stdin: OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
-    let trust = options.any_owner();
-    let verdict = judge::judge(&input::read(stdin)?, &trust, ALONE, now());
+    let credential = input::read(stdin)?;
+    let verdict = judge::judge(&credential, options, judge::Files::OfAnybody, ALONE, now());
     let (text, code) = match verdict {
         Verdict::Accepted {
             identity,
+            fqans,
             not_after,
             limited,
             ..
         } => {
             let limited = if limited { "yes" } else { "no" };
-            let text = format!(
+            let mut text = format!(
                 "accepted\nidentity: {identity}\nends: {not_after} (Unix time)\nlimited: {limited}\n"
             );
+            for fqan in fqans {
+                text.push_str(&format!("attribute: {fqan}\n"));
+            }
             (text, ExitCode::SUCCESS)
         }
         Verdict::Rejected { code, message, .. } => (

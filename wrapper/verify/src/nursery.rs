@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use launch_protocol::verdict::{NEW_VERIFIER, VerifyRequest};
 
 use crate::confine::Confinement;
-use crate::judge::Options;
+use crate::judge::Files;
+use crate::options::Options;
 use crate::{Failure, input, judge, now, sys};
 
 /// Seconds from the arrival of a credential to the verdict; then the process is killed (rule S20
@@ -69,9 +70,9 @@ fn answer(socket: &OwnedFd, confinement: &Confinement, options: &Options) -> Res
     };
     let request = VerifyRequest::decode(&packet).map_err(|_| Failure::HandOver)?;
     sys::kill_me_after(DEADLINE_SECONDS)?;
-    // What the broker is told decides about accounts: the CAs must be root's own.
-    let trust = options.root_only();
-    let verdict = judge::judge(&input::read_all(credential)?, &trust, request, now());
+    // What the broker is told decides about accounts: what is trusted must be root's own.
+    let credential = input::read_all(credential)?;
+    let verdict = judge::judge(&credential, options, Files::OfRoot, request, now());
     let packet = verdict.encode().map_err(|_| Failure::Encode)?;
     sys::send(socket, &packet)?;
     Ok(())

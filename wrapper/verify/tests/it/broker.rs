@@ -17,6 +17,7 @@ use nix::sys::socket::{
 };
 
 use crate::common::HOUR;
+use crate::common::token::{jwk, jwks, token};
 use crate::{PROGRAM, Site};
 
 /// The resident program.
@@ -27,9 +28,14 @@ struct Program {
 
 impl Program {
     fn start(directory: &std::path::Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    fn start_with(directory: &std::path::Path, words: &[String]) -> Self {
         let (socket, theirs) = pair();
         let child = Command::new(PROGRAM)
             .arg(directory)
+            .args(words)
             .env_clear()
             .stdin(theirs)
             .stderr(Stdio::null())
@@ -148,7 +154,7 @@ fn a_good_credential_is_accepted_with_its_facts() {
         kind: CredentialKind::Proxy,
         identity: "/O=Lab/CN=Jane Doe".into(),
         fqans: Vec::new(),
-        issuers: Vec::new(),
+        issuers: vec!["/O=Lab/CN=Lab CA".into()],
         not_after: site.now + HOUR,
         limited: true,
     };
@@ -365,4 +371,77 @@ fn s20_a_process_waits_with_nothing_but_the_right_to_read() {
         assert_eq!(theirs.get(number), Some(what), "inherited from this test");
     }
     assert!(ours.values().all(|what| *what != theirs[zero]));
+}
+
+/// What the confined process may still open is enough for everything it has to judge.
+#[test]
+fn s20_attributes_revocation_lists_and_tokens_are_judged_under_confinement() {
+    let Some(site) = Site::of_root() else { return };
+    let folder = site.directory.path();
+    let (voms, keys) = (folder.join("voms/vo.lab"), folder.join("jwks.json"));
+    fs::create_dir_all(&voms).unwrap();
+    let names = "/O=Lab/CN=voms.example.org\n/O=Lab/CN=Lab CA\n";
+    fs::write(voms.join("voms.example.org.lsc"), names).unwrap();
+    let key = crate::common::ec_key();
+    fs::write(&keys, jwks(&[jwk(&key, "k", "")])).unwrap();
+    let nursery = Program::start_with(
+        folder,
+        &[
+            format!("vomsdir={}", folder.join("voms").display()),
+            "issuer=https://issuer.example".into(),
+            format!("jwks={}", keys.display()),
+            "audience=https://site.example".into(),
+        ],
+    );
+    let ask = |credential: &str| {
+        let verifier = nursery.verifier();
+        verifier.present(&memory_file(credential.as_bytes()));
+        verifier.verdict()
+    };
+    let (proxy, server) = site.voms_proxy();
+    let Some(Verdict::Accepted { fqans, issuers, .. }) = ask(&proxy) else {
+        panic!("refused: {:?}", ask(&proxy))
+    };
+    assert_eq!(fqans, ["/vo.lab/prod/Role=pilot", "/vo.lab"]);
+    assert_eq!(issuers, ["/O=Lab/CN=Lab CA"]);
+    let claims = format!(
+        r#"{{"iss":"https://issuer.example","sub":"jane","aud":"https://site.example","exp":{},"scope":"compute.create","wlcg.groups":["/lab"]}}"#,
+        site.now + HOUR
+    );
+    let header = r#"{"alg":"ES256","kid":"k"}"#;
+    let expected = Verdict::Accepted {
+        id: ID,
+        kind: CredentialKind::Token,
+        identity: "https://issuer.example,jane".into(),
+        fqans: vec!["https://issuer.example,/lab".into()],
+        issuers: vec!["https://issuer.example".into()],
+        not_after: site.now + HOUR,
+        limited: false,
+    };
+    assert_eq!(ask(&token(&key, header, &claims)), Some(expected));
+    let forged = token(&crate::common::ec_key(), header, &claims);
+    for (credential, expected) in [
+        (forged.as_str(), "token.signature"),
+        ("a.b.c", "token.malformed"),
+    ] {
+        let Some(Verdict::Rejected { code, .. }) = ask(credential) else {
+            panic!("{expected}")
+        };
+        assert_eq!(code, expected);
+    }
+    // The server of the VO is revoked.
+    site.revoke(&server);
+    let Some(Verdict::Rejected { code, message, .. }) = ask(&proxy) else {
+        panic!("accepted")
+    };
+    assert_eq!(code, "ac.signer");
+    assert!(message.contains("revoked"), "{message}");
+    fs::write(voms.join("voms.example.org.lsc"), "/CN=a\n").unwrap();
+    let Some(Verdict::Rejected { code, class, .. }) = ask(&proxy) else {
+        panic!("accepted")
+    };
+    assert_eq!(
+        (code.as_str(), class),
+        ("ac.lsc-malformed", RefusalClass::SitePermanent)
+    );
 }

@@ -58,11 +58,15 @@ fn the_verdict_may_go_into_a_file() {
 
 #[test]
 fn wrong_arguments_are_explained() {
-    let two = [std::ffi::OsStr::new("a"), std::ffi::OsStr::new("b")];
-    for arguments in [&[][..], &two[..]] {
-        let output = run(arguments, "");
+    for (arguments, expected) in [
+        (&[][..], "usage: sailplane-verify CERTDIR"),
+        (&["a", "b"], "does not know the word 'b'"),
+        (&["a", "accept-gt3=maybe"], "'accept-gt3=maybe' has a value"),
+    ] {
+        let arguments: Vec<_> = arguments.iter().map(std::ffi::OsStr::new).collect();
+        let output = run(&arguments, "");
         assert_eq!(output.status.code(), Some(2));
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains("usage: sailplane-verify CERTDIR"), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }

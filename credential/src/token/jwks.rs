@@ -1,0 +1,116 @@
+//! Public keys of token issuers, a JWK set (RFC 7517).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::json::{Json, Object};
+use crate::strength::{Curve, KeyKind};
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(crate) struct KeySet(Vec<Key>);
+
+/// One key and what it may be used for.
+#[derive(Debug)]
+pub(crate) struct Key {
+    id: Option<String>,
+    /// `None`: of a kind, or for a use, that is not accepted.
+    usable: Option<(KeyKind, &'static str)>,
+}
+
+impl Key {
+    /// The key and its algorithm.
+    pub(crate) fn usable(&self) -> Option<(&KeyKind, &'static str)> {
+        self.usable
+            .as_ref()
+            .map(|(key, algorithm)| (key, *algorithm))
+    }
+}
+
+impl KeySet {
+    /// Reads a set. Two keys with one id, or a key whose numbers cannot be read, make it malformed;
+    /// keys of other kinds may be in it and are never used.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let set = Object::parse(text)?;
+        let Some(Json::List(entries)) = set.get("keys") else {
+            return None;
+        };
+        let mut keys: Vec<Key> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Json::Object(entry) = entry else {
+                return None;
+            };
+            let key = read_key(entry)?;
+            if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
+                return None;
+            }
+            keys.push(key);
+        }
+        Some(Self(keys))
+    }
+
+    /// The key that a token names. One that names none can only mean a single key.
+    pub(crate) fn find(&self, id: Option<&str>) -> Option<&Key> {
+        match (id, self.0.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(id), keys) => keys.iter().find(|key| key.id.as_deref() == Some(id)),
+        }
+    }
+}
+
+fn read_key(entry: &Object) -> Option<Key> {
+    let id = match entry.get("kid") {
+        None => None,
+        Some(Json::Text(id)) => Some(id.clone()),
+        Some(_) => return None,
+    };
+    let number = |name: &str| URL_SAFE_NO_PAD.decode(entry.text(name)?).ok();
+    let (key, algorithm) = match (entry.text("kty")?, entry.text("crv")) {
+        ("RSA", _) => {
+            let key = KeyKind::Rsa {
+                modulus: without_zeros(&number("n")?),
+                exponent: without_zeros(&number("e")?),
+            };
+            (key, "RS256")
+        }
+        ("EC", Some("P-256")) => {
+            let (x, y) = (number("x")?, number("y")?);
+            if x.len() != 32 || y.len() != 32 {
+                return None;
+            }
+            let key = KeyKind::Ec {
+                curve: Curve::P256,
+                point: [vec![4], x, y].concat(),
+            };
+            (key, "ES256")
+        }
+        _ => return Some(Key { id, usable: None }),
+    };
+    let says = |name: &str, wanted: &str| {
+        entry
+            .get(name)
+            .is_none_or(|_| entry.text(name) == Some(wanted))
+    };
+    let may_verify = match entry.get("key_ops") {
+        None => true,
+        Some(Json::List(operations)) => operations.contains(&Json::Text(String::from("verify"))),
+        Some(_) => false,
+    };
+    let usable = says("use", "sig")
+        && says("alg", algorithm)
+        && may_verify
+        && key.check(MINIMUM_RSA_BITS).is_ok();
+    Some(Key {
+        id,
+        usable: usable.then_some((key, algorithm)),
+    })
+}
+
+fn without_zeros(bytes: &[u8]) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.get(zeros..).unwrap_or_default().to_vec()
+}
+
+/// RFC 7518 3.3.
+const MINIMUM_RSA_BITS: usize = 2048;
