@@ -81,15 +81,16 @@ pub(crate) fn carry_out(
         // The command has had its run; what it left behind is the administrator's.
         log.write(Level::Error, &failure.to_string());
     }
-    let status = exit_status(wait_status);
-    log.write(
-        Level::Notice,
-        &format!(
-            "{:?} has ended with wait status {wait_status}, exit status {status}",
-            call.command
-        ),
+    let ended = format!(
+        "{:?} has ended with wait status {wait_status}",
+        call.command
     );
-    Ok(status)
+    log.write(Level::Notice, &ended);
+    Ok(if settings.linger {
+        exit_status(wait_status)
+    } else {
+        end_as(wait_status)
+    })
 }
 
 fn finish(log: &Log, command: u32, usage: &Usage) {
@@ -356,6 +357,17 @@ fn let_go_of_streams() -> Result<(), Failure> {
         sys::place(null.as_fd(), place).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Without lingering the caller sees the command's own end, as if this process had become it: statuses
+/// that gLExec has for itself are not translated, and a signal is a signal (no return).
+fn end_as(wait_status: i32) -> u8 {
+    let signal = wait_status & 0x7f;
+    if signal != 0 {
+        sys::die_of(signal);
+        return exit_status(wait_status);
+    }
+    u8::try_from(wait_status >> 8 & 0xff).unwrap_or(u8::MAX)
 }
 
 /// Passes signals on until the command has ended; `waitpid`'s status of it.

@@ -12,7 +12,6 @@
 mod channel;
 pub mod command;
 pub mod credential;
-mod empty;
 pub mod environment;
 pub mod failure;
 mod front;

@@ -45,3 +45,16 @@ pub(crate) fn random() -> u32 {
     }
     number
 }
+
+/// Ends this process by a signal, if that is what the signal does.
+pub(crate) fn die_of(signal: i32) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset only writes the set it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the action is the default one; no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: no memory is involved. It stays pending while it is blocked.
+    unsafe { libc::raise(signal) };
+    // SAFETY: the set was initialised above, the old one is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+}

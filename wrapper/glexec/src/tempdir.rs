@@ -18,8 +18,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, getuid, unlinkat};
+use sailplane_job::remover;
 
-use crate::empty::empty;
 use crate::sys;
 use crate::tools::complain;
 
@@ -277,7 +277,7 @@ fn empty_entry(parent: std::os::fd::BorrowedFd<'_>, name: &OsStr) {
         reopen()
     });
     if let Ok(dir) = dir {
-        let _ = empty(&dir);
+        let _ = remover::empty(&dir);
     }
 }
 

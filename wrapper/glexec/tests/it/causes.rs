@@ -169,6 +169,35 @@ fn g3_a_program_that_cannot_switch_says_why() {
 }
 
 #[test]
+fn g3_logging_only_checks_everything_and_switches_nothing() {
+    in_cell(|cell| {
+        own(format!("{LIBEXEC}/sailplane-switch"), 0, 0o755);
+        cell.configure("logging_only = yes\n");
+        let said = cell.run("exec $GLEXEC /bin/sh -c 'id -u; echo $HOME $X509_USER_PROXY; exit 3'");
+        let expected = format!("{}\n/home/pilot {CERT}\n", cell.pilot);
+        assert_eq!((said.status, said.out), (Some(3), expected), "{}", said.err);
+        // A refusal is still a refusal.
+        refused(
+            cell,
+            "unset GLEXEC_CLIENT_CERT; exec $GLEXEC /bin/echo ran",
+            201,
+            "cert.unset",
+        );
+        refused(cell, "exec $GLEXEC /no/such", 201, "command.missing");
+        cell.credential("reject proxy.expired");
+        refused(cell, CALL, 201, "proxy.expired");
+        cell.credential("accept 3600 full /CN=Nobody");
+        refused(cell, CALL, 203, "map.none");
+        cell.credential("accept 3600 full /CN=Alice");
+        cell.configure("logging_only = yes\nuser_white_list = somebody\n");
+        refused(cell, CALL, 203, "caller.not_listed");
+        // Not configured, it is not fallen into.
+        cell.configure("logging_only = no\n");
+        refused(cell, CALL, 202, "startup.setuid");
+    });
+}
+
+#[test]
 fn g9_the_report_says_it_to_machines() {
     in_cell(|cell| {
         let said = cell.run(
