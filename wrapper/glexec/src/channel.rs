@@ -21,10 +21,10 @@ use crate::sys;
 
 /// A packet socket.
 #[derive(Debug)]
-struct Socket(OwnedFd);
+pub(crate) struct Socket(pub(crate) OwnedFd);
 
 impl Socket {
-    fn send(&self, packet: &[u8], beside: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    pub(crate) fn send(&self, packet: &[u8], beside: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let raw: Vec<_> = beside.iter().map(|file| file.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control = if raw.is_empty() { &[][..] } else { &rights[..] };
@@ -40,7 +40,7 @@ impl Socket {
     }
 
     /// The next packet; empty at the end.
-    fn receive(&self) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
+    pub(crate) fn receive(&self) -> Result<(Vec<u8>, Option<OwnedFd>), Errno> {
         let mut buffer = vec![0; MAX_PACKET];
         let mut control = nix::cmsg_space!([libc::c_int; 4]);
         loop {

@@ -449,7 +449,7 @@ pub(crate) fn built_in() -> String {
 }
 
 /// Directory of the configuration, fixed when the program is built.
-const CONFDIR: &str = match option_env!("SAILPLANE_CONFDIR") {
+pub(crate) const CONFDIR: &str = match option_env!("SAILPLANE_CONFDIR") {
     Some(dir) => dir,
     None => "/etc/sailplane",
 };

@@ -16,6 +16,7 @@ pub mod environment;
 pub mod failure;
 mod front;
 pub mod log;
+mod logging_only;
 mod report;
 pub mod settings;
 mod signals;
@@ -69,7 +70,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 };
                 match state {
                     Some(word) if word == WITH_BROKER => with_broker(&call, &mut report),
-                    Some(code) => Err(cannot_switch(&code.to_string_lossy(), sentence)),
+                    Some(code) => {
+                        let reason = cannot_switch(&code.to_string_lossy(), sentence);
+                        Err(logging_only::carry_out(&call, reason))
+                    }
                     None => Err(by_hand()),
                 }
             }
