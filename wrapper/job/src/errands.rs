@@ -40,7 +40,7 @@ type Errand = fn(&mut dyn Iterator<Item = OsString>) -> u8;
 pub(crate) fn named(word: &OsString) -> Option<Errand> {
     Some(match word.to_str()? {
         "--remove" => remove,
-        "--alone" => |_| alone().map_or(CONFUSED, |alone| if alone { DONE } else { IN_USE }),
+        "--alone" => is_unused,
         "--kill-all" => |_| {
             let _ = sys::kill_everything();
             DONE
@@ -50,6 +50,27 @@ pub(crate) fn named(word: &OsString) -> Option<Errand> {
         "--init" => init,
         _ => return None,
     })
+}
+
+/// `--alone [HOME]`: is this the only process of the account, and does its home, if one is named, hold
+/// nothing but what new ones are made with?
+fn is_unused(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    match alone() {
+        None => CONFUSED,
+        Some(true) if words.next().is_none_or(|home| is_clean(Path::new(&home))) => DONE,
+        Some(_) => IN_USE,
+    }
+}
+
+fn is_clean(home: &Path) -> bool {
+    if home.parent().is_none() {
+        return true;
+    }
+    let is_usual = |name: OsString| Path::new("/etc/skel").join(name).exists();
+    match fs::read_dir(home) {
+        Ok(mut entries) => entries.all(|it| it.is_ok_and(|it| is_usual(it.file_name()))),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 /// `--remove [--if-alone] [--everywhere]`: empties the directories on the descriptors from 3 up, if

@@ -73,7 +73,10 @@ impl DecisionService {
         files: Vec<OwnedFd>,
         answer: impl FnOnce(&Policy<'_>) -> Result<Work, Refusal>,
     ) -> Option<Work> {
-        let current = self.current.as_mut()?;
+        let Some(current) = self.current.as_mut() else {
+            // Started again, and not told anything yet.
+            return Some(Work::Now(Reply::Reread));
+        };
         match current.is_same(config) {
             Ok(true) => {}
             Ok(false) => return Some(Work::Now(Reply::Reread)),

@@ -139,10 +139,6 @@ impl Line {
         self.with(key, &number.into().to_string())
     }
 
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for attributes, once decisions know them")
-    )]
     pub(crate) fn texts(self, key: &str, texts: &[String]) -> Self {
         self.list(key, texts.iter().map(|text| quoted(text)))
     }

@@ -8,33 +8,34 @@ use std::time::{Duration, Instant};
 
 use launch_protocol::VERSION;
 use launch_protocol::broker::{
-    Answer, Command, Hello, Opened, Purpose, Refusal, RefusalClass, Request,
+    Answer, Command, CredentialRequired, Hello, OpenLimits, Opened, Refusal, RefusalClass, Request,
 };
-use launch_protocol::policy::{Isolation, LimitRules};
+use launch_protocol::policy::{Party, Required};
+use launch_protocol::verdict::VerifyRequest;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, getpid};
 
-use crate::account::{Caller, TargetAccount};
+use crate::account::{Rules, TargetAccount};
 use crate::audit::{Audit, Line};
 use crate::cgroup::Tracking;
 use crate::channel::{Channel, Incoming};
-use crate::config::Config;
 use crate::errands::Runner;
 use crate::error::StartupError;
+use crate::expiry::{Alarm, Due, Expiry, boot_time};
 use crate::lease::{Lease, LeaseDir, Record};
-use crate::mapping::{Known, Mapped, Policy};
 use crate::nest::{self, Kit, Launch, Nest, Nursery};
-use crate::opening::Opening;
-use crate::payload::{Outcome, Payload, Reaped};
-use crate::refuse::{caller, helper, trouble};
+use crate::opening::{Desk, Goal, Mapped, Opening, ProxyCopy};
+use crate::payload::{Outcome, Parts, Payload, Reaped};
+use crate::pool::Pool;
+use crate::refuse::{caller, credential, helper, trouble};
 use crate::sandbox::{Place, Sandbox};
+use crate::site::Site;
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::verifiers::Verifiers;
-use crate::warmth::Warmth;
 
-/// Credentials being verified at the same time.
+/// Credentials on their way at the same time.
 const MAX_OPENINGS: usize = 32;
 /// Payloads of one pilot.
 const MAX_PAYLOADS: usize = 4096;
@@ -42,14 +43,15 @@ const MAX_PAYLOADS: usize = 4096;
 const REQUESTS_AT_ONCE: usize = 32;
 /// After so long without an event there is time to prepare for the next payload.
 const IDLE: Duration = Duration::from_millis(5);
+/// With this word for the front no agent executes what is a link (requirement S13).
+const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
 /// How long the end may take after the pilot is gone; recovery does the rest.
 const FAREWELL: Duration = Duration::from_secs(30);
 
 /// What the broker works with, all of it checked.
 #[derive(Debug)]
 pub(crate) struct Tools {
-    pub(crate) config: Config,
-    pub(crate) caller: Caller,
+    pub(crate) site: Site,
     pub(crate) limits: SavedLimits,
     pub(crate) tracking: Tracking,
     pub(crate) leases: LeaseDir,
@@ -57,7 +59,6 @@ pub(crate) struct Tools {
     pub(crate) null: OwnedFd,
     pub(crate) signals: OwnedFd,
     pub(crate) agent: PathBuf,
-    pub(crate) known: Known,
     pub(crate) verifiers: Verifiers,
 }
 
@@ -69,36 +70,47 @@ pub(crate) struct Broker {
     nursery: Nursery,
     openings: Vec<Opening>,
     payloads: BTreeMap<u32, Payload>,
+    /// The pilot's own credential.
+    pilot: Option<Party>,
     serial: u32,
     greeted: bool,
-    warmth: Warmth,
-    /// Since when the end has begun.
+    alarm: Alarm,
+    /// Until when the next payload is expected, and what it will need kept ready.
+    warm_until: Instant,
+    /// When payloads are to be killed, once the pilot is gone.
     leaving: Option<Instant>,
 }
 
 impl Broker {
-    pub(crate) fn new(tools: Tools, control: OwnedFd) -> Self {
-        let warmth = Warmth::new(tools.config.warm_time, Instant::now());
-        Self {
+    pub(crate) fn new(tools: Tools, control: OwnedFd) -> Result<Self, StartupError> {
+        let system = |errno| StartupError::System("timerfd_create", errno);
+        let mut broker = Self {
             tools,
             channel: Channel::new(control),
             nursery: Nursery::default(),
             openings: Vec::new(),
             payloads: BTreeMap::new(),
+            pilot: None,
             serial: 0,
             greeted: false,
-            warmth,
+            alarm: Alarm::new().map_err(system)?,
+            warm_until: Instant::now(),
             leaving: None,
-        }
+        };
+        // A pilot that has just started expects its first job.
+        broker.expect_payload();
+        Ok(broker)
     }
 
     /// Serves until the pilot is gone and everything of it is cleaned up; false if something could
     /// not be.
     pub(crate) fn run(mut self) -> Result<bool, StartupError> {
         loop {
-            self.advance_all(Instant::now());
+            let now = Instant::now();
+            self.advance_openings(now);
+            self.advance_payloads(now);
             if let Some(since) = self.leaving
-                && (self.payloads.is_empty() || since.elapsed() >= FAREWELL)
+                && (self.payloads.is_empty() || now >= since + FAREWELL)
             {
                 let left = self.payloads.len();
                 self.tools
@@ -111,15 +123,16 @@ impl Broker {
             }
             while let Some(signal) = sys::next_signal(self.tools.signals.as_fd()) {
                 if i32::try_from(signal) == Ok(libc::SIGTERM) {
-                    self.leave("signal");
+                    self.leave("signal", Duration::ZERO);
                 }
             }
             while let Some((child, status)) = sys::reap() {
                 self.reaped(child, status);
             }
             self.channel.flush();
+            let grace = Duration::from_secs(self.tools.site.settings.orphan_grace.into());
             if self.channel.is_broken() {
-                self.leave("pilot does not read");
+                self.leave("pilot does not read", grace);
             }
             for _ in 0..REQUESTS_AT_ONCE {
                 if self.leaving.is_some() {
@@ -128,99 +141,32 @@ impl Broker {
                 match self.channel.receive() {
                     Incoming::Request(request, descriptors) => self.serve(request, descriptors)?,
                     Incoming::Nothing => break,
-                    Incoming::End => self.leave("end of channel"),
-                    Incoming::Malformed => self.leave("malformed packet"),
+                    Incoming::End => self.leave("end of channel", grace),
+                    Incoming::Malformed => self.leave("malformed packet", Duration::ZERO),
                 }
             }
         }
     }
 
-    /// Is there anything to prepare for the next payload?
-    fn is_cold(&self) -> bool {
-        let Self { tools, nursery, .. } = self;
-        tools.verifiers.is_cold() || nursery.is_cold() || tools.known.is_cold(&tools.config)
-    }
-
-    /// When there will be something to do for the next payload, or to undo.
-    fn tending(&self, now: Instant) -> Option<Instant> {
-        let Self { tools, nursery, .. } = self;
-        if self.leaving.is_some() {
-            None
-        } else if self.warmth.lasts(now) && self.is_cold() {
-            Some(now + IDLE)
-        } else {
-            let warm = tools.verifiers.is_warm() || tools.known.is_warm() || nursery.is_warm();
-            warm.then(|| self.warmth.until())
-        }
-    }
-
-    /// In an idle moment: prepares for the next payload, or gives up waiting for it.
-    fn tend(&mut self) {
-        if self.warmth.lasts(Instant::now()) {
-            self.warm_up();
-        } else {
-            self.tools.verifiers.cool_down();
-            self.tools.known.cool_down();
-            self.nursery.close();
-        }
-    }
-
-    /// Somebody has said that a payload will come.
-    fn prepare(&mut self) {
-        self.warmth.renew(Instant::now());
-        self.tools.verifiers.expect_use();
-        self.tools.known.expect_use();
-        self.nursery.expect_use();
-        while self.warm_up() {}
-    }
-
-    /// The processes of a payload are dying: time to prepare for the one that may follow at once.
-    fn catch_up(&mut self) {
-        if self.warmth.lasts(Instant::now()) && self.openings.is_empty() {
-            while self.warm_up() {}
-        }
-    }
-
-    /// Prepares one of the three things the next payload will need. In an idle moment, because it takes
-    /// about a millisecond, in which the one that is just starting would have to wait. False: nothing
-    /// to prepare.
-    fn warm_up(&mut self) -> bool {
-        if self.leaving.is_some() || !self.is_cold() {
-            return false;
-        }
-        let Self { tools, nursery, .. } = self;
-        if tools.verifiers.is_cold() {
-            tools.verifiers.warm_up(tools.null.as_fd());
-        } else if nursery.is_cold() {
-            nursery.warm_up(&tools.tracking, kit(tools));
-        } else {
-            let policy = Policy {
-                config: &tools.config,
-                caller: &tools.caller,
-                leases: &tools.leases,
-                null: tools.null.as_fd(),
-                runner: runner(&tools.agent, &tools.null),
-                serial: self.serial,
-            };
-            tools.known.vet(policy);
-        }
-        true
-    }
-
     /// Sleeps until something happens or a deadline is reached; true if nothing has happened.
-    fn wait(&self) -> Result<bool, StartupError> {
+    fn wait(&mut self) -> Result<bool, StartupError> {
+        let expiries = self.payloads.values();
+        let expiry = expiries.filter_map(|payload| payload.expiry.next()).min();
+        let system = |call| move |errno| StartupError::System(call, errno);
+        self.alarm.set(expiry).map_err(system("timerfd_settime"))?;
         let now = Instant::now();
-        let deadline = self
-            .openings
-            .iter()
-            .filter_map(Opening::deadline)
-            .chain(
-                self.payloads
-                    .values()
-                    .filter_map(|payload| payload.deadline(now)),
-            )
-            .chain(self.leaving.map(|since| since + FAREWELL))
-            .chain(self.tending(now))
+        let Tools {
+            site, verifiers, ..
+        } = &self.tools;
+        let payloads = self.payloads.values();
+        let deadline = [site.decide.deadline(), site.names.deadline()]
+            .into_iter()
+            .chain(self.openings.iter().map(Opening::deadline))
+            .chain(payloads.map(|payload| payload.deadline(now)))
+            .chain([self.leaving.map(|since| since.max(now) + FAREWELL)])
+            .chain([self.leaving.filter(|since| *since > now)])
+            .chain([self.tending(now)])
+            .flatten()
             .min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
@@ -230,14 +176,20 @@ impl Broker {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
-        let mut sources = vec![PollFd::new(self.tools.signals.as_fd(), PollFlags::POLLIN)];
+        let readable = |source| PollFd::new(source, PollFlags::POLLIN);
+        let mut sources = vec![
+            readable(self.tools.signals.as_fd()),
+            readable(self.alarm.as_fd()),
+        ];
         if self.leaving.is_none() {
             let mut wanted = PollFlags::POLLIN;
             wanted.set(PollFlags::POLLOUT, self.channel.is_behind());
             sources.push(PollFd::new(self.channel.as_fd(), wanted));
         }
+        let servants = [&site.decide, &site.names, &verifiers.servant];
+        sources.extend(servants.iter().filter_map(|it| it.source()).map(readable));
         let openings = self.openings.iter().filter_map(Opening::source);
-        sources.extend(openings.map(|source| PollFd::new(source, PollFlags::POLLIN)));
+        sources.extend(openings.map(readable));
         let events = self.payloads.values().filter_map(Payload::events);
         sources.extend(events.map(|source| PollFd::new(source, PollFlags::POLLPRI)));
         match poll(&mut sources, timeout) {
@@ -248,26 +200,18 @@ impl Broker {
     }
 
     /// The pilot is gone, or must be treated so.
-    fn leave(&mut self, why: &str) {
-        if self.leaving.is_some() {
+    fn leave(&mut self, why: &str, grace: Duration) {
+        if self
+            .leaving
+            .is_some_and(|since| since <= Instant::now() + grace)
+        {
             return;
         }
-        let now = Instant::now();
-        self.leaving = Some(now);
+        self.leaving = Some(Instant::now() + grace);
         let payloads = self.payloads.len().to_string();
-        self.tools
-            .audit
-            .write("leave", &[("why", why), ("payloads", &payloads)]);
-        for Mapped { lease, .. } in self
-            .openings
-            .drain(..)
-            .filter_map(|opening| opening.reserved)
-        {
-            self.tools.leases.release(lease);
-        }
-        for payload in self.payloads.values_mut() {
-            payload.close(None, now);
-        }
+        let values = [("why", why), ("payloads", &payloads)];
+        self.tools.audit.write("leave", &values);
+        self.openings.clear();
         self.nursery.close();
     }
 
@@ -286,18 +230,103 @@ impl Broker {
                 Reaped::Stranger => {}
             }
         }
-        if self
-            .openings
-            .iter_mut()
-            .any(|opening| opening.reaped(child, status))
-        {
+        let openings = &mut self.openings;
+        if openings.iter_mut().any(|it| it.reaped(child, status)) {
             return;
         }
         // Else an orphan of a payload.
-        if !self.tools.verifiers.reaped(child) {
+        let Tools {
+            site, verifiers, ..
+        } = &mut self.tools;
+        let servants = [&mut site.decide, &mut site.names, &mut verifiers.servant];
+        if !servants.into_iter().any(|it| it.reaped(child, status)) {
             self.nursery.reaped(child);
         }
     }
+
+    // --- Readiness for the next payload ---
+
+    /// Is there anything to prepare for the next payload?
+    fn is_cold(&self) -> bool {
+        let Self { tools, nursery, .. } = self;
+        tools.verifiers.is_cold() || nursery.is_cold() || tools.site.dynamic.is_cold()
+    }
+
+    /// When there will be something to do for the next payload, or to undo.
+    fn tending(&self, now: Instant) -> Option<Instant> {
+        let Self { tools, nursery, .. } = self;
+        if self.leaving.is_some() {
+            None
+        } else if now < self.warm_until && self.is_cold() {
+            Some(now + IDLE)
+        } else {
+            let dynamic = tools.site.dynamic.is_warm();
+            let servants = tools.site.decide.is_running() || tools.verifiers.is_warm();
+            let warm = servants || dynamic || nursery.is_warm();
+            warm.then_some(self.warm_until)
+        }
+    }
+
+    /// In an idle moment: prepares for the next payload, or gives up waiting for it.
+    fn tend(&mut self) {
+        if Instant::now() < self.warm_until {
+            self.warm_up();
+        } else if self.openings.is_empty() {
+            self.tools.site.decide.dismiss();
+            self.tools.site.names.dismiss();
+            self.tools.verifiers.cool_down();
+            self.tools.site.dynamic.cool_down();
+            self.nursery.close();
+        }
+    }
+
+    fn expect_payload(&mut self) {
+        let time = Duration::from_secs(self.tools.site.settings.warm_time.into());
+        self.warm_until = Instant::now() + time;
+    }
+
+    /// Somebody has said that a payload will come.
+    fn prepare(&mut self) {
+        self.expect_payload();
+        self.tools.verifiers.servant.expect_use();
+        self.tools.site.dynamic.expect_use();
+        self.nursery.expect_use();
+        while self.warm_up() {}
+    }
+
+    /// The processes of a payload are dying: time to prepare for the one that may follow at once.
+    fn catch_up(&mut self) {
+        if Instant::now() < self.warm_until && self.openings.is_empty() {
+            while self.warm_up() {}
+        }
+    }
+
+    /// Prepares one of the three things the next payload will need. In an idle moment, because it takes
+    /// about a millisecond, in which the one that is just starting would have to wait. False: nothing
+    /// to prepare.
+    fn warm_up(&mut self) -> bool {
+        if self.leaving.is_some() || !self.is_cold() {
+            return false;
+        }
+        let Self { tools, nursery, .. } = self;
+        if tools.verifiers.is_cold() {
+            tools.verifiers.warm_up(tools.null.as_fd());
+        } else if nursery.is_cold() {
+            nursery.warm_up(&tools.tracking, kit(tools));
+        } else {
+            let site = &mut tools.site;
+            let rules = Rules {
+                settings: &site.settings,
+                caller: &site.caller,
+                groups: None,
+            };
+            site.dynamic
+                .vet(rules, &tools.leases, runner(&tools.agent, &tools.null));
+        }
+        true
+    }
+
+    // --- Requests ---
 
     fn serve(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Result<(), StartupError> {
         let Request { id, command } = request;
@@ -311,24 +340,15 @@ impl Broker {
             return Ok(());
         }
         if !self.greeted {
-            self.leave("no greeting");
+            self.leave("no greeting", Duration::ZERO);
             return Ok(());
         }
+        let done = Some((Answer::Done, None));
         let outcome = match command {
             Command::Hello { .. } => return Ok(()),
-            Command::Open {
-                job_label,
-                execute_dir: Some(execute_dir),
-                slot_account: None,
-                purpose: Purpose::Run,
-                limits: _,
-            } => self
-                .open(id, job_label, execute_dir, descriptors)
+            Command::Open { .. } | Command::Present | Command::Renew { .. } => self
+                .take_credential(id, command, descriptors)
                 .map(|()| None),
-            Command::Open { .. } | Command::Present | Command::Renew { .. } => Err(caller(
-                "request.unsupported",
-                "this helper cannot do that yet",
-            )),
             Command::SpawnAgent { payload } => self.spawn(payload).map(Some),
             Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
                 Err(caller("signal.number", "signals have numbers from 1 to 64"))
@@ -339,11 +359,11 @@ impl Broker {
                 scope,
             } => self.find(payload).map(|payload| {
                 payload.signal(signal, scope);
-                Some((Answer::Done, None))
+                done
             }),
             Command::Kill { payload } => self.find(payload).map(|payload| {
                 payload.kill();
-                Some((Answer::Done, None))
+                done
             }),
             Command::Usage { payload } => self
                 .find(payload)
@@ -356,7 +376,7 @@ impl Broker {
             }
             Command::Prepare => {
                 self.prepare();
-                Ok(Some((Answer::Done, None)))
+                Ok(done)
             }
         };
         match outcome {
@@ -368,31 +388,36 @@ impl Broker {
     }
 
     fn hello(&self) -> Hello {
-        let Tools {
-            config, tracking, ..
-        } = &self.tools;
-        let mapping = [
-            config
-                .gridmap
-                .as_ref()
-                .map(|path| format!("map file {}", path.display())),
-            config
-                .dynamic_uids
-                .map(|(first, last)| format!("dynamic accounts {first}-{last}")),
+        let Tools { site, tracking, .. } = &self.tools;
+        let settings = &site.settings;
+        let files = settings.policy_files.iter();
+        let mut mapping: Vec<_> = files.map(|path| path.display().to_string()).collect();
+        if let Some((first, last)) = settings.targets.dynamic_uids {
+            mapping.push(format!("dynamic accounts {first}-{last}"));
+        }
+        let mut features = tracking.features();
+        let isolation = &settings.isolation;
+        let parts = [
+            ("private-tmp", isolation.private_tmp),
+            ("private-pid", isolation.private_pid),
+            ("chroot", isolation.chroot.is_some()),
         ];
+        features.extend(parts.iter().filter(|it| it.1).map(|it| it.0.to_owned()));
         Hello {
             version: VERSION,
             switch_version: env!("CARGO_PKG_VERSION").to_owned(),
             tracking: tracking.word().to_owned(),
             memory_source: tracking.memory_source().to_owned(),
-            execute_dirs: config.execute_dirs.clone(),
-            mapping: mapping
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", then "),
-            features: tracking.features(),
-            ..Hello::default()
+            execute_dirs: settings.execute_dirs.clone(),
+            mapping: mapping.join(", then "),
+            credential_required: match settings.required {
+                Required::User => CredentialRequired::User,
+                Required::PilotAndUser => CredentialRequired::PilotAndUser,
+            },
+            linger: settings.linger,
+            preserve_env: settings.preserve_env.clone(),
+            features,
+            front: settings.front.clone(),
         }
     }
 
@@ -404,75 +429,104 @@ impl Broker {
             .ok_or_else(|| caller("payload.unknown", "there is no payload of this number"))
     }
 
-    fn open(
+    /// Sends a credential on its way.
+    fn take_credential(
         &mut self,
         request: u32,
-        label: String,
-        execute_dir: PathBuf,
+        command: Command,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), Refusal> {
-        let outcome = self.begin_open(request, &label, execute_dir, &descriptors);
+        let label = match &command {
+            Command::Open { job_label, .. } => job_label.clone(),
+            Command::Renew { payload, .. } => self.find(*payload)?.label.clone(),
+            _ => String::new(),
+        };
+        let outcome = self.begin(request, label.clone(), command, descriptors);
         if let Err(refusal) = &outcome {
-            audit_refusal(&self.tools, &label, "", refusal);
+            audit_refusal(&self.tools, "open", &label, None, refusal);
         }
         outcome
     }
 
-    fn begin_open(
+    fn begin(
         &mut self,
         request: u32,
-        label: &str,
-        execute_dir: PathBuf,
-        descriptors: &[OwnedFd],
+        label: String,
+        command: Command,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<(), Refusal> {
         if self.openings.len() >= MAX_OPENINGS || self.payloads.len() >= MAX_PAYLOADS {
-            return Err(trouble(
-                "open.busy",
-                "too many payloads are being opened at once".to_owned(),
-            ));
+            let text = "too many payloads are being opened at once";
+            return Err(trouble("open.busy", text.to_owned()));
         }
-        let place = Place::open(&execute_dir, &self.tools.config, self.tools.caller.uid).map_err(
-            |error| {
-                helper(
-                    RefusalClass::SitePermanent,
-                    error.code(),
-                    error.to_string(),
-                    false,
-                )
-            },
-        )?;
-        let Some(credential) = descriptors.first() else {
-            return Err(caller(
-                "open.credential",
-                "no credential came with the request",
-            ));
+        let file = descriptors
+            .into_iter()
+            .next()
+            .ok_or_else(|| caller("open.credential", "no credential came with the request"))?;
+        let goal = match command {
+            Command::Open {
+                execute_dir,
+                slot_account,
+                purpose,
+                limits,
+                ..
+            } => {
+                let site = &self.tools.site;
+                let open = |path: PathBuf| {
+                    let dirs = &site.settings.execute_dirs;
+                    Place::open(&path, dirs, site.caller.uid).map_err(|error| {
+                        let class = RefusalClass::SitePermanent;
+                        helper(class, error.code(), error.to_string(), false)
+                    })
+                };
+                Goal::Open {
+                    place: execute_dir.map(open).transpose()?,
+                    slot_account,
+                    purpose,
+                    limits,
+                }
+            }
+            Command::Renew { payload, proxy } => {
+                let found = self.find(payload)?;
+                let copy = |name| {
+                    let text = "the payload has no sandbox for a file";
+                    let sandbox = found.sandbox.as_ref();
+                    let sandbox = sandbox.ok_or_else(|| caller("renew.sandbox", text))?;
+                    let credential = file.try_clone();
+                    Ok(ProxyCopy {
+                        credential: credential.map_err(|it| trouble("renew", it.to_string()))?,
+                        account: found.account.clone(),
+                        sandbox: sandbox.path(),
+                        name,
+                    })
+                };
+                Goal::Renew {
+                    payload,
+                    holder: found.holder.clone(),
+                    copy: proxy.map(copy).transpose()?,
+                }
+            }
+            _ => Goal::Present,
         };
-        self.warmth.renew(Instant::now());
-        let null = self.tools.null.as_fd();
-        let verification = self
-            .tools
-            .verifiers
-            .verify(credential.as_fd(), null, Instant::now())
-            .map_err(|errno| {
-                trouble(
-                    "verifier.start",
-                    format!("starting the verifier: {}", errno.desc()),
-                )
-            })?;
+        self.expect_payload();
         self.serial += 1;
-        let mut opening = Opening::new(request, self.serial, label.to_owned(), place, verification);
-        let Self {
-            tools, openings, ..
-        } = self;
-        opening.reserved = tools.known.reserve(Policy {
-            config: &tools.config,
-            caller: &tools.caller,
-            leases: &tools.leases,
-            null: tools.null.as_fd(),
-            runner: runner(&tools.agent, &tools.null),
-            serial: opening.serial,
-        });
-        openings.push(opening);
+        let tools = &mut self.tools;
+        let wanted = VerifyRequest {
+            id: self.serial,
+            purpose: goal.purpose(),
+            may_lack_key: tools.site.may_omit_key,
+        };
+        let verification = tools
+            .verifiers
+            .verify(wanted, file.as_fd(), tools.null.as_fd())
+            .map_err(|errno| {
+                let text = format!("starting the verifier: {}", errno.desc());
+                trouble("verifier.start", text)
+            })?;
+        // While that works.
+        let files = tools.site.files()?;
+        let opening = Opening::new(request, self.serial, label, goal, files, verification);
+        self.openings.push(opening);
         Ok(())
     }
 
@@ -485,82 +539,122 @@ impl Broker {
             .get_mut(&number)
             .filter(|payload| payload.is_idle())
             .ok_or_else(|| caller("agent.busy", "the payload still has processes"))?;
+        if payload.expiry.is_over() {
+            let text = "the credential of the payload has expired; renew it".to_owned();
+            let class = RefusalClass::Job;
+            return Err(credential(class, "proxy.expired", text, false));
+        }
         let started = payload
             .hatchling(kit(tools))
             .and_then(|child| {
+                let settings = &tools.site.settings;
+                let dirs = settings.execute_dirs.iter();
+                let place = payload.place();
+                let no_links = settings.front.iter().any(|word| word == NO_LINKS);
                 let launch = Launch {
                     account: &payload.account,
-                    sandbox: Some(&payload.sandbox),
-                    execute_dir: None,
-                    limits: &LimitRules::default(),
-                    isolation: &Isolation::default(),
-                    rules: &[],
+                    sandbox: payload.sandbox.as_ref(),
+                    execute_dir: dirs
+                        .map(PathBuf::as_path)
+                        .find(|dir| place.starts_with(dir)),
+                    limits: &settings.limits,
+                    isolation: &settings.isolation,
+                    rules: if no_links {
+                        &["--no-links".into()]
+                    } else {
+                        &[]
+                    },
                 };
                 nest::order(&child, launch).map(|()| child)
             })
             .map_err(|errno| {
-                trouble(
-                    "agent.start",
-                    format!("starting the agent: {}", errno.desc()),
-                )
+                let text = format!("starting the agent: {}", errno.desc());
+                trouble("agent.start", text)
             })?;
         payload.set_leader(started.pid, started.numbers, Instant::now());
         let pid = started.pid.as_raw().cast_unsigned();
-        Ok((
-            Answer::Spawned {
-                payload: number,
-                pid,
-            },
-            Some(started.socket),
-        ))
+        let answer = Answer::Spawned {
+            payload: number,
+            pid,
+        };
+        Ok((answer, Some(started.socket)))
     }
 
-    fn advance_all(&mut self, now: Instant) {
-        let Self {
-            tools, openings, ..
-        } = self;
-        let mut ready = Vec::new();
+    // --- Progress ---
+
+    fn advance_openings(&mut self, now: Instant) {
+        self.tools.site.decide.listen(now);
+        self.tools.site.names.listen(now);
         let mut index = 0;
-        while let Some(opening) = openings.get_mut(index) {
-            let policy = Policy {
-                config: &tools.config,
-                caller: &tools.caller,
+        while let Some(opening) = self.openings.get_mut(index) {
+            let tools = &mut self.tools;
+            let mut desk = Desk {
+                site: &mut tools.site,
+                verifiers: &mut tools.verifiers,
                 leases: &tools.leases,
-                null: tools.null.as_fd(),
                 runner: runner(&tools.agent, &tools.null),
-                serial: opening.serial,
+                pilot: self.pilot.as_ref(),
             };
-            match opening.advance(&mut tools.known, policy, now) {
+            match opening.advance(&mut desk, now) {
                 None => index += 1,
                 Some(outcome) => {
-                    let mut opening = openings.swap_remove(index);
-                    if let Some(Mapped { lease, .. }) = opening.reserved.take() {
-                        tools.leases.release(lease);
-                    }
-                    ready.push((opening, outcome));
+                    let opening = self.openings.swap_remove(index);
+                    self.conclude(opening, outcome);
                 }
             }
         }
-        for (opening, outcome) in ready {
-            let identity = opening
-                .accepted
-                .as_ref()
-                .map_or("", |accepted| &accepted.identity)
-                .to_owned();
-            let (request, label) = (opening.request, opening.label.clone());
-            let answer = match outcome.and_then(|mapped| self.establish(opening, mapped)) {
-                Ok(opened) => {
-                    audit_open(&self.tools, &label, &opened);
-                    Answer::Opened(opened)
-                }
-                Err(refusal) => {
-                    audit_refusal(&self.tools, &label, &identity, &refusal);
-                    Answer::Refused(refusal)
-                }
-            };
-            self.channel.send(request, answer, None);
+    }
+
+    /// The end of a credential's way.
+    fn conclude(&mut self, opening: Opening, outcome: Result<Option<Mapped>, Refusal>) {
+        let (request, label) = (opening.request, opening.label.clone());
+        let party = opening.party.clone();
+        let what = match &opening.goal {
+            Goal::Open { .. } => "open",
+            Goal::Present => "present",
+            Goal::Renew { .. } => "renew",
+        };
+        let answer = match outcome.and_then(|mapped| self.carry_out(opening, mapped)) {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                audit_refusal(&self.tools, what, &label, party.as_ref(), &refusal);
+                Answer::Refused(refusal)
+            }
+        };
+        self.channel.send(request, answer, None);
+    }
+
+    fn carry_out(&mut self, opening: Opening, mapped: Option<Mapped>) -> Result<Answer, Refusal> {
+        let lost = || trouble("open.state", "no verdict or no account".to_owned());
+        let party = opening.party.ok_or_else(lost)?;
+        match opening.goal {
+            Goal::Open { place, limits, .. } => {
+                let mapped = mapped.ok_or_else(lost)?;
+                let name = (opening.serial, opening.label);
+                let opened = self.establish(name, party, (place, limits), mapped)?;
+                Ok(Answer::Opened(opened))
+            }
+            Goal::Present => {
+                let answer = Answer::Presented {
+                    identity: party.identity.clone(),
+                    not_after: party.not_after,
+                };
+                self.pilot = Some(party);
+                Ok(answer)
+            }
+            Goal::Renew { payload, .. } => {
+                let settings = &self.tools.site.settings;
+                let expiry = Expiry::new(party.not_after, settings);
+                let found = self.find(payload)?;
+                found.expiry = expiry;
+                found.holder = party;
+                let (label, uid) = (found.label.clone(), found.account.uid());
+                let (holder, not_after) = (found.holder.clone(), found.holder.not_after);
+                let line = about(&self.tools, "renew", "accepted", &label, Some(&holder));
+                self.tools.audit.record(line.number("uid", uid));
+                Ok(Answer::Renewed { not_after })
+            }
         }
-        self.advance_payloads(now);
     }
 
     fn advance_payloads(&mut self, now: Instant) {
@@ -568,34 +662,44 @@ impl Broker {
             tools,
             payloads,
             channel,
+            leaving,
             ..
         } = self;
+        let boot = boot_time();
+        let ends = leaving.is_some_and(|since| now >= since);
         payloads.retain(|number, payload| {
+            let number = *number;
+            if ends && !payload.is_left() {
+                payload.close(None, now);
+            }
+            while let Some(due) = payload.expire(boot) {
+                match due {
+                    Due::Warning => channel.send(0, Answer::Expiring { payload: number }, None),
+                    Due::Kill => {
+                        let line = about(
+                            tools,
+                            "expire",
+                            "killed",
+                            &payload.label,
+                            Some(&payload.holder),
+                        );
+                        tools
+                            .audit
+                            .record(line.text("request", &request_name(number)));
+                        channel.send(0, Answer::KilledForExpiry { payload: number }, None);
+                    }
+                    Due::End => {}
+                }
+            }
             loop {
                 match payload.advance(runner(&tools.agent, &tools.null), now) {
                     Outcome::Quiet => break true,
-                    Outcome::Empty => {
-                        channel.send(0, Answer::Empty { payload: *number }, None);
-                    }
+                    Outcome::Empty => channel.send(0, Answer::Empty { payload: number }, None),
                     Outcome::Gone(request, left) => {
-                        let code = left.as_ref().map_or("clean", |refusal| &refusal.code);
-                        let line = Line::new("close")
-                            .text("request", &request_name(*number))
-                            .text("job", &payload.label)
-                            .number("uid", payload.account.uid())
-                            .text("outcome", code);
-                        tools.audit.record(line);
-                        // With something left the file stays, unlocked, for recovery.
-                        match (payload.lease.take(), &left) {
-                            (Some(lease), None) => tools.leases.release(lease),
-                            (lease, _) => drop(lease),
-                        }
+                        bury(tools, number, payload, left.as_ref());
                         if let Some(request) = request {
-                            channel.send(
-                                request,
-                                left.map_or(Answer::Closed, Answer::Refused),
-                                None,
-                            );
+                            let answer = left.map_or(Answer::Closed, Answer::Refused);
+                            channel.send(request, answer, None);
                         }
                         break false;
                     }
@@ -604,53 +708,83 @@ impl Broker {
         });
     }
 
-    /// Makes group and sandbox for a mapped account.
-    fn establish(&mut self, opening: Opening, mapped: Mapped) -> Result<Opened, Refusal> {
-        let Mapped { account, mut lease } = mapped;
-        let Opening {
-            serial,
-            label,
-            place,
-            accepted,
-            ..
-        } = opening;
-        let made = accepted
-            .ok_or_else(|| trouble("open.state", "no verdict".to_owned()))
-            .and_then(|accepted| {
-                self.make(serial, &label, place, &account, &mut lease)
-                    .map(|made| (accepted, made))
-            });
-        let (accepted, (sandbox, nest)) = match made {
-            Ok(made) => made,
-            Err(refusal) => {
-                self.tools.leases.release(lease);
-                return Err(refusal);
-            }
-        };
-        let opened = Opened {
-            payload: serial,
+    /// Makes group and sandbox for a mapped account, if a payload is wanted.
+    fn establish(
+        &mut self,
+        (serial, label): (u32, String),
+        holder: Party,
+        (place, limits): (Option<Place>, OpenLimits),
+        mapped: Mapped,
+    ) -> Result<Opened, Refusal> {
+        let Mapped {
+            account,
+            lease,
+            pool,
+            source,
+        } = mapped;
+        let party = holder.clone();
+        let mut opened = Opened {
+            payload: 0,
             uid: account.uid(),
             gid: account.gid(),
             account: account.name().to_owned(),
-            identity: accepted.identity,
-            not_after: accepted.not_after,
-            limited: accepted.limited,
-            sandbox: Some(sandbox.path()),
-            ..Opened::default()
+            home: account.home().to_owned(),
+            shell: account.shell().to_owned(),
+            identity: holder.identity.clone(),
+            fqans: holder.fqans.clone(),
+            not_after: holder.not_after,
+            limited: holder.limited,
+            lease: match &pool {
+                Some(name) => format!("pool {name}"),
+                None if account.is_dynamic() => "dynamic".to_owned(),
+                None => "account".to_owned(),
+            },
+            sandbox: None,
         };
-        self.payloads
-            .insert(serial, Payload::new(account, label, sandbox, nest, lease));
+        if let Some(mut lease) = lease {
+            let (sandbox, nest) =
+                match self.make((serial, &label), (place, limits), &account, &mut lease) {
+                    Ok(made) => made,
+                    Err(refusal) => {
+                        self.tools.leases.release(lease);
+                        return Err(refusal);
+                    }
+                };
+            opened.payload = serial;
+            opened.sandbox = sandbox.as_ref().map(Sandbox::path);
+            let parts = Parts {
+                expiry: Expiry::new(holder.not_after, &self.tools.site.settings),
+                account: account.clone(),
+                label: label.clone(),
+                holder,
+                pool,
+                sandbox,
+                lease,
+            };
+            self.payloads.insert(serial, Payload::new(parts, nest));
+        }
+        let gids: Vec<_> = std::iter::once(&opened.gid)
+            .chain(account.groups())
+            .copied()
+            .collect();
+        let line = about(&self.tools, "open", "accepted", &label, Some(&party))
+            .text("account", &opened.account)
+            .number("uid", opened.uid)
+            .numbers("gids", &gids)
+            .text("lease", &opened.lease)
+            .text("source", &source)
+            .text("request", &request_name(opened.payload));
+        self.tools.audit.record(line);
         Ok(opened)
     }
 
     fn make(
         &mut self,
-        serial: u32,
-        label: &str,
-        place: Place,
+        (serial, label): (u32, &str),
+        (place, limits): (Option<Place>, OpenLimits),
         account: &TargetAccount,
         lease: &mut Lease,
-    ) -> Result<(Sandbox, Nest), Refusal> {
+    ) -> Result<(Option<Sandbox>, Nest), Refusal> {
         let Self {
             tools,
             nursery,
@@ -667,7 +801,7 @@ impl Broker {
         let failed = |code: &'static str, what: &'static str| {
             move |errno: Errno| trouble(code, format!("{what}: {}", errno.desc()))
         };
-        let mut nest = nursery
+        let nest = nursery
             .take(&tools.tracking, kit(tools))
             .map_err(failed("group.failed", "making the payload's group"))?;
         let name = format!("dir_{}_{serial}", getpid());
@@ -675,23 +809,32 @@ impl Broker {
             uid: account.uid(),
             gid: account.gid(),
             dynamic: account.is_dynamic(),
-            sandbox: place.path_of(&name),
+            sandbox: place
+                .as_ref()
+                .map(|place| place.path_of(&name))
+                .unwrap_or_default(),
             groups: nest.directories.clone(),
             label: label.to_owned(),
         };
+        let own_tmp = tools.site.settings.isolation.private_tmp;
         let made = lease
             .record(&record)
             .map_err(failed("lease.failed", "writing down the lease"))
             .and_then(|()| {
-                Sandbox::make(place, &name, account, false)
+                let rules = &tools.site.settings.limits;
+                let limited = nest.group.restrict(&limits, rules);
+                limited.map_err(failed("group.limits", "limiting the payload's group"))
+            })
+            .and_then(|()| {
+                place
+                    .map(|place| Sandbox::make(place, &name, account, own_tmp))
+                    .transpose()
                     .map_err(failed("sandbox.failed", "making the sandbox"))
             });
         match made {
             Ok(sandbox) => Ok((sandbox, nest)),
             Err(refusal) => {
-                let _ = sys::kill(nest.waiting.pid.as_raw(), libc::SIGKILL);
-                let _ = sys::wait_for(nest.waiting.pid);
-                let _ = nest.group.remove();
+                nest.take_down();
                 Err(refusal)
             }
         }
@@ -704,7 +847,7 @@ fn kit(tools: &Tools) -> Kit<'_> {
         program: &tools.agent,
         limits: &tools.limits,
         null: tools.null.as_fd(),
-        own_numbers: false,
+        own_numbers: tools.site.settings.isolation.private_pid,
     }
 }
 
@@ -716,35 +859,60 @@ fn runner<'a>(program: &'a Path, null: &'a OwnedFd) -> Runner<'a> {
     }
 }
 
-/// What is said of every decision (requirement M9).
-fn about(tools: &Tools, verdict: &str, label: &str, identity: &str) -> Line {
-    Line::new("open")
-        .text("verdict", verdict)
-        .number("caller_uid", tools.caller.uid)
-        .text("caller", tools.caller.name.as_deref().unwrap_or(""))
-        .text("job", label)
-        .text("identity", identity)
+/// Gives back what kept the account of a payload that is over.
+fn bury(tools: &Tools, number: u32, payload: &mut Payload, left: Option<&Refusal>) {
+    let line = Line::new("close")
+        .text("request", &request_name(number))
+        .text("job", &payload.label)
+        .number("uid", payload.account.uid())
+        .text("outcome", left.map_or("clean", |refusal| &refusal.code));
+    tools.audit.record(line);
+    touch(tools, payload);
+    // With something left the file stays, unlocked, for recovery.
+    match (payload.lease.take(), left) {
+        (Some(lease), None) => tools.leases.release(lease),
+        (lease, _) => drop(lease),
+    }
 }
 
-fn audit_open(tools: &Tools, label: &str, opened: &Opened) {
-    let line = about(tools, "accepted", label, &opened.identity)
-        .text("limited", if opened.limited { "yes" } else { "no" })
-        .number("expires", opened.not_after)
-        .text("account", &opened.account)
-        .number("uid", opened.uid)
-        .numbers("gids", &[opened.gid])
-        .text("request", &request_name(opened.payload));
+/// Says that a pool account is in use, so that nobody takes its lease for idle.
+fn touch(tools: &Tools, payload: &Payload) {
+    if let (Some(lease), Some(dir)) = (&payload.pool, &tools.site.settings.gridmapdir)
+        && let Ok(pool) = Pool::open(dir)
+    {
+        let _ = pool.touch(payload.account.name(), lease);
+    }
+}
+
+/// What is said of every decision (requirement M9).
+fn about(tools: &Tools, event: &str, verdict: &str, label: &str, party: Option<&Party>) -> Line {
+    let caller = &tools.site.caller;
+    let line = Line::new(event)
+        .text("verdict", verdict)
+        .number("caller_uid", caller.uid)
+        .text("caller", caller.name.as_deref().unwrap_or(""))
+        .text("job", label);
+    let Some(party) = party else { return line };
+    line.text("identity", &party.identity)
+        .texts("fqans", &party.fqans)
+        .text("limited", if party.limited { "yes" } else { "no" })
+        .number("expires", party.not_after)
+}
+
+fn audit_refusal(
+    tools: &Tools,
+    event: &str,
+    label: &str,
+    party: Option<&Party>,
+    refusal: &Refusal,
+) {
+    let line = about(tools, event, "refused", label, party)
+        .text("code", &refusal.code)
+        .text("reason", &refusal.message);
     tools.audit.record(line);
 }
 
 /// Names a payload for as long as the log is kept.
 fn request_name(payload: u32) -> String {
     format!("{}.{payload}", std::process::id())
-}
-
-fn audit_refusal(tools: &Tools, label: &str, identity: &str, refusal: &Refusal) {
-    let line = about(tools, "refused", label, identity)
-        .text("code", &refusal.code)
-        .text("reason", &refusal.message);
-    tools.audit.record(line);
 }

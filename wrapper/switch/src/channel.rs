@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use launch_protocol::MAX_PACKET;
 use launch_protocol::broker::{Answer, Reply, Request};
-use launch_protocol::verdict::{self, Purpose, VerifyRequest};
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, UnixAddr, recv, recvmsg, sendmsg,
@@ -108,11 +107,8 @@ impl Channel {
     /// Sends what is queued, as far as it goes.
     pub(crate) fn flush(&mut self) {
         while let Some((packet, beside)) = self.queue.front() {
-            match transmit(
-                self.socket.as_fd(),
-                packet,
-                beside.as_ref().map(AsFd::as_fd),
-            ) {
+            let beside = beside.as_ref().map(AsFd::as_fd);
+            match transmit(self.socket.as_fd(), packet, beside.as_slice()) {
                 Ok(()) => {
                     self.queue.pop_front();
                 }
@@ -139,14 +135,15 @@ impl Channel {
     }
 }
 
-fn transmit(
+/// Sends one packet and descriptors beside it, at once or not at all.
+pub(crate) fn transmit(
     socket: BorrowedFd<'_>,
     packet: &[u8],
-    beside: Option<BorrowedFd<'_>>,
+    beside: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
-    let raw = beside.map(|file| [file.as_raw_fd()]);
-    let rights = raw.as_ref().map(|raw| [ControlMessage::ScmRights(raw)]);
-    let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
+    let raw: Vec<_> = beside.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     loop {
         let parts = [IoSlice::new(packet)];
@@ -165,31 +162,15 @@ pub(crate) fn send_last_word(socket: BorrowedFd<'_>, answer: Answer) {
     let _ = shutdown(raw, Shutdown::Read);
     while matches!(recv(raw, &mut [0; 16], MsgFlags::MSG_DONTWAIT), Ok(length) if length > 0) {}
     if let Ok(packet) = (Reply { id: 0, answer }).encode() {
-        let _ = transmit(socket, &packet, None);
+        let _ = transmit(socket, &packet, &[]);
     }
 }
 
-/// Has a verifier made for the other end of a socket.
-pub(crate) fn ask_verifier(parent: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    transmit(parent, verdict::NEW_VERIFIER, Some(socket))
-}
-
-/// Hands a credential to a waiting verifier.
-pub(crate) fn hand_over(verifier: BorrowedFd<'_>, credential: BorrowedFd<'_>) -> Result<(), Errno> {
-    let request = VerifyRequest {
-        id: 0,
-        purpose: Purpose::Run,
-        may_lack_key: false,
-    };
-    let packet = request.encode().map_err(|_| Errno::EMSGSIZE)?;
-    transmit(verifier, &packet, Some(credential))
-}
-
-/// What a verifier has said: one packet, nothing yet (`None`), or the end (`Some(Err)`).
-pub(crate) fn hear(verifier: BorrowedFd<'_>) -> Option<Result<Vec<u8>, Errno>> {
-    // One byte more than allowed, so that too long a verdict shows.
-    let mut packet = vec![0; verdict::MAX_VERDICT + 1];
-    match recv(verifier.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+/// What a helper has said: one packet, nothing yet (`None`), or the end (`Some(Err)`).
+pub(crate) fn hear(helper: BorrowedFd<'_>, most: usize) -> Option<Result<Vec<u8>, Errno>> {
+    // One byte more than allowed, so that too long a packet shows.
+    let mut packet = vec![0; most + 1];
+    match recv(helper.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
         Ok(0) => Some(Err(Errno::EPIPE)),
         Ok(length) => {
             packet.truncate(length);

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::account::TargetAccount;
 use crate::sandbox::Sandbox;
 use crate::spawn::{Errand, Identity};
 use crate::sys;
@@ -82,6 +83,13 @@ impl Runner<'_> {
         }
     }
 
+    /// Does nothing run as this account, and is its home as empty as a new one (requirement M6)?
+    pub(crate) fn is_unused(&self, account: &TargetAccount) -> bool {
+        let words = [OsStr::new("--alone"), account.home().as_os_str()];
+        let child = self.start(&Identity::from(account), &words, &[self.null; 3]);
+        child.and_then(sys::wait_for).map(exit_status) == Ok(Some(DONE))
+    }
+
     /// Kills every process of an account that is the payload's alone.
     pub(crate) fn kill_all(&self, who: &Identity<'_>) -> Result<(), Errno> {
         let child = self.start(who, &[OsStr::new("--kill-all")], &[self.null; 3])?;
@@ -91,18 +99,18 @@ impl Runner<'_> {
     /// Writes a renewed credential beneath the sandbox. Ends with [`DONE`] if it is there.
     pub(crate) fn put_proxy(
         &self,
-        who: &Identity<'_>,
-        sandbox: &Sandbox,
+        account: &TargetAccount,
+        sandbox: &Path,
         name: &Path,
         credential: BorrowedFd<'_>,
     ) -> Result<Pid, Errno> {
-        let sandbox = sandbox.path();
         let words = [
-            OsStr::new("--put-proxy"),
+            "--put-proxy".as_ref(),
             sandbox.as_os_str(),
             name.as_os_str(),
         ];
-        self.start(who, &words, &[credential, self.null, self.null])
+        let who = Identity::from(account);
+        self.start(&who, &words, &[credential, self.null, self.null])
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
 use nix::errno::Errno;
 
-use crate::config::ConfigError;
 use crate::trusted::TrustError;
 
 /// The caller can fix it.
@@ -34,18 +33,12 @@ pub enum StartupError {
     NotSetuid(PathBuf),
     /// /proc is missing or unreadable.
     NoProc(Errno),
-    /// The configuration file.
-    Config(PathBuf, ConfigError),
     /// A file or directory that must be trusted is not.
     Untrusted(&'static str, TrustError),
-    /// The caller is not in `user_white_list`.
-    CallerNotListed(u32, Option<String>),
-    /// The caller's account cannot be a pilot: root's, nobody's, or a dynamic one.
-    CallerUnfit(u32, &'static str),
-    /// A look-up of account names failed.
-    Names(&'static str),
-    /// A name in `user_white_list` is also a possible target.
-    ListedTarget(String),
+    /// Only root may ask for this.
+    NotRoot,
+    /// The site's policy does not do, or does not admit the caller.
+    Refused(Refusal),
     /// The pilot speaks another version.
     Version(u32),
     /// A system call failed.
@@ -57,13 +50,14 @@ impl StartupError {
     pub fn status(&self) -> u8 {
         match self {
             Self::Usage | Self::NoControlSocket | Self::Version(_) => CALLER,
-            Self::CallerNotListed(..) | Self::CallerUnfit(..) => NOT_AUTHORISED,
+            Self::NotRoot => NOT_AUTHORISED,
+            Self::Refused(refusal) if refusal.class == RefusalClass::Caller => NOT_AUTHORISED,
             _ => ADMINISTRATOR,
         }
     }
 
     /// Stable short code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::Usage => "startup.usage",
             Self::NoControlSocket => "startup.socket",
@@ -73,18 +67,18 @@ impl StartupError {
             Self::NosuidMount(_) => "startup.nosuid",
             Self::NotSetuid(_) => "startup.setuid",
             Self::NoProc(_) => "startup.proc",
-            Self::Config(..) => "conf.invalid",
             Self::Untrusted(_, error) => error.code(),
-            Self::CallerNotListed(..) => "caller.not_listed",
-            Self::CallerUnfit(..) => "caller.unfit",
-            Self::Names(_) => "names.failed",
-            Self::ListedTarget(_) => "conf.listed_target",
+            Self::NotRoot => "caller.not_root",
+            Self::Refused(refusal) => &refusal.code,
             Self::System(..) => "startup.system",
         }
     }
 
     /// The same as a message for the pilot.
     pub fn refusal(&self) -> Refusal {
+        if let Self::Refused(refusal) = self {
+            return refusal.clone();
+        }
         let class = match self.status() {
             ADMINISTRATOR => RefusalClass::SitePermanent,
             _ => RefusalClass::Caller,
@@ -133,22 +127,18 @@ impl fmt::Display for StartupError {
                 path.display()
             ),
             Self::NoProc(errno) => write!(f, "/proc cannot be read: {}; mount it", errno.desc()),
-            Self::Config(path, error) => write!(f, "{}:{error}", path.display()),
             Self::Untrusted(key, error) => write!(f, "{key}: {error}"),
-            Self::CallerNotListed(uid, name) => {
-                let name = name.as_deref().unwrap_or("no name");
-                write!(f, "uid {uid} ({name}) is not in user_white_list of the configuration")
-            }
-            Self::CallerUnfit(uid, why) => write!(f, "uid {uid} may not call this program: {why}"),
-            Self::Names(what) => write!(f, "accounts cannot be looked up ({what}); check the name service"),
-            Self::ListedTarget(what) => write!(
-                f,
-                "user_white_list names {what}, which is also a possible payload account; \
-                 use separate accounts for pilots and payloads"
-            ),
+            Self::NotRoot => f.write_str("only root may do that"),
+            Self::Refused(refusal) => f.write_str(&refusal.message),
             Self::System(call, errno) => write!(f, "{call} failed: {}", errno.desc()),
         }
     }
 }
 
 impl std::error::Error for StartupError {}
+
+impl From<Refusal> for StartupError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

@@ -1,28 +1,10 @@
 //! Entry for the fuzz target `switch_conf`.
 
-use crate::{config, gridmap, lease, names};
+use crate::lease;
 
-/// The configuration, the map file, a lease record and a look-up's answer from any bytes.
-///
-/// # Panics
-/// If an accepted configuration breaks a promise: that is what the fuzzer looks for.
+/// A lease record from any bytes.
 pub fn fuzz_switch_conf(data: &[u8]) {
-    if let Ok(config) = config::Config::parse(data) {
-        assert!(!config.callers.is_empty());
-        assert!(
-            config
-                .execute_dirs
-                .iter()
-                .all(|dir| dir.is_absolute() && dir.parent().is_some())
-        );
-        assert!(!config.is_dynamic(0) && !config.is_dynamic(config::NOBODY));
-        assert!(config.target_uid_min > 0);
-    }
-    if let Ok(Some(account)) = gridmap::find(data, "/CN=x") {
-        assert!(config::is_account_name(account));
-    }
     let _ = lease::Record::parse(data);
-    let _ = names::decode(data, 2);
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read, setsid, write};
 
-use launch_protocol::policy::AuditSettings;
+use launch_protocol::policy::Settings;
 
 use crate::audit::Audit;
 use crate::cgroup::Tracking;
-use crate::config::Config;
 use crate::errands::Runner;
 use crate::lease::LeaseDir;
 use crate::recover::recover;
@@ -35,7 +34,11 @@ pub(crate) struct Guardian {
 
 impl Guardian {
     /// Starts it.
-    pub(crate) fn start(config: &Config, tracking: &Tracking, job: &Path) -> Result<Self, Errno> {
+    pub(crate) fn start(
+        settings: &Settings,
+        tracking: &Tracking,
+        job: &Path,
+    ) -> Result<Self, Errno> {
         let (theirs, pipe) = pipe2(OFlag::O_CLOEXEC)?;
         sys::child(None, || {
             // Above all the pilot's socket must not stay open in here.
@@ -45,7 +48,7 @@ impl Guardian {
             sys::close_from(CONTROL_FD + 1);
             let _ = setsid();
             let _ = prctl::set_name(c"sailplane-guard");
-            watch(&sys::own(CONTROL_FD), config, tracking, job)
+            watch(&sys::own(CONTROL_FD), settings, tracking, job)
         })?;
         Ok(Self { pipe })
     }
@@ -56,7 +59,7 @@ impl Guardian {
     }
 }
 
-fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking, job: &Path) -> u8 {
+fn watch(broker: &OwnedFd, settings: &Settings, tracking: &Tracking, job: &Path) -> u8 {
     loop {
         match read(broker, &mut [0]) {
             Ok(0) => break,
@@ -65,19 +68,15 @@ fn watch(broker: &OwnedFd, config: &Config, tracking: &Tracking, job: &Path) -> 
             Err(_) => return 1,
         }
     }
-    clean_up(&config.rundir, config.log_file.as_deref(), tracking, job)
+    clean_up(settings, tracking, job)
 }
 
-fn clean_up(rundir: &Path, log_file: Option<&Path>, tracking: &Tracking, job: &Path) -> u8 {
-    let audit = Audit::open(&AuditSettings {
-        file: log_file.map(Path::to_owned),
-        ..AuditSettings::default()
-    })
-    .unwrap_or_default();
+fn clean_up(settings: &Settings, tracking: &Tracking, job: &Path) -> u8 {
+    let audit = Audit::open(&settings.audit).unwrap_or_default();
     audit.write("guardian", &[("why", "the broker is gone")]);
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let (Ok(leases), Ok(null)) = (
-        LeaseDir::open(rundir),
+        LeaseDir::open(&settings.rundir),
         open("/dev/null", flags, Mode::empty()),
     ) else {
         return 1;

@@ -128,16 +128,23 @@ impl Nursery {
         ours
     }
 
-    /// Takes the ready one down; its child must be gone before the group can be removed.
+    /// Takes the ready one down.
     pub(crate) fn close(&mut self) {
-        if let Some(Nest {
-            mut group, waiting, ..
-        }) = self.ready.take()
-        {
-            let _ = sys::kill(waiting.pid.as_raw(), libc::SIGKILL);
-            let _ = sys::wait_for(waiting.pid);
-            let _ = group.remove();
+        if let Some(nest) = self.ready.take() {
+            nest.take_down();
         }
+    }
+}
+
+impl Nest {
+    /// Its child must be gone before the group can be removed.
+    pub(crate) fn take_down(mut self) {
+        let Started { pid, socket, .. } = self.waiting;
+        // Without it the child ends even if it could not be killed.
+        drop(socket);
+        let _ = sys::kill(pid.as_raw(), libc::SIGKILL);
+        let _ = sys::wait_for(pid);
+        let _ = self.group.remove();
     }
 }
 

@@ -1,15 +1,18 @@
 //! One payload: its account, sandbox and group, and the way to its end.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Refusal, SignalScope, Usage};
+use launch_protocol::policy::Party;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::errands::{DONE, Extent, IN_USE, Runner, exit_status};
+use crate::expiry::{Due, Expiry};
 use crate::isolate::Numbers;
 use crate::lease::Lease;
 use crate::nest::{self, Kit, Nest};
@@ -30,7 +33,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub(crate) struct Payload {
     pub(crate) account: TargetAccount,
     pub(crate) label: String,
-    pub(crate) sandbox: Sandbox,
+    /// Whose it is, by the latest credential.
+    pub(crate) holder: Party,
+    pub(crate) expiry: Expiry,
+    /// Name of the pool lease that keeps the account.
+    pub(crate) pool: Option<String>,
+    pub(crate) sandbox: Option<Sandbox>,
     pub(crate) group: Group,
     /// Taken out when it is given back.
     pub(crate) lease: Option<Lease>,
@@ -46,6 +54,18 @@ pub(crate) struct Payload {
     started: Option<Instant>,
     emptied: Option<Instant>,
     closing: Option<Closing>,
+}
+
+/// What a payload is made of, beside its group.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) account: TargetAccount,
+    pub(crate) label: String,
+    pub(crate) holder: Party,
+    pub(crate) expiry: Expiry,
+    pub(crate) pool: Option<String>,
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) lease: Lease,
 }
 
 /// On the way out.
@@ -99,24 +119,21 @@ pub(crate) enum Outcome {
 }
 
 impl Payload {
-    pub(crate) fn new(
-        account: TargetAccount,
-        label: String,
-        sandbox: Sandbox,
-        nest: Nest,
-        lease: Lease,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, nest: Nest) -> Self {
         let Nest {
             mut group, waiting, ..
         } = nest;
-        group.assign(account.uid());
+        group.assign(parts.account.uid());
         Self {
-            account,
-            label,
-            sandbox,
+            account: parts.account,
+            label: parts.label,
+            holder: parts.holder,
+            expiry: parts.expiry,
+            pool: parts.pool,
+            sandbox: parts.sandbox,
             group,
             waiting: Some(waiting),
-            lease: Some(lease),
+            lease: Some(parts.lease),
             leader: None,
             numbers: None,
             killing: false,
@@ -125,6 +142,21 @@ impl Payload {
             emptied: None,
             closing: None,
         }
+    }
+
+    /// The sandbox's path, empty if there is none.
+    pub(crate) fn place(&self) -> PathBuf {
+        self.sandbox.as_ref().map(Sandbox::path).unwrap_or_default()
+    }
+
+    /// Does what is due at the end of the credential; to be told the pilot.
+    pub(crate) fn expire(&mut self, now: Duration) -> Option<Due> {
+        let due = self.expiry.due(now)?;
+        match due {
+            Due::Warning => self.signal(libc::SIGTERM, SignalScope::Leader),
+            Due::Kill | Due::End => self.kill(),
+        }
+        Some(due)
     }
 
     /// May another agent be started?
@@ -224,6 +256,11 @@ impl Payload {
         }
     }
 
+    /// Is the pilot's going away known already?
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self.closing, Some(Closing { request: None, .. }))
+    }
+
     /// Begins the end. The first who asks gets the answer; the pilot's going away overrides.
     pub(crate) fn close(&mut self, request: Option<u32>, now: Instant) {
         self.kill();
@@ -286,7 +323,7 @@ impl Payload {
                 } else {
                     Extent::Sandbox
                 };
-                match runner.remove(&who, Some(&self.sandbox), extent) {
+                match runner.remove(&who, self.sandbox.as_ref(), extent) {
                     Ok(child) => {
                         closing.stage = Stage::Removing {
                             child,
@@ -338,13 +375,14 @@ impl Payload {
 
     /// After the remover: the top directory and the group.
     fn finish(&mut self, status: u8) -> Option<Refusal> {
-        let path = self.sandbox.path();
+        let path = self.place();
         let path = path.display();
         if status != DONE {
             let text = format!("something in the sandbox {path} could not be removed");
             return Some(trouble("close.sandbox", text));
         }
-        if let Err(errno) = self.sandbox.remove_tops() {
+        let removed = self.sandbox.as_ref().map_or(Ok(()), Sandbox::remove_tops);
+        if let Err(errno) = removed {
             let text = format!("the sandbox {path} could not be removed: {}", errno.desc());
             return Some(trouble("close.sandbox", text));
         }

@@ -102,30 +102,28 @@ fn remove_sandbox(
     runner: Runner<'_>,
     deadline: Instant,
 ) -> bool {
-    let (Some(parent), Some(name)) = (record.sandbox.parent(), record.sandbox.file_name()) else {
-        return true;
+    let sandbox = match (open_left(record, record.uid), open_left(record, 0)) {
+        (Some(sandbox), _) => Some(sandbox),
+        // Root's own, if the broker died before it was given away: then it is empty.
+        (None, Some(sandbox)) => return sandbox.remove_tops().is_ok(),
+        // None was wanted, or made, or somebody has put something of his own there, which is none of ours.
+        (None, None) => None,
     };
-    let Some(name) = name.to_str() else {
-        return true;
+    let extent = match (record.dynamic, &sandbox) {
+        (true, _) => Extent::Account,
+        (false, Some(_)) => Extent::Sandbox,
+        (false, None) => return true,
     };
-    let adopt = |owner| {
-        let place = Place::reopen(parent).ok()?;
-        Sandbox::adopt(place, name, owner)
-    };
-    let extent = if record.dynamic {
-        Extent::Account
-    } else {
-        Extent::Sandbox
-    };
-    // What is nobody's or somebody else's was never made, or put there by another, which is none of ours.
-    let theirs = adopt(record.uid).is_none_or(|sandbox| {
-        let started = runner.remove(identity, Some(&sandbox), extent);
-        let emptied =
-            started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(DONE)));
-        emptied && sandbox.remove_tops().is_ok()
-    });
-    // Root's own, if the broker died before it was given away: then it is empty.
-    theirs && adopt(0).is_none_or(|sandbox| sandbox.remove_tops().is_ok())
+    let started = runner.remove(identity, sandbox.as_ref(), extent);
+    let emptied = started.is_ok_and(|child| wait_until(child, deadline) == Some(i32::from(DONE)));
+    emptied && sandbox.is_none_or(|sandbox| sandbox.remove_tops().is_ok())
+}
+
+/// The sandbox of a record, if it is there and belongs to `owner`.
+fn open_left(record: &Record, owner: u32) -> Option<Sandbox> {
+    let place = Place::reopen(record.sandbox.parent()?).ok()?;
+    let name = record.sandbox.file_name()?.to_str()?;
+    Sandbox::adopt(place, name, owner)
 }
 
 /// The child's status, or nothing if it had to be killed.

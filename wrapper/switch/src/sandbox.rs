@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use launch_protocol::order;
+use launch_protocol::{is_plain_absolute, order};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -15,8 +15,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::account::TargetAccount;
-use crate::config::Config;
-use crate::trusted::{file_kind, is_plain_absolute};
+use crate::trusted::file_kind;
 
 /// Why a directory cannot hold sandboxes.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,7 +93,7 @@ const WALK: OFlag = OFlag::O_PATH
 impl Place {
     /// Walks to `path` without following links. Every directory on the way must belong to root or
     /// the caller, and whoever else can write there must not be able to rename (sticky).
-    pub(crate) fn open(path: &Path, config: &Config, caller: u32) -> Result<Self, PlaceError> {
+    pub(crate) fn open(path: &Path, allowed: &[PathBuf], caller: u32) -> Result<Self, PlaceError> {
         let printable = path
             .as_os_str()
             .as_bytes()
@@ -103,7 +102,7 @@ impl Place {
         if !is_plain_absolute(path) || !printable {
             return Err(PlaceError::NotPlain(path.to_owned()));
         }
-        if !config.allows_execute_dir(path) {
+        if !allowed.iter().any(|dir| path.starts_with(dir)) {
             return Err(PlaceError::NotAllowed(path.to_owned()));
         }
         Self::walk(path, &[0, caller])

@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -200,14 +199,4 @@ fn judge(path: &Path, facts: &FileStat) -> Result<(), TrustError> {
         path: path.to_owned(),
         why,
     })
-}
-
-/// True for an absolute path without `.`, `..` or empty components in its middle.
-pub(crate) fn is_plain_absolute(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_bytes();
-    bytes.first() == Some(&b'/')
-        && !bytes.contains(&0)
-        && bytes
-            .split(|b| *b == b'/')
-            .all(|part| part != b"." && part != b"..")
 }

@@ -64,6 +64,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         let target = folder.parent().expect("the target folder");
         for what in [
             ["--package", "sailplane-job", "--bins"].as_slice(),
+            &["--package", "sailplane-policy", "--bins"],
             &[
                 "--package",
                 "sailplane-switch",
@@ -91,6 +92,8 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     vec![
         ("sailplane-switch", switch),
         ("sailplane-job", folder.join("sailplane-job")),
+        ("sailplane-policy", folder.join("sailplane-policy")),
+        ("sailplane-names", folder.join("sailplane-names")),
         ("sailplane-verify", verifier),
     ]
 }
@@ -186,7 +189,7 @@ impl Cell {
         let passwd = format!(
             "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\ndaemon:x:1:1::/:/bin/false\n\
              pilot:x:{pilot}:{pilot}::/:/bin/sh\nalice:x:{alice}:{alice}::/:/bin/sh\n\
-             toor:x:0:0::/:/bin/sh\n"
+             toor:x:0:0::/:/bin/sh\ntwin:x:{pilot}:{pilot}::/:/bin/sh\n"
         );
         put("/etc/passwd", &passwd, 0o644);
         let group = format!(
@@ -197,7 +200,7 @@ impl Cell {
         put("/etc/nsswitch.conf", "passwd: files\ngroup: files\n", 0o644);
         put(
             "/etc/sailplane/gridmap",
-            "\"/CN=Alice\" alice\n\"/CN=Toor\" toor\n\"/CN=Pilot\" pilot\n\
+            "\"/CN=Alice\" alice\n\"/CN=Toor\" toor\n\"/CN=Pilot\" twin\n\
              \"/CN=Daemon\" daemon\n\"/CN=Ghost\" ghost\n",
             0o644,
         );

@@ -188,7 +188,10 @@ impl Pilot {
             let Reply { id, answer } = Reply::decode(&packet).expect("a reply");
             assert_eq!(files.len(), answer.descriptors());
             match answer {
-                Answer::Exited { .. } | Answer::Empty { .. } => self.events.push_back(answer),
+                Answer::Exited { .. }
+                | Answer::Empty { .. }
+                | Answer::Expiring { .. }
+                | Answer::KilledForExpiry { .. } => self.events.push_back(answer),
                 answer => return (id, answer, files.into_iter().next()),
             }
         }

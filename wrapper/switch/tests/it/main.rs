@@ -24,6 +24,8 @@ mod faults;
 mod files;
 mod happy_path;
 mod model;
+mod pool;
+mod renewal;
 mod speed;
 mod start;
 mod storm;

@@ -164,6 +164,8 @@ const BOUND: &str = "root root [] capable bounded";
 /// The broker, from its first instruction to its last.
 const BROKER: &[Step] = &[
     ("execve sailplane-switch", CALLER),
+    ("getgroups reads back", CALLER),
+    ("who is my parent", CALLER),
     ("setgroups", "caller/root/root caller [] capable"),
     ("setresgid", "caller/root/root root [] capable"),
     ("setresuid", ROOT),
@@ -229,6 +231,7 @@ const ROOTS_CALLS: &[&str] = &[
     "gettid",
     "getppid",
     "getuid",
+    "getgid",
     "geteuid",
     "getresuid",
     "getresgid",

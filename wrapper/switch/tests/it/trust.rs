@@ -73,7 +73,7 @@ fn s6_a_bad_line_is_named() {
         let (code, words) = refusal_at_start(cell);
         assert_eq!(code, "conf.invalid");
         assert!(
-            words.starts_with("/etc/sailplane/switch.conf:8: target_uid_min must be"),
+            words.starts_with("switch.conf:8: target_uid_min must be"),
             "{words}"
         );
     });
@@ -113,7 +113,7 @@ fn s6_a_map_file_weakened_later_stops_mapping() {
         let refusal = pilot
             .try_open("accept 3600 full /CN=Bob")
             .expect_err("refused");
-        assert_eq!(refusal.code, "map.syntax");
+        assert_eq!(refusal.code, "policy.syntax");
         std::fs::remove_file("/etc/sailplane/gridmap").expect("removed");
         let refusal = pilot
             .try_open("accept 3600 full /CN=Bob")

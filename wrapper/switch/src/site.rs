@@ -1,0 +1,209 @@
+//! What the site has configured, and whether the caller may call. Root opens the files by the rule of
+//! trusted paths; `sailplane-policy` reads them.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use launch_protocol::broker::{Refusal, RefusalClass};
+use launch_protocol::is_account_name;
+use launch_protocol::policy::{Ask, Caller, Entry, Query, Reply, Settings};
+use nix::unistd::{getgid, getgroups, getppid, getuid};
+
+use crate::CONFDIR;
+use crate::dynamic::Dynamic;
+use crate::refuse::{helper, trouble};
+use crate::servant::Servant;
+use crate::startup;
+use crate::trusted::{self, Kind, TrustError};
+use crate::verifiers::Verifiers;
+
+/// How many accounts are looked up with one question: their groups must fit in one packet.
+const QUERIES_AT_ONCE: usize = 32;
+
+/// The site's policy as far as root knows it, and the two helpers that know the rest.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) settings: Settings,
+    pub(crate) caller: Caller,
+    /// The caller may present a credential without its private key.
+    pub(crate) may_omit_key: bool,
+    /// Judges; sees what strangers have written.
+    pub(crate) decide: Servant,
+    /// Looks up accounts; sees nothing of that kind.
+    pub(crate) names: Servant,
+    pub(crate) dynamic: Dynamic,
+}
+
+/// Who calls, as the kernel says. To be asked before all uids become root's.
+pub(crate) fn real_caller() -> Caller {
+    let further = getgroups().unwrap_or_default();
+    Caller {
+        uid: getuid().as_raw(),
+        groups: std::iter::once(getgid())
+            .chain(further)
+            .map(|gid| gid.as_raw())
+            .collect(),
+        executable: std::fs::read_link(format!("/proc/{}/exe", getppid())).ok(),
+        ..Caller::default()
+    }
+}
+
+impl Site {
+    /// Reads the configuration. Nobody is admitted yet.
+    pub(crate) fn read(caller: Caller, null: BorrowedFd<'_>) -> Result<Self, Refusal> {
+        let mut decide = servant("sailplane-policy", &["decide"])?;
+        let names = servant("sailplane-names", &[])?;
+        let settings = settings(&mut decide, null)?;
+        Ok(Self {
+            dynamic: Dynamic::new(settings.targets.dynamic_uids),
+            settings,
+            caller,
+            may_omit_key: false,
+            decide,
+            names,
+        })
+    }
+
+    /// Reads everything again after the configuration has changed, and admits the caller anew.
+    pub(crate) fn reread(&mut self, null: BorrowedFd<'_>) -> Result<(), Refusal> {
+        let fresh = settings(&mut self.decide, null)?;
+        if fresh.targets.dynamic_uids != self.settings.targets.dynamic_uids {
+            self.dynamic = Dynamic::new(fresh.targets.dynamic_uids);
+        }
+        self.settings = fresh;
+        self.admit(null)
+    }
+
+    /// The configuration and the policy files, opened now.
+    pub(crate) fn files(&self) -> Result<Vec<File>, Refusal> {
+        std::iter::once(&conf())
+            .chain(&self.settings.policy_files)
+            .map(|path| trusted::open_file(path).map_err(|error| untrusted("policy", &error)))
+            .collect()
+    }
+
+    /// Looks up the caller, whoever else may call, and some dynamic uids; then asks.
+    pub(crate) fn admit(&mut self, null: BorrowedFd<'_>) -> Result<(), Refusal> {
+        let Settings {
+            caller_names,
+            caller_groups,
+            ..
+        } = &self.settings;
+        let own = [Query::Uid(self.caller.uid)];
+        let users: Vec<_> = caller_names.iter().cloned().map(Query::Account).collect();
+        let groups: Vec<_> = caller_groups.iter().cloned().map(Query::Group).collect();
+        let dynamic = self.dynamic.unknown();
+        let mut found =
+            [own.as_slice(), &users, &groups, &dynamic].map(|queries| self.look_up(queries, null));
+        let [own, users, groups, taken] = &mut found;
+        let take = |found: &mut Result<Vec<_>, Refusal>| std::mem::replace(found, Ok(Vec::new()));
+        if let Some(Some(Entry::Account { name, .. })) = take(own)?.into_iter().next() {
+            self.caller.name = Some(name).filter(|name| is_account_name(name));
+        }
+        self.caller.listed_users = numbers(&self.settings.caller_names, take(users)?);
+        self.caller.listed_groups = numbers(&self.settings.caller_groups, take(groups)?);
+        self.dynamic.learn(&dynamic, &take(taken)?);
+        let files = self.files()?;
+        let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+        let ask = Ask::Admit(self.caller.clone());
+        let id = self.decide.ask(ask, &beside, null)?;
+        match self.decide.wait(id)? {
+            Reply::Admitted { may_omit_key } => self.may_omit_key = may_omit_key,
+            _ => return Err(confused()),
+        }
+        Ok(())
+    }
+
+    /// Asks the name service and waits.
+    pub(crate) fn look_up(
+        &mut self,
+        queries: &[Query],
+        null: BorrowedFd<'_>,
+    ) -> Result<Vec<Option<Entry>>, Refusal> {
+        let mut entries = Vec::new();
+        for part in queries.chunks(QUERIES_AT_ONCE) {
+            let id = self.names.ask(Ask::Names(part.to_vec()), &[], null)?;
+            match self.names.wait(id)? {
+                Reply::Names(found) if found.len() == part.len() => entries.extend(found),
+                _ => return Err(confused()),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Where a program of the helper is.
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf, Refusal> {
+        let libexec = self.settings.libexec.clone();
+        let path = libexec.unwrap_or_else(beside_ourselves).join(name);
+        trust("libexec", &path, Kind::File).map(|()| path)
+    }
+
+    /// The verifier with what is configured for it.
+    pub(crate) fn verifiers(&self) -> Result<Verifiers, Refusal> {
+        let wanted = &self.settings.verifier;
+        for path in &wanted.directories {
+            trust("certdir or vomsdir", path, Kind::Directory)?;
+        }
+        for path in &wanted.files {
+            trust("token keys", path, Kind::File)?;
+        }
+        let program = self.program("sailplane-verify")?;
+        let servant = Servant::new(program, wanted.words.clone());
+        Ok(Verifiers::new(servant))
+    }
+}
+
+fn conf() -> PathBuf {
+    Path::new(CONFDIR).join("switch.conf")
+}
+
+fn beside_ourselves() -> PathBuf {
+    let own = startup::own_path();
+    own.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// One of those that must be known before the configuration is.
+fn servant(name: &str, words: &[&str]) -> Result<Servant, Refusal> {
+    let program = beside_ourselves().join(name);
+    trust("policy", &program, Kind::File)?;
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    Ok(Servant::new(program, words))
+}
+
+fn settings(decide: &mut Servant, null: BorrowedFd<'_>) -> Result<Settings, Refusal> {
+    let file = trusted::open_file(&conf()).map_err(|error| untrusted("configuration", &error))?;
+    let id = decide.ask(Ask::ReadConfig, &[file.as_fd()], null)?;
+    match decide.wait(id)? {
+        Reply::Settings(settings) => Ok(*settings),
+        _ => Err(confused()),
+    }
+}
+
+fn numbers(names: &[String], entries: Vec<Option<Entry>>) -> Vec<(String, u32)> {
+    let number = |entry| match entry {
+        Entry::Account { uid, .. } => uid,
+        Entry::Group { gid } => gid,
+    };
+    let found = entries.into_iter().map(|entry| entry.map(number));
+    names
+        .iter()
+        .zip(found)
+        .filter_map(|(name, number)| Some((name.clone(), number?)))
+        .collect()
+}
+
+fn trust(key: &str, path: &Path, kind: Kind) -> Result<(), Refusal> {
+    trusted::check(path, kind).map_err(|error| untrusted(key, &error))
+}
+
+pub(crate) fn untrusted(key: &str, error: &TrustError) -> Refusal {
+    let class = RefusalClass::SitePermanent;
+    helper(class, error.code(), format!("{key}: {error}"), false)
+}
+
+/// A helper has answered something else.
+pub(crate) fn confused() -> Refusal {
+    let text = "sailplane-policy has not answered what it was asked";
+    trouble("policy.answer", text.to_owned())
+}
