@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -43,6 +44,58 @@ pub fn site() -> Result<&'static Site> {
     SITE.get_or_init(|| install().map_err(|error| format!("{error:#}")))
         .as_ref()
         .map_err(|text| anyhow!(text.clone()))
+}
+
+/// A node on which no helper is installed, or none that is used: the pilot with its agent, and an authority. Its `switch`
+/// is not there.
+///
+/// # Errors
+/// When building fails.
+pub fn bare() -> Result<&'static Site> {
+    static SITE: OnceLock<Result<Site, String>> = OnceLock::new();
+    SITE.get_or_init(|| build_bare().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|text| anyhow!(text.clone()))
+}
+
+/// The agent of a node without our helper, for `SAILPLANE_JOB_AGENT`.
+#[must_use]
+pub fn bare_agent() -> PathBuf {
+    state().join("sailplane-job")
+}
+
+fn build_bare() -> Result<Site> {
+    process::ensure_account(PILOT_ACCOUNT)?;
+    process::ensure_account(POOL_ACCOUNT)?;
+    let state = state();
+    let execute = state.join("execute-bare");
+    fs::create_dir_all(&execute)?;
+    fs::set_permissions(&execute, fs::Permissions::from_mode(0o1777))?;
+    let lock = fs::File::create(state.join("site-tests.lock")).context("make the lock file")?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .context("wait for the lock")?;
+    let ca = TestCa::at(&state.join("test-ca"), POOL_ACCOUNT)?;
+    let cargo = Cargo::here()?;
+    let pilot = cargo.pilot()?;
+    // Where every account can execute it; others may be executing the one that is there.
+    let new = bare_agent().with_extension("new");
+    let agent = cargo.program("sailplane-job")?;
+    process::output(
+        Command::new("install")
+            .args(["-m", "755"])
+            .arg(agent)
+            .arg(&new),
+    )?;
+    fs::rename(&new, bare_agent())?;
+    Ok(Site {
+        ca,
+        pilot,
+        switch: PathBuf::from("/no/such/helper"),
+        small_execute: execute.clone(),
+        execute,
+        uids: 300_000..=300_999,
+    })
 }
 
 /// The folder that everything of the tests lives in.
@@ -144,6 +197,11 @@ impl Cargo {
 
     /// Builds the program `sailplane`.
     pub(crate) fn pilot(&self) -> Result<PathBuf> {
+        self.program("sailplane")
+    }
+
+    /// Builds the program of a package of the same name.
+    fn program(&self, name: &str) -> Result<PathBuf> {
         let mut command = Command::new(cargo());
         command.current_dir(process::source_tree()).args([
             "build",
@@ -152,11 +210,11 @@ impl Cargo {
             "--profile",
             self.profile,
             "--package",
-            "sailplane",
+            name,
             "--target-dir",
         ]);
-        process::output(command.arg(&self.target)).context("build the pilot")?;
-        Ok(self.folder.join("sailplane"))
+        process::output(command.arg(&self.target)).with_context(|| format!("build {name}"))?;
+        Ok(self.folder.join(name))
     }
 
     /// Builds the helper's programs as they are shipped.

@@ -63,6 +63,22 @@ impl StageOptions {
         Ok(Stage { pilot, pool, site })
     }
 
+    /// As [`Self::set`], on a node without our helper.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub fn set_without_helper(mut self) -> Result<Stage> {
+        let site = helper::bare()?;
+        self.pilot = self
+            .pilot
+            .knob("SAILPLANE_JOB_AGENT", helper::bare_agent().display())
+            .knob("SAILPLANE_CA_DIRECTORY", site.ca.certificates().display());
+        let pool = Pool::raise(&self.pool)?;
+        let mut pilot = Pilot::start(site, &pool, &self.pilot)?;
+        pilot.wait_joined(&pool, usize::try_from(self.pilot.slots)?)?;
+        Ok(Stage { pilot, pool, site })
+    }
+
     /// The same pool with HTCondor's own execute side instead of ours, for tests of what both must do alike.
     ///
     /// # Errors

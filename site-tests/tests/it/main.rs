@@ -18,15 +18,18 @@ mod embedded_tools;
 mod endings;
 mod faults;
 mod files;
+mod foreign;
 mod identity;
 mod methods;
 mod own_account;
 mod pools;
 mod reconnect;
+mod renewals;
 mod retirement;
 mod reuse;
 mod sound;
 mod submissions;
+mod suspension;
 mod values;
 
 use anyhow::Result;
@@ -51,6 +54,19 @@ fn on_stage(options: StageOptions, play: impl FnOnce(&mut Stage) -> Result<()>) 
         return;
     }
     match options.set() {
+        Ok(mut stage) => judge(&name, play(&mut stage)),
+        Err(error) => panic!("{name}: the stage could not be set: {error:?}"),
+    }
+}
+
+/// As [`on_stage`], on a node without our helper.
+fn without_helper(options: StageOptions, play: impl FnOnce(&mut Stage) -> Result<()>) {
+    let name = options.pool.name.clone();
+    if let Some(reason) = excuse(false) {
+        say(&format!("{name} not run: {reason}"));
+        return;
+    }
+    match options.set_without_helper() {
         Ok(mut stage) => judge(&name, play(&mut stage)),
         Err(error) => panic!("{name}: the stage could not be set: {error:?}"),
     }
