@@ -109,7 +109,7 @@ impl NamePattern {
             (Self::Pool(one), Self::Pool(other)) => {
                 let rest = one
                     .strip_prefix(other.as_str())
-                    .or(other.strip_prefix(one.as_str()));
+                    .or_else(|| other.strip_prefix(one.as_str()));
                 rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
             }
         }

@@ -15,7 +15,7 @@ pub(crate) enum Likeness {
 }
 
 /// Attributes of one RDN: type in its common spelling, value as bytes.
-type Rdn = Vec<(String, Vec<u8>)>;
+pub(crate) type Rdn = Vec<(String, Vec<u8>)>;
 
 /// A name as it stands in a file or came from the verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Name {
     }
 
     /// Equal keys are equal names; `None`: see [`Name::is_clear`].
-    pub(crate) fn key(&self) -> Option<&Vec<Vec<(String, Vec<u8>)>>> {
+    pub(crate) fn key(&self) -> Option<&Vec<Rdn>> {
         self.rdns.as_ref()
     }
 

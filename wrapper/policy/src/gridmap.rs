@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::dn::{Likeness, Name};
+use crate::dn::{Likeness, Name, Rdn};
 use crate::lines::{self, LineError};
 use crate::pattern::{Pattern, has_wildcard};
 use crate::target::{Hit, Target};
@@ -14,7 +14,7 @@ pub(crate) struct Gridmap {
     /// First entry with this text.
     by_text: HashMap<String, usize>,
     /// First entry with these attributes.
-    by_key: HashMap<Vec<Vec<(String, Vec<u8>)>>, usize>,
+    by_key: HashMap<Vec<Rdn>, usize>,
     /// Entries that must be tried one by one: pool lines with a pattern, names with two readings.
     odd: Vec<usize>,
 }

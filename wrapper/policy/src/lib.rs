@@ -6,14 +6,19 @@
 //! root checks every account that comes out of it.
 //!
 //! - `sailplane-policy decide`: configuration, callers, bans, maps; on a socket from root.
+//! - `sailplane-policy check FILE`: all that is wrong with a configuration; for administrators.
+//! - `sailplane-policy trace FILE ...`: who was this uid, what did this name run.
 //! - `sailplane-names` (or `sailplane-policy names`): accounts and groups; on a socket from root.
 
 mod admit;
 mod bans;
+mod check;
 pub mod config;
 mod decide;
 mod dn;
 mod fqan;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gridmap;
 mod hours;
 mod lease_name;
@@ -28,34 +33,74 @@ mod store;
 mod sys;
 mod target;
 mod tokenmap;
+mod trace;
 mod vomsmap;
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
 
-const USAGE: &str = "usage: sailplane-policy decide|names (started by sailplane-switch)";
+const USAGE: &str = "\
+usage: sailplane-policy check [--content-only] FILE
+       sailplane-policy trace FILE [--uid UID] [--at TIME] [--dn DN] [--account NAME] [--job ID] [--format table|json]
+       sailplane-policy decide|names   (started by sailplane-switch)";
 
 /// The whole program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = arguments.into_iter().collect();
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    match words
-        .iter()
-        .map(AsRef::as_ref)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+    match words.as_slice() {
         ["decide"] => serve(&mut service::DecisionService::default()),
         ["names"] => serve(&mut names::NameService),
-        _ => {
-            // Nobody may be listening; that is no reason to panic.
-            let _ = writeln!(std::io::stderr(), "{USAGE}");
-            ExitCode::from(2)
+        ["check", "--content-only", file] => report(Path::new(file), false),
+        ["check", file] => report(Path::new(file), true),
+        ["trace", file, query @ ..] => answer(Path::new(file), query),
+        ["--version"] => {
+            say(concat!(
+                "sailplane-policy ",
+                env!("CARGO_PKG_VERSION"),
+                "\n"
+            ));
+            ExitCode::SUCCESS
         }
+        _ => complain(USAGE),
+    }
+}
+
+/// Nobody may be listening; that is no reason to panic.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(what: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{what}");
+    ExitCode::from(2)
+}
+
+fn report(file: &Path, trust: bool) -> ExitCode {
+    let report = check::check(file, trust);
+    let (errors, warnings) = (report.errors, report.warnings);
+    say(&format!(
+        "{}{errors} errors, {warnings} warnings\n",
+        report.text
+    ));
+    ExitCode::from(u8::from(errors > 0))
+}
+
+fn answer(file: &Path, words: &[&str]) -> ExitCode {
+    let query = match trace::Query::parse(words) {
+        Ok(query) => query,
+        Err(why) => return complain(&format!("sailplane-policy: {why}\n{USAGE}")),
+    };
+    let (mut out, mut notes) = (std::io::stdout(), std::io::stderr());
+    match trace::trace(file, &query, &mut out, &mut notes) {
+        Ok(found) => ExitCode::from(u8::from(!found)),
+        Err(why) => complain(&format!("sailplane-policy: {why}")),
     }
 }
 

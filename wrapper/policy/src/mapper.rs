@@ -193,9 +193,8 @@ pub(crate) fn ask(program: &Path, seconds: u32, question: String) -> Result<Mapp
 fn converse(child: &mut Child, question: String, limit: Duration) -> io::Result<Vec<u8>> {
     let late = || io::Error::other("it did not answer in time");
     let deadline = Instant::now() + limit;
-    let (mut stdin, stdout) = match (child.stdin.take(), child.stdout.take()) {
-        (Some(stdin), Some(stdout)) => (stdin, stdout),
-        _ => return Err(io::Error::other("it has no pipes")),
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("it has no pipes"));
     };
     // Threads, so that a mapper which neither reads nor writes holds up nobody; they end with it.
     std::thread::spawn(move || {

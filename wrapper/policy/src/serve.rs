@@ -49,8 +49,8 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
             None => return ExitCode::FAILURE,
             Some(Work::Now(reply)) => reply,
             Some(Work::Later(work)) => match send_later(socket, request.id, work, &pending) {
-                Ok(()) => continue,
-                Err(reply) => reply,
+                None => continue,
+                Some(reply) => reply,
             },
         };
         if send(socket, request.id, reply).is_err() {
@@ -59,31 +59,29 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
     }
 }
 
-/// Answers from a thread of its own; an error is the answer when there are too many.
+/// Answers from a thread of its own, or at once if there are too many of them.
 fn send_later(
     socket: BorrowedFd<'_>,
     id: u32,
     work: Box<dyn FnOnce() -> Reply + Send>,
     pending: &Arc<()>,
-) -> Result<(), Reply> {
-    let busy = || {
+) -> Option<Reply> {
+    let started = (Arc::strong_count(pending) <= MAX_LATER)
+        .then(|| socket.try_clone_to_owned().ok())
+        .flatten()
+        .and_then(|ours| {
+            let pending = Arc::clone(pending);
+            let run = move || {
+                // If root has gone, there is nobody to tell.
+                let _ = send(ours.as_fd(), id, work());
+                drop(pending);
+            };
+            std::thread::Builder::new().spawn(run).ok()
+        });
+    started.is_none().then(|| {
         let message = "too many questions to the external mapper at once; try again".to_owned();
         Reply::Refused(later("mapper.busy", message))
-    };
-    if Arc::strong_count(pending) > MAX_LATER {
-        return Err(busy());
-    }
-    let (ours, pending) = (socket.try_clone_to_owned(), Arc::clone(pending));
-    let ours = ours.map_err(|_| busy())?;
-    let run = move || {
-        // If root has gone, there is nobody to tell.
-        let _ = send(ours.as_fd(), id, work());
-        drop(pending);
-    };
-    std::thread::Builder::new()
-        .spawn(run)
-        .map(drop)
-        .map_err(|_| busy())
+    })
 }
 
 /// A packet and what came beside it.

@@ -47,7 +47,7 @@ pub(super) const GLEXEC: [&str; 24] = [
 ];
 
 /// What gLExec does not have.
-pub(super) const SWITCH: [&str; 62] = [
+pub(super) const SWITCH: [&str; 63] = [
     "caller_executables",
     "credential_required",
     "ban_lists",
@@ -96,20 +96,21 @@ pub(super) const SWITCH: [&str; 62] = [
     "limited_proxy",
     "accept_gt3",
     "accept_legacy",
-    "accept_sha1",
-    "accept_weak_proxy_keys",
+    "accept_plain_users",
+    "allow_sha1",
     "require_crl",
     "allow_missing_namespace",
-    "min_lifetime",
-    "max_proxy_lifetime",
-    "max_leaf_lifetime",
-    "max_ac_lifetime",
-    "host_name",
+    "minimum_rsa_bits",
+    "minimum_proxy_rsa_bits",
+    "minimum_left",
+    "maximum_proxy_lifetime",
+    "maximum_leaf_lifetime",
+    "maximum_ac_lifetime",
+    "host",
     "token_issuers",
     "token_audience",
-    "token_any_audience",
     "token_scope",
-    "token_max_lifetime",
+    "maximum_token_lifetime",
 ];
 
 const LCAS: &str = "LCAS has no part in this program; write bans into ban_lists";

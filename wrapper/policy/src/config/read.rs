@@ -31,10 +31,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Config, Vec<ConfigError>> {
     }
     let callers = v.get("user_white_list", WANT_CALLERS, values::callers);
     let caller_groups = names(&mut v, "group_white_list");
-    if v.find("user_white_list")
-        .or(v.find("group_white_list"))
-        .is_none()
-    {
+    let lists = ["user_white_list", "group_white_list"];
+    if lists.iter().all(|key| v.find(key).is_none()) {
         v.complain(0, Problem::Missing("user_white_list"));
     }
     let callers = callers.unwrap_or_default();
@@ -324,62 +322,79 @@ fn verifier(v: &mut Values<'_>) -> VerifierSettings {
         None => {}
     }
     if let Some(vomsdir) = path(v, "vomsdir") {
-        words.push(format!("--vomsdir={}", vomsdir.display()));
+        words.push(format!("vomsdir={}", vomsdir.display()));
         directories.push(vomsdir);
     }
     let limited = values::one_of(&["allow", "deny", "require"]);
     let limited = v.get("limited_proxy", "allow, deny or require", limited);
-    words.extend(limited.map(|value| format!("--limited-proxy={value}")));
+    words.extend(limited.map(|value| format!("limited-proxy={value}")));
     for (key, word) in [
         ("accept_gt3", "accept-gt3"),
         ("accept_legacy", "accept-legacy"),
-        ("accept_sha1", "sha1"),
-        ("accept_weak_proxy_keys", "weak-proxy-keys"),
+        ("accept_plain_users", "accept-plain-users"),
+        ("allow_sha1", "allow-sha1"),
         ("require_crl", "require-crl"),
         ("allow_missing_namespace", "allow-missing-namespace"),
     ] {
-        if yes(v, key, false) {
-            words.push(format!("--{word}=yes"));
-        }
+        let value = v.get(key, WANT_YES, values::yes);
+        words.extend(value.map(|yes| format!("{word}={}", if yes { "yes" } else { "no" })));
     }
     for (key, word) in [
-        ("min_lifetime", "min-left"),
-        ("max_proxy_lifetime", "max-proxy-life"),
-        ("max_leaf_lifetime", "max-leaf-life"),
-        ("max_ac_lifetime", "max-ac-life"),
-        ("token_max_lifetime", "token-max-life"),
+        ("minimum_rsa_bits", "minimum-rsa-bits"),
+        ("minimum_proxy_rsa_bits", "minimum-proxy-rsa-bits"),
+    ] {
+        let bits = v.get(key, "a number from 1024 to 16384", |value| {
+            values::within(value, 1024, 16_384)
+        });
+        words.extend(bits.map(|bits| format!("{word}={bits}")));
+    }
+    for (key, word) in [
+        ("minimum_left", "minimum-left"),
+        ("maximum_leaf_lifetime", "maximum-leaf-lifetime"),
+        ("maximum_ac_lifetime", "maximum-ac-lifetime"),
     ] {
         let limit = v.get(key, WANT_SECONDS, values::seconds);
-        words.extend(limit.map(|limit| format!("--{word}={limit}")));
+        words.extend(limit.map(|limit| format!("{word}={limit}")));
     }
+    let levels = v.get(
+        "maximum_proxy_lifetime",
+        "seconds, one number for each level of proxies",
+        |value| values::list(value, values::seconds),
+    );
+    for limit in levels.unwrap_or_default() {
+        words.push(format!("maximum-proxy-lifetime={limit}"));
+    }
+    let host = v.get("host", "one printable word", values::word);
+    words.extend(host.map(|host| format!("host={host}")));
+    tokens(v, &mut words, &mut files);
+    VerifierSettings {
+        words,
+        directories,
+        files,
+    }
+}
+
+fn tokens(v: &mut Values<'_>, words: &mut Vec<String>, files: &mut Vec<PathBuf>) {
     let issuers = v.get(
         "token_issuers",
         "words https://ISSUER=/PATH/OF/JWKS, without commas",
         |value| values::list(value, values::token_issuer),
     );
     for (issuer, file) in issuers.unwrap_or_default() {
-        words.push(format!("--token-issuer={issuer}={}", file.display()));
+        words.push(format!("issuer={issuer}"));
+        words.push(format!("jwks={}", file.display()));
         files.push(file);
     }
-    let audience = v.get("token_audience", "printable words", |value| {
-        values::list(value, values::word)
-    });
-    for word in audience.unwrap_or_default() {
-        words.push(format!("--token-audience={word}"));
+    for (key, word) in [("token_audience", "audience"), ("token_scope", "scope")] {
+        let list = v.get(key, "printable words", |value| {
+            values::list(value, values::word)
+        });
+        for value in list.unwrap_or_default() {
+            words.push(format!("{word}={value}"));
+        }
     }
-    for (key, word) in [
-        ("token_any_audience", "token-any-audience"),
-        ("token_scope", "token-scope"),
-        ("host_name", "hostname"),
-    ] {
-        let value = v.get(key, "one printable word", values::word);
-        words.extend(value.map(|value| format!("--{word}={value}")));
-    }
-    VerifierSettings {
-        words,
-        directories,
-        files,
-    }
+    let limit = v.get("maximum_token_lifetime", WANT_SECONDS, values::seconds);
+    words.extend(limit.map(|limit| format!("maximum-token-lifetime={limit}")));
 }
 
 fn audit(v: &mut Values<'_>) -> AuditSettings {
@@ -512,7 +527,7 @@ fn front(v: &mut Values<'_>) -> Vec<String> {
         ("target_proxy_place", "run or home", &["run", "home"]),
     ] {
         let value = v.get(key, wanted, values::one_of(choices));
-        let value = value.or(choices.first().copied()).unwrap_or_default();
+        let value = value.unwrap_or_else(|| choices.first().copied().unwrap_or_default());
         words.push(format!("{key}={value}"));
     }
     let level = v.get("log_level", "a number from 0 to 5", |value| {
@@ -597,9 +612,11 @@ fn together(v: &mut Values<'_>, config: &Config) {
         ("epilogue_timeout", "epilogue"),
         ("allowed_hours_zone", "allowed_hours"),
         ("tokenmap", "token_issuers"),
-        ("token_issuers", "token_audience or token_any_audience"),
+        ("token_issuers", "token_audience"),
         ("token_audience", "token_issuers"),
-        ("token_any_audience", "token_issuers"),
+        ("maximum_token_lifetime", "token_issuers"),
+        ("maximum_ac_lifetime", "vomsdir"),
+        ("vomsmap", "vomsdir"),
         ("token_scope", "token_issuers"),
         ("gridmapdir_min_idle", "gridmapdir"),
     ] {

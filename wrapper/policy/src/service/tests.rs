@@ -106,6 +106,7 @@ fn case(identity: &str, fqans: &[&str]) -> Case {
 
 const EVERYTHING: &str = "\
 ban_lists=@/bans\ngridmap=@/gridmap\nvomsmap=@/vomsmap\ngroupmapfile=@/groups\ntokenmap=@/tokens
+vomsdir=/v
 token_issuers=https://a.example=/j\ntoken_audience=x\ngridmapdir=@/pool\nslot_accounts=.slot
 dynamic_uids=300000-300009\nmapping=vomsmap gridmap tokenmap slot dynamic\ngridmap_patterns=yes";
 
@@ -257,7 +258,10 @@ fn m5_m8_a_lease_carries_the_names_of_the_groups() {
 
 #[test]
 fn m10_a_wildcard_in_the_name_of_the_vo_is_refused_with_a_warning() {
-    let mut site = Site::new("vomsmap=@/vomsmap", &[("vomsmap", "\"/vo*\" eve\n")]);
+    let mut site = Site::new(
+        "vomsmap=@/vomsmap\nvomsdir=/v",
+        &[("vomsmap", "\"/vo*\" eve\n")],
+    );
     let refusal = site
         .decide(case("/CN=A", &["/vouch"]))
         .expect_err("refused");
