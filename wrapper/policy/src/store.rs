@@ -135,3 +135,26 @@ pub(crate) fn read(file: &File, most: usize) -> io::Result<Vec<u8>> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_policy_files_are_understood() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/site/policy");
+        for (name, kind) in [
+            ("bans", FileKind::Bans),
+            ("grid-mapfile", FileKind::Gridmap),
+            ("voms-mapfile", FileKind::Vomsmap),
+            ("groupmapfile", FileKind::Groupmap),
+            ("tokens", FileKind::Tokenmap),
+        ] {
+            let text = std::fs::read(format!("{folder}/{name}")).expect("in the repository");
+            Document::parse(kind, &text).unwrap_or_else(|error| panic!("{name}:{error}"));
+        }
+        let schema =
+            std::fs::read(format!("{folder}/mapper.schema.json")).expect("in the repository");
+        serde_json::from_slice::<serde_json::Value>(&schema).expect("JSON");
+    }
+}

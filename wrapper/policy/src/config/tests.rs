@@ -139,14 +139,31 @@ fn a_file_of_the_first_release_is_read() {
     assert!(!config.callers.iter().any(|c| c.matches("glide07x")));
 }
 
+const EXAMPLE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../examples/site/switch.conf"
+);
+
 #[test]
 fn the_shipped_example_is_understood() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../examples/site/switch.conf"
-    );
-    let text = std::fs::read_to_string(path).expect("the example is in the repository");
+    let text = std::fs::read_to_string(EXAMPLE).expect("the example is in the repository");
     parse(&text);
+    // With every key that it only shows, too; and it shows nearly all there are.
+    let keys = || keys::GLEXEC.iter().chain(&keys::SWITCH);
+    let uncommented: Vec<_> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if keys().any(|key| rest.starts_with(&format!("{key} ="))) => rest,
+            _ => line,
+        })
+        .collect();
+    parse(&uncommented.join("\n"));
+    let shown = keys().filter(|key| {
+        uncommented
+            .iter()
+            .any(|line| line.starts_with(&format!("{key} =")))
+    });
+    assert!(shown.count() > 65);
 }
 
 #[test]
