@@ -89,11 +89,7 @@ struct Granted {
     decision: String,
 }
 
-fn judge(
-    call: &Call,
-    policy: Service,
-    settings: &Settings,
-) -> Result<(Granted, PathBuf), Failure> {
+fn judge(call: &Call, policy: Service, settings: &Settings) -> Result<(Granted, PathBuf), Failure> {
     let names = Servant::start("sailplane-names", &[])
         .or_else(|_| Servant::start("sailplane-policy", &["names".to_owned()]))?;
     let caller = Own::look_up(&names, &policy.settings)?;

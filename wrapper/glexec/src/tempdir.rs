@@ -5,18 +5,20 @@
 //! needs root. Removing goes the same way: first the account removes what it may, whatever modes the
 //! payload has left, then the caller what it has put there.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat,
+};
 use nix::unistd::{UnlinkatFlags, getuid, unlinkat};
 use sailplane_job::remover;
 
@@ -68,7 +70,8 @@ enum Wish {
     MakeHere {
         mode: u32,
     },
-    EmptyHere(OsString),
+    /// The same, with the directory itself.
+    EmptyHere,
 }
 
 /// The whole program.
@@ -84,7 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             .and_then(|path| say(&format!("{}\n", path.display()))),
         Ok(Wish::Remove(path)) => remove(&path),
         Ok(Wish::MakeHere { mode }) => make_here(mode),
-        Ok(Wish::EmptyHere(name)) => empty_here(&name),
+        Ok(Wish::EmptyHere) => empty_here(),
         Err(text) => Err(Trouble(1, format!("{text}; see mkgltempdir -h"))),
     };
     match outcome {
@@ -123,15 +126,14 @@ fn read(words: &[OsString]) -> Result<Wish, String> {
             .filter(|mode| *mode <= 0o777)
             .ok_or_else(|| "a mode is three octal digits".to_owned())
     };
-    if let [first, second] = words {
-        if first == MAKE {
+    match words {
+        [first, mode] if first == MAKE => {
             return Ok(Wish::MakeHere {
-                mode: octal(Some(second))?,
+                mode: octal(Some(mode))?,
             });
         }
-        if first == EMPTY {
-            return Ok(Wish::EmptyHere(second.clone()));
-        }
+        [first] if first == EMPTY => return Ok(Wish::EmptyHere),
+        _ => {}
     }
     let (mut mode, mut parent, mut removing, mut place) = (0o700, 0o711, false, None);
     let mut words = words.iter();
@@ -256,29 +258,19 @@ fn make_here(mode: u32) -> Result<(), Trouble> {
     fchmod(&made, Mode::from_bits_truncate(mode)).map_err(of("set the mode of", name))
 }
 
-/// As the account: empties an entry of the directory on descriptor 0, as far as it can.
-fn empty_here(name: &OsStr) -> Result<(), Trouble> {
-    empty_entry(sys::borrow(0).as_fd(), name);
+/// As the account: empties the directory on descriptor 0, as far as it can, and lets the caller have its
+/// turn. What remains is seen by whoever tries to remove it.
+fn empty_here() -> Result<(), Trouble> {
+    let path = Path::new("/proc/self/fd/0");
+    // It may have been left with mode 000; the descriptor is good for its name only.
+    let follow = FchmodatFlags::FollowSymlink;
+    let _ = fchmodat(AT_FDCWD, path, Mode::S_IRWXU, follow);
+    let flags = DIRECTORY & !OFlag::O_NOFOLLOW;
+    let dir = open(path, flags, Mode::empty()).map_err(of("open", path))?;
+    let _ = remover::empty(&dir);
+    // Nobody but the caller can come here: the way leads through its own directory, of mode 0700 by now.
+    let _ = fchmod(&dir, Mode::from_bits_truncate(0o777));
     Ok(())
-}
-
-/// What remains is seen by whoever tries to remove it.
-fn empty_entry(parent: std::os::fd::BorrowedFd<'_>, name: &OsStr) {
-    let reopen = || openat(parent, name, DIRECTORY, Mode::empty());
-    let dir = reopen().or_else(|_| {
-        let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
-        // Mode 000, left so by the payload; a link in its place does not belong to us to change.
-        nix::sys::stat::fchmodat(
-            parent,
-            name.as_c_str(),
-            Mode::S_IRWXU,
-            nix::sys::stat::FchmodatFlags::NoFollowSymlink,
-        )?;
-        reopen()
-    });
-    if let Ok(dir) = dir {
-        let _ = remover::empty(&dir);
-    }
 }
 
 /// The inverse of [`make`].
@@ -296,27 +288,36 @@ fn remove(path: &Path) -> Result<(), Trouble> {
         );
         return Err(Trouble(1, text));
     }
-    let inner = look(&dir, name).map_err(of("examine", &path))?;
-    if !is_directory(&inner) {
-        return Err(Trouble(1, format!("{} is no directory", path.display())));
-    }
-    let gone = || unlinkat(&dir, name, UnlinkatFlags::RemoveDir);
+    let flags = DIRECTORY | OFlag::O_PATH;
+    let inner = openat(&dir, name, flags, Mode::empty()).map_err(of("open", &path))?;
+    fchmod(&dir, Mode::S_IRWXU).map_err(of("set the mode of", parent))?;
+    let removed = remove_inside(&dir, name, &inner).map_err(of("remove all of", &path));
+    tidy(parent);
+    // If it is somebody else's, or holds more, it stays as it was.
+    let _ = fchmod(&dir, Mode::from_bits_truncate(facts.st_mode & 0o7777));
+    removed?
+}
+
+/// The outer error: it could not be removed; the inner one: gLExec would not help.
+fn remove_inside(
+    parent: &OwnedFd,
+    name: &OsStr,
+    inner: &OwnedFd,
+) -> Result<Result<(), Trouble>, Errno> {
+    let gone = || unlinkat(parent, name, UnlinkatFlags::RemoveDir);
     // By turns, because each may have put directories into the other's.
     for _ in 0..3 {
         if gone().is_ok() {
-            tidy(parent);
-            return Ok(());
+            return Ok(Ok(()));
         }
-        as_target(&dir, &[OsString::from(EMPTY), name.to_owned()])?;
-        if gone().is_ok() {
-            tidy(parent);
-            return Ok(());
+        if let Err(trouble) = as_target(inner, &[OsString::from(EMPTY)]) {
+            return Ok(Err(trouble));
         }
-        empty_entry(dir.as_fd(), name);
+        if let Ok(dir) = openat(parent, name, DIRECTORY, Mode::empty()) {
+            let _ = remover::empty(&dir);
+        }
     }
-    gone().map_err(of("remove all of", &path))?;
-    tidy(parent);
-    Ok(())
+    gone().map(Ok)
 }
 
 /// The two directories around it, if they are ours and the caller has put nothing else there.

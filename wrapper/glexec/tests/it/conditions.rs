@@ -9,7 +9,7 @@ fn s1_odd_conditions_change_nothing() {
         for condition in [
             "trap '' TERM INT HUP CHLD PIPE; umask 0777; exec $GLEXEC /usr/bin/id -u",
             "export GLEXEC_TARGET_PROXY=/dev/null; ulimit -S -f 0; ulimit -t 60; exec $GLEXEC /usr/bin/id -u",
-            "ulimit -S -n 5; exec $GLEXEC /usr/bin/id -u",
+            "ulimit -S -n 16; exec $GLEXEC /usr/bin/id -u",
             "ulimit -s 256; exec $GLEXEC /usr/bin/id -u",
             "mkdir gone; cd gone; rmdir ../gone; exec $GLEXEC /usr/bin/id -u",
             "exec $GLEXEC /usr/bin/id -u 3</ 4</etc/passwd 9</dev/null",

@@ -51,11 +51,14 @@ fn g16_a_directory_of_the_target_in_one_of_the_caller() {
 fn g16_whatever_the_payload_has_left_is_removed() {
     in_cell(|cell| {
         let path = make(cell, "-t 777 $PWD");
+        // Deeper than any path can be long.
+        let deep = "perl -e 'for (1..600) { mkdir \"d\" x 99; chdir \"d\" x 99 or die }'";
         let said = cell.run(&format!(
-            "mkdir {path}/mine && echo x >{path}/mine/x; $GLEXEC /bin/sh -c 'cd {path} && mkdir -p a/b/c && \
-             echo x >a/b/c/f && ln -s /etc/passwd l && mkfifo p && chmod 000 a/b/c a/b a && \
-             i=0; while [ $i -lt 600 ]; do mkdir ddddddddd && cd ddddddddd || exit 1; i=$((i+1)); done; \
-             cd {path} && chmod 000 .'"
+            "mkdir {path}/mine && echo x >{path}/mine/x; cat >left.sh <<'EOF'
+             set -e; cd {path}; mkdir -p a/b/c; echo x >a/b/c/f; ln -s /etc/passwd l; mkfifo p
+             chmod 000 a/b/c a/b a; {deep}; chmod 000 .
+EOF
+             chmod 644 left.sh; $GLEXEC /bin/sh $PWD/left.sh"
         ));
         assert_eq!(said.status, Some(0), "{said:?}");
         let said = cell.run(&format!("/opt/glite/sbin/mkgltempdir -r {path}"));
