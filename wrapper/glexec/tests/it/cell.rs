@@ -22,6 +22,9 @@ pub(crate) const HERE: &str = "/scratch/pilot";
 /// The payload user's credential.
 pub(crate) const CERT: &str = "/scratch/pilot/x509_payload";
 
+/// The verifier that really verifies lies beside the one in use, by this name.
+pub(crate) const REAL_VERIFIER: &str = "real-verifier";
+
 /// What a test works with.
 #[derive(Debug)]
 pub(crate) struct Cell {
@@ -48,7 +51,7 @@ pub(crate) fn in_cell(test: impl FnOnce(&Cell) + Send + 'static) {
     }
 }
 
-/// Built programs: name inside, path outside. The verifier is one that believes what it reads.
+/// Built programs: name inside, path outside. The verifier in use is one that believes what it reads.
 fn programs() -> Vec<(&'static str, PathBuf)> {
     let front = PathBuf::from(env!("CARGO_BIN_EXE_sailplane-glexec"));
     let folder = front
@@ -69,6 +72,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
                 "-p",
                 "sailplane-policy",
             ])
+            .args(["-p", "sailplane-verify"])
             .arg("--target-dir")
             .arg(target);
         let profile = folder.file_name().and_then(|name| name.to_str());
@@ -77,7 +81,10 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         }
         assert!(build.status().expect("cargo runs").success());
     });
-    let mut programs = vec![("sailplane-verify", folder.join("examples/fault_verifier"))];
+    let mut programs = vec![
+        ("sailplane-verify", folder.join("examples/fault_verifier")),
+        (REAL_VERIFIER, folder.join("sailplane-verify")),
+    ];
     programs.extend(
         [
             "sailplane-switch",

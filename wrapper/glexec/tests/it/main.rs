@@ -18,4 +18,5 @@ mod causes;
 mod conditions;
 mod contract;
 mod directories;
+mod real;
 mod wrapping;
