@@ -10,7 +10,7 @@ use launch_protocol::VERSION;
 use launch_protocol::broker::{
     Answer, Command, CredentialRequired, Hello, OpenLimits, Opened, Refusal, RefusalClass, Request,
 };
-use launch_protocol::policy::{Party, Required};
+use launch_protocol::policy::{Hook, Party, Required};
 use launch_protocol::verdict::VerifyRequest;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +23,7 @@ use crate::channel::{Channel, Incoming};
 use crate::errands::Runner;
 use crate::error::StartupError;
 use crate::expiry::{Alarm, Due, Expiry, boot_time};
+use crate::hooks::Running;
 use crate::lease::{Lease, LeaseDir, Record};
 use crate::nest::{self, Kit, Launch, Nest, Nursery};
 use crate::opening::{Desk, Goal, Mapped, Opening, ProxyCopy};
@@ -31,6 +32,7 @@ use crate::pool::Pool;
 use crate::refuse::{caller, credential, helper, trouble};
 use crate::sandbox::{Place, Sandbox};
 use crate::site::Site;
+use crate::spawn::Identity;
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::verifiers::Verifiers;
@@ -615,7 +617,8 @@ impl Broker {
             Goal::Renew { .. } => "renew",
         };
         let answer = match outcome.and_then(|mapped| self.carry_out(opening, mapped)) {
-            Ok(answer) => answer,
+            Ok(None) => return,
+            Ok(Some(answer)) => answer,
             Err(refusal) => {
                 audit_refusal(&self.tools, what, &label, party.as_ref(), &refusal);
                 Answer::Refused(refusal)
@@ -624,7 +627,11 @@ impl Broker {
         self.channel.send(request, answer, None);
     }
 
-    fn carry_out(&mut self, opening: Opening, mapped: Option<Mapped>) -> Result<Answer, Refusal> {
+    fn carry_out(
+        &mut self,
+        opening: Opening,
+        mapped: Option<Mapped>,
+    ) -> Result<Option<Answer>, Refusal> {
         let lost = || trouble("open.state", "no verdict or no account".to_owned());
         let party = opening.party.ok_or_else(lost)?;
         match opening.goal {
@@ -632,7 +639,7 @@ impl Broker {
                 let mapped = mapped.ok_or_else(lost)?;
                 let name = (opening.serial, opening.label);
                 let opened = self.establish(name, party, (place, limits), mapped)?;
-                Ok(Answer::Opened(opened))
+                self.begin_prologue(opening.request, opened)
             }
             Goal::Present => {
                 let answer = Answer::Presented {
@@ -640,7 +647,7 @@ impl Broker {
                     not_after: party.not_after,
                 };
                 self.pilot = Some(party);
-                Ok(answer)
+                Ok(Some(answer))
             }
             Goal::Renew { payload, .. } => {
                 let settings = &self.tools.site.settings;
@@ -652,7 +659,29 @@ impl Broker {
                 let (holder, not_after) = (found.holder.clone(), found.holder.not_after);
                 let line = about(&self.tools, "renew", "accepted", &label, Some(&holder));
                 self.tools.audit.record(line.number("uid", uid));
-                Ok(Answer::Renewed { not_after })
+                Ok(Some(Answer::Renewed { not_after }))
+            }
+        }
+    }
+
+    /// The payload counts once the site's program for the beginning has agreed.
+    fn begin_prologue(&mut self, request: u32, opened: Opened) -> Result<Option<Answer>, Refusal> {
+        let Self {
+            tools, payloads, ..
+        } = self;
+        let hook = &tools.site.settings.prologue;
+        let (Some(hook), Some(payload)) = (hook, payloads.get_mut(&opened.payload)) else {
+            return Ok(Some(Answer::Opened(opened)));
+        };
+        match start_hook(tools, "prologue", hook, payload) {
+            Ok(running) => {
+                payload.hook = Some(running);
+                payload.answer = Some((request, opened));
+                Ok(None)
+            }
+            Err(refusal) => {
+                payload.close(None, Instant::now());
+                Err(refusal)
             }
         }
     }
@@ -695,6 +724,30 @@ impl Broker {
                 match payload.advance(runner(&tools.agent, &tools.null), now) {
                     Outcome::Quiet => break true,
                     Outcome::Empty => channel.send(0, Answer::Empty { payload: number }, None),
+                    Outcome::Epilogue => {
+                        if let Some(hook) = &tools.site.settings.epilogue {
+                            match start_hook(tools, "epilogue", hook, payload) {
+                                Ok(running) => payload.hook = Some(running),
+                                Err(refusal) => audit_hook(tools, payload, &refusal),
+                            }
+                        }
+                    }
+                    Outcome::Hook(outcome) => {
+                        if let Err(refusal) = &outcome {
+                            audit_hook(tools, payload, refusal);
+                        }
+                        let Some((request, opened)) = payload.answer.take() else {
+                            continue;
+                        };
+                        let answer = match outcome {
+                            Ok(()) => Answer::Opened(opened),
+                            Err(refusal) => {
+                                payload.close(None, now);
+                                Answer::Refused(refusal)
+                            }
+                        };
+                        channel.send(request, answer, None);
+                    }
                     Outcome::Gone(request, left) => {
                         bury(tools, number, payload, left.as_ref());
                         if let Some(request) = request {
@@ -857,6 +910,38 @@ fn runner<'a>(program: &'a Path, null: &'a OwnedFd) -> Runner<'a> {
         program,
         null: null.as_fd(),
     }
+}
+
+/// Starts a program of the site for a payload.
+fn start_hook(
+    tools: &Tools,
+    what: &'static str,
+    hook: &Hook,
+    payload: &Payload,
+) -> Result<Running, Refusal> {
+    let (uid, gid, groups) = tools.site.account_of(hook)?;
+    let who = Identity {
+        uid,
+        gid,
+        groups: &groups,
+    };
+    let account = &payload.account;
+    let facts = [
+        ("JOB", payload.label.clone()),
+        ("ACCOUNT", account.name().to_owned()),
+        ("UID", account.uid().to_string()),
+        ("GID", account.gid().to_string()),
+        ("IDENTITY", payload.holder.identity.clone()),
+        ("SANDBOX", payload.place().display().to_string()),
+    ];
+    let facts = facts.each_ref().map(|(key, text)| (*key, text.as_str()));
+    let null = tools.null.as_fd();
+    Running::start(what, hook, who, &tools.tracking, null, &facts)
+}
+
+fn audit_hook(tools: &Tools, payload: &Payload, refusal: &Refusal) {
+    let holder = Some(&payload.holder);
+    audit_refusal(tools, "hook", &payload.label, holder, refusal);
 }
 
 /// Gives back what kept the account of a payload that is over.

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use launch_protocol::broker::{Refusal, SignalScope, Usage};
+use launch_protocol::broker::{Opened, Refusal, SignalScope, Usage};
 use launch_protocol::policy::Party;
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -13,6 +13,7 @@ use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::errands::{DONE, Extent, IN_USE, Runner, exit_status};
 use crate::expiry::{Due, Expiry};
+use crate::hooks::Running;
 use crate::isolate::Numbers;
 use crate::lease::Lease;
 use crate::nest::{self, Kit, Nest};
@@ -54,6 +55,10 @@ pub(crate) struct Payload {
     started: Option<Instant>,
     emptied: Option<Instant>,
     closing: Option<Closing>,
+    /// A program of the site that runs before or after it.
+    pub(crate) hook: Option<Running>,
+    /// What waits for the one before it: whom to answer, and what.
+    pub(crate) answer: Option<(u32, Opened)>,
 }
 
 /// What a payload is made of, beside its group.
@@ -82,6 +87,8 @@ enum Stage {
     Killing {
         deadline: Instant,
     },
+    /// Until the site's program has ended.
+    Epilogue,
     /// Until nothing runs as the (dynamic) account any more, in the group or not; the remover looks
     /// before it begins.
     Sweeping {
@@ -114,6 +121,10 @@ pub(crate) enum Outcome {
     Quiet,
     /// No process is left; to be told the pilot.
     Empty,
+    /// The site's program for the end can be started.
+    Epilogue,
+    /// That program, or the one for the beginning, has ended.
+    Hook(Result<(), Refusal>),
     /// It is over: who asked, and what could not be cleaned up. `None`: nothing is left.
     Gone(Option<u32>, Option<Refusal>),
 }
@@ -141,6 +152,8 @@ impl Payload {
             started: None,
             emptied: None,
             closing: None,
+            hook: None,
+            answer: None,
         }
     }
 
@@ -189,6 +202,13 @@ impl Payload {
 
     /// Takes note that a child has been reaped.
     pub(crate) fn reaped(&mut self, child: Pid, status: i32) -> Reaped {
+        if self
+            .hook
+            .as_mut()
+            .is_some_and(|hook| hook.reaped(child, status))
+        {
+            return Reaped::Other;
+        }
         if self.leader == Some(child) {
             self.leader = None;
             self.owes_empty = true;
@@ -264,6 +284,10 @@ impl Payload {
     /// Begins the end. The first who asks gets the answer; the pilot's going away overrides.
     pub(crate) fn close(&mut self, request: Option<u32>, now: Instant) {
         self.kill();
+        if let (Some(hook), Some(_)) = (&mut self.hook, &self.answer) {
+            // Nobody waits for what it would allow.
+            hook.kill();
+        }
         match &mut self.closing {
             Some(closing) => closing.request = request,
             None => {
@@ -285,9 +309,10 @@ impl Payload {
             .and_then(|closing| match closing.stage {
                 Stage::Killing { deadline } | Stage::Removing { deadline, .. } => Some(deadline),
                 Stage::Sweeping { .. } => Some(now + LOOK_AGAIN),
-                Stage::Removed { .. } => None,
+                Stage::Removed { .. } | Stage::Epilogue => None,
             });
-        [soon, stage].into_iter().flatten().min()
+        let hook = self.hook.as_ref().map(|hook| hook.deadline(now));
+        [soon, stage, hook].into_iter().flatten().min()
     }
 
     /// Goes as far as it can now.
@@ -306,11 +331,24 @@ impl Payload {
             self.emptied = Some(now);
             return Outcome::Empty;
         }
+        if let Some(hook) = &mut self.hook {
+            return match hook.advance(now) {
+                None => Outcome::Quiet,
+                Some(outcome) => {
+                    self.hook = None;
+                    Outcome::Hook(outcome)
+                }
+            };
+        }
         let Some(closing) = &mut self.closing else {
             return Outcome::Quiet;
         };
         match closing.stage {
             Stage::Killing { .. } if over => {
+                closing.stage = Stage::Epilogue;
+                Outcome::Epilogue
+            }
+            Stage::Epilogue => {
                 closing.stage = Stage::Sweeping {
                     deadline: now + KILLING,
                 };

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::is_account_name;
-use launch_protocol::policy::{Ask, Caller, Entry, Query, Reply, Settings};
+use launch_protocol::policy::{Ask, Caller, Entry, Hook, Query, Reply, Settings};
 use nix::unistd::{getgid, getgroups, getppid, getuid};
 
 use crate::CONFDIR;
+use crate::account::NOBODY;
 use crate::dynamic::Dynamic;
 use crate::refuse::{helper, trouble};
 use crate::servant::Servant;
@@ -33,6 +34,8 @@ pub(crate) struct Site {
     /// Looks up accounts; sees nothing of that kind.
     pub(crate) names: Servant,
     pub(crate) dynamic: Dynamic,
+    /// Accounts and groups of hooks.
+    hooks: Vec<(Query, Option<Entry>)>,
 }
 
 /// Who calls, as the kernel says. To be asked before all uids become root's.
@@ -62,6 +65,7 @@ impl Site {
             may_omit_key: false,
             decide,
             names,
+            hooks: Vec::new(),
         })
     }
 
@@ -94,9 +98,15 @@ impl Site {
         let users: Vec<_> = caller_names.iter().cloned().map(Query::Account).collect();
         let groups: Vec<_> = caller_groups.iter().cloned().map(Query::Group).collect();
         let dynamic = self.dynamic.unknown();
-        let mut found =
-            [own.as_slice(), &users, &groups, &dynamic].map(|queries| self.look_up(queries, null));
-        let [own, users, groups, taken] = &mut found;
+        let hooks = [&self.settings.prologue, &self.settings.epilogue];
+        let hooks = hooks.into_iter().flatten().flat_map(|hook| {
+            let user = hook.user.clone().map(Query::Account);
+            user.into_iter().chain(hook.group.clone().map(Query::Group))
+        });
+        let hooks: Vec<_> = hooks.collect();
+        let mut found = [own.as_slice(), &users, &groups, &dynamic, &hooks]
+            .map(|queries| self.look_up(queries, null));
+        let [own, users, groups, taken, of_hooks] = &mut found;
         let take = |found: &mut Result<Vec<_>, Refusal>| std::mem::replace(found, Ok(Vec::new()));
         if let Some(Some(Entry::Account { name, .. })) = take(own)?.into_iter().next() {
             self.caller.name = Some(name).filter(|name| is_account_name(name));
@@ -104,6 +114,7 @@ impl Site {
         self.caller.listed_users = numbers(&self.settings.caller_names, take(users)?);
         self.caller.listed_groups = numbers(&self.settings.caller_groups, take(groups)?);
         self.dynamic.learn(&dynamic, &take(taken)?);
+        self.hooks = hooks.into_iter().zip(take(of_hooks)?).collect();
         let files = self.files()?;
         let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
         let ask = Ask::Admit(self.caller.clone());
@@ -130,6 +141,38 @@ impl Site {
             }
         }
         Ok(entries)
+    }
+
+    /// Numbers of the account a hook runs as: uid, gid, further groups.
+    pub(crate) fn account_of(&self, hook: &Hook) -> Result<(u32, u32, Vec<u32>), Refusal> {
+        let find = |query: &Query| {
+            let found = self.hooks.iter().find(|(asked, _)| asked == query);
+            found.and_then(|(_, entry)| entry.as_ref())
+        };
+        let missing = |name: &str| {
+            let text = format!("a hook runs as {name}, which does not exist");
+            helper(RefusalClass::SitePermanent, "hook.account", text, false)
+        };
+        let (mut uid, mut gid, mut groups) = (NOBODY, NOBODY, Vec::new());
+        if let Some(name) = &hook.user {
+            let Some(Entry::Account {
+                uid: its,
+                gid: own,
+                groups: all,
+                ..
+            }) = find(&Query::Account(name.clone()))
+            else {
+                return Err(missing(name));
+            };
+            (uid, gid, groups) = (*its, *own, all.clone());
+        }
+        if let Some(name) = &hook.group {
+            let Some(Entry::Group { gid: its }) = find(&Query::Group(name.clone())) else {
+                return Err(missing(name));
+            };
+            (gid, groups) = (*its, Vec::new());
+        }
+        Ok((uid, gid, groups))
     }
 
     /// Where a program of the helper is.

@@ -23,6 +23,7 @@ mod end;
 mod faults;
 mod files;
 mod happy_path;
+mod hooks;
 mod model;
 mod pool;
 mod renewal;
