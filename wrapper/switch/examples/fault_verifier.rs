@@ -1,7 +1,7 @@
 //! A verifier for tests: does what the "credential" tells it, so that the broker can be shown every
 //! way in which a verifier may fail. The real one is `sailplane-verify`.
 //!
-//! The credential is one line: `accept SECONDS limited|full DN`, `reject CODE`, `hang`, `exit STATUS`,
+//! The credential is one line: `accept SECONDS limited|full DN[|FQAN...]`, `reject CODE`, `hang`, `exit STATUS`,
 //! `kill`, `bytes N` (N bytes of nonsense), `newline` (an identity with a control byte), `empty`.
 
 #[path = "../tests/it/sys.rs"]
@@ -81,14 +81,15 @@ fn verify(raw: RawFd) -> ExitCode {
                 .unwrap_or_default()
                 .as_secs();
             let limited = words.next() == Some("limited");
-            let identity = words.next().unwrap_or("/CN=nobody").to_owned();
+            let mut names = words.next().unwrap_or("/CN=nobody").split('|');
+            let identity = names.next().unwrap_or_default().to_owned();
             let not_after = now.cast_signed() + seconds;
             Verdict::Accepted {
                 id: 0,
                 kind: CredentialKind::Proxy,
                 identity,
-                fqans: Vec::new(),
-                issuers: Vec::new(),
+                fqans: names.map(str::to_owned).collect(),
+                issuers: vec!["/CN=Test CA".to_owned()],
                 not_after,
                 limited,
             }

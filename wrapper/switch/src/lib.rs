@@ -40,6 +40,7 @@ mod site;
 mod spawn;
 mod startup;
 mod sys;
+mod trace;
 pub mod trusted;
 mod verifiers;
 
@@ -91,6 +92,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 concat!("sailplane-switch ", env!("CARGO_PKG_VERSION")),
             );
             return ExitCode::SUCCESS;
+        }
+        Some(word) if word == "--trace" => {
+            let query = call.words.get(2..).unwrap_or_default();
+            return complain(&trace::trace(caller.uid, query));
         }
         Some(word) if word == "--release-leases" => {
             return match release(caller) {

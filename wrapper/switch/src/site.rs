@@ -197,11 +197,13 @@ impl Site {
     }
 }
 
-fn conf() -> PathBuf {
+/// The configuration.
+pub(crate) fn conf() -> PathBuf {
     Path::new(CONFDIR).join("switch.conf")
 }
 
-fn beside_ourselves() -> PathBuf {
+/// Where our other programs are unless the configuration says otherwise.
+pub(crate) fn beside_ourselves() -> PathBuf {
     let own = startup::own_path();
     own.parent().map(Path::to_owned).unwrap_or_default()
 }

@@ -25,6 +25,7 @@ mod files;
 mod happy_path;
 mod hooks;
 mod model;
+mod policy;
 mod pool;
 mod renewal;
 mod speed;
