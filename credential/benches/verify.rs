@@ -18,8 +18,9 @@ mod common;
 use std::hint::black_box;
 use std::path::Path;
 
+use common::ac::{AcSpec, carrier};
 use common::{Cert, NOW, Spec, install_ca, rsa_key};
-use credential::{DelegationRequest, TrustStore, VerifyOptions, verify_proxy};
+use credential::{DelegationRequest, TrustStore, VerifyOptions, VomsOptions, verify_proxy};
 use criterion::{Criterion, criterion_group, criterion_main};
 use openssl::pkey::PKey;
 use openssl::ssl::SslFiletype;
@@ -94,12 +95,41 @@ fn verification(criterion: &mut Criterion) {
         });
         group.finish();
     }
+    voms(criterion, directory.path(), &ca, &user);
     let mut group = criterion.benchmark_group("delegation");
     group.sample_size(10);
     group.bench_function("request", |b| {
         b.iter(|| DelegationRequest::generate().unwrap())
     });
     group.finish();
+}
+
+/// A proxy with attributes of a VO, the usual credential of a grid job: two more signatures.
+fn voms(criterion: &mut Criterion, certificates: &Path, ca: &Cert, user: &Cert) {
+    let server = Spec::user("/C=XX/O=Lab/CN=voms.example.org")
+        .key(rsa_key(2048))
+        .signed_by(ca);
+    let vomsdir = tempfile::tempdir().unwrap();
+    let folder = vomsdir.path().join("vo.lab");
+    std::fs::create_dir(&folder).unwrap();
+    let names = "/C=XX/O=Lab/CN=voms.example.org\n/C=XX/O=Authority 0/CN=CA\n";
+    std::fs::write(folder.join("voms.example.org.lsc"), names).unwrap();
+    let ac = AcSpec::new(user, &server, &["/vo.lab/prod/Role=pilot", "/vo.lab"]);
+    let carrier = carrier(&[ac.signed_by(&server)]);
+    let proxy = Spec::proxy(user, "1")
+        .key(rsa_key(2048))
+        .set(|s| s.extra.push(carrier))
+        .signed_by(user);
+    let bundle = proxy.bundle(&[user]).into_bytes();
+    let trust = TrustStore::load(certificates);
+    let mut options = VerifyOptions::at(NOW);
+    options.voms = Some(VomsOptions::load(vomsdir.path()));
+    criterion.bench_function("VOMS proxy/credential", |b| {
+        b.iter(|| {
+            let credential = verify_proxy(black_box(&bundle), &trust, &options).unwrap();
+            assert_eq!(credential.fqans().len(), 2);
+        });
+    });
 }
 
 criterion_group!(benches, verification);

@@ -1,14 +1,21 @@
 //! Entry points of the fuzz targets. Not part of the interface.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use crate::cert::Certificate;
+use crate::crl::Crl;
 use crate::delegation::DelegationRequest;
 use crate::der::tag;
 use crate::issue::{Authority, KeyType, ProxyIssuer, ProxyOptions};
-use crate::pem::{Bundle, MAX_CERTIFICATES, push_block, split_der};
+use crate::namespace::Namespace;
+use crate::pem::{self, Bundle, MAX_CERTIFICATES, certificates_only, push_block, split_der};
+use crate::signature::token_signed_by;
+use crate::token::{Jws, Key, KeySet, looks_like_token};
 use crate::trust::TrustStore;
 use crate::verify::{SecondOpinion, VerifyOptions, earliest_end, verify_proxy};
-use crate::warm::{SAMPLE_CA, SAMPLE_TIME};
+use crate::voms;
+use crate::warm::{SAMPLE_CA, SAMPLE_PROXY, SAMPLE_TIME};
 
 /// Cutting of bundles, and reading of the certificates and the key in them.
 pub fn fuzz_credential_bundle(data: &[u8]) {
@@ -43,6 +50,72 @@ pub fn fuzz_credential_verify(data: &[u8]) {
         assert!(credential.not_after().unix() > SAMPLE_TIME);
         options.second_opinion = SecondOpinion::Always;
         assert!(verify_proxy(&pem, trust, &options).is_ok());
+    }
+}
+
+/// Attribute certificates, as the extension of a proxy carries them.
+pub fn fuzz_voms_attributes(data: &[u8]) {
+    voms::fuzz(data);
+}
+
+/// The list of a VOMS server's names.
+pub fn fuzz_voms_lsc(data: &[u8]) {
+    voms::fuzz_lsc(data);
+}
+
+/// A signing policy, judged for a fixed CA and user.
+pub fn fuzz_signing_policy(data: &[u8]) {
+    let mut namespace = Namespace::default();
+    if namespace.add_signing_policy(data).is_ok() {
+        permits(&namespace);
+    }
+}
+
+/// A namespaces file, judged for a fixed CA and user.
+pub fn fuzz_namespaces(data: &[u8]) {
+    let mut namespace = Namespace::default();
+    if namespace.add_namespaces(data).is_ok() {
+        permits(&namespace);
+    }
+}
+
+fn permits(namespace: &Namespace) {
+    static CERTIFICATES: LazyLock<Vec<Certificate>> = LazyLock::new(|| {
+        let ders = [SAMPLE_CA, SAMPLE_PROXY].map(|pem| certificates_only(pem, 4));
+        let parsed = ders.concat().into_iter();
+        parsed
+            .filter_map(|der| Certificate::parse(der, None).ok())
+            .collect()
+    });
+    if let [ca, .., user] = CERTIFICATES.as_slice() {
+        std::hint::black_box(namespace.permits(&ca.subject, &user.subject));
+    }
+}
+
+/// A certificate revocation list. One that is accepted names nobody or some.
+pub fn fuzz_crl(data: &[u8]) {
+    let der = pem::crl(data).unwrap_or(Cow::Borrowed(data));
+    if let Ok(crl) = Crl::parse(&der) {
+        let _ = crl.revocation(&[1]);
+    }
+}
+
+/// A token, up to the choice of a key.
+pub fn fuzz_token(data: &[u8]) {
+    if let Ok(token) = Jws::parse(data) {
+        assert!(data.trim_ascii().starts_with(token.signed));
+    }
+    let _ = looks_like_token(data);
+}
+
+/// The keys of a token issuer.
+pub fn fuzz_jwks(data: &[u8]) {
+    if let Some(keys) = KeySet::parse(data) {
+        for id in [None, Some("k")] {
+            if let Some((key, _)) = keys.find(id).and_then(Key::usable) {
+                assert!(!token_signed_by(key, b"a.b", &[1; 64]));
+            }
+        }
     }
 }
 

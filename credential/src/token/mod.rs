@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::verify_token;
-pub(crate) use jwks::KeySet;
+pub(crate) use jwks::{Key, KeySet};
 pub(crate) use jws::Jws;
 pub use problem::TokenError;
 

@@ -74,3 +74,26 @@ pub(crate) struct Attributes {
     /// Earliest end of what they depend on; `None` when there are none.
     pub(crate) not_after: Option<i64>,
 }
+
+/// Reading of attribute certificates; whatever can be read has fit attributes or none.
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(acs) = ac::split(data) else { return };
+    for der in acs {
+        let Ok(ac) = ac::AttributeCertificate::parse(der) else {
+            continue;
+        };
+        let values = ac.attributes.map(|found| found.values).unwrap_or_default();
+        for fqan in values
+            .iter()
+            .filter_map(|value| Fqan::parse(value, "vo.lab"))
+        {
+            assert!(fqan.as_str().starts_with("/vo.lab"));
+            assert_eq!(Fqan::parse(fqan.as_str().as_bytes(), "vo.lab"), Some(fqan));
+        }
+    }
+}
+
+/// Reading of the names of a server.
+pub(crate) fn fuzz_lsc(data: &[u8]) {
+    let _ = lsc::Lsc::parse(data);
+}

@@ -12,6 +12,7 @@ const CERTIFICATE_LIST: &str = "1.3.6.1.4.1.8005.100.100.10";
 pub const TARGETS: &str = "2.5.29.55";
 const NO_REVOCATION: &str = "2.5.29.56";
 const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
+const RSA_SHA256: &str = "1.2.840.113549.1.1.11";
 
 pub fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     der(0x30, &parts.concat())
@@ -58,7 +59,10 @@ pub struct AcSpec {
 impl AcSpec {
     /// Twelve hours of `fqans` of the VO `vo.lab` for a user, from a server.
     pub fn new(user: &Cert, server: &Cert, fqans: &[&str]) -> Self {
-        let algorithm = sequence(&[oid(ECDSA_SHA256)]);
+        let algorithm = match server.key.ec_key() {
+            Ok(_) => sequence(&[oid(ECDSA_SHA256)]),
+            Err(_) => sequence(&[oid(RSA_SHA256), der(5, &[])]),
+        };
         Self {
             version: der(2, &[1]),
             holder: holder(&user.x509.issuer_name().to_der().unwrap(), &serial(user)),

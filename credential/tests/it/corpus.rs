@@ -3,17 +3,27 @@
 use std::fs;
 use std::path::Path;
 
-use credential::fuzzing::{fuzz_credential_bundle, fuzz_credential_verify, fuzz_delegation_reply};
+use credential::fuzzing::{
+    fuzz_credential_bundle, fuzz_credential_verify, fuzz_crl, fuzz_delegation_reply, fuzz_jwks,
+    fuzz_namespaces, fuzz_signing_policy, fuzz_token, fuzz_voms_attributes, fuzz_voms_lsc,
+};
 
 type Target = fn(&[u8]);
 
 #[test]
 fn the_corpus_of_each_fuzz_target_passes() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, Target); 3] = [
+    let targets: [(&str, Target); 10] = [
         ("credential_bundle", fuzz_credential_bundle),
         ("credential_verify", fuzz_credential_verify),
+        ("crl", fuzz_crl),
         ("delegation_reply", fuzz_delegation_reply),
+        ("jwks", fuzz_jwks),
+        ("namespaces", fuzz_namespaces),
+        ("signing_policy", fuzz_signing_policy),
+        ("token", fuzz_token),
+        ("voms_attributes", fuzz_voms_attributes),
+        ("voms_lsc", fuzz_voms_lsc),
     ];
     for (name, target) in targets {
         let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
