@@ -156,8 +156,7 @@ impl Tracking {
                     .and_then(|name| name.strip_prefix("sailplane-"))
                     .and_then(|rest| rest.split_once('-'))
                     .and_then(|(pid, _)| pid.parse().ok());
-                let lives = |pid| Process::read(pid).is_some_and(|process| !process.is_zombie());
-                if broker.is_some_and(|pid| !lives(pid)) {
+                if broker.is_some_and(proc::is_gone) {
                     let _ = fs::remove_dir(entry.path());
                 }
             }
@@ -474,11 +473,16 @@ impl Group {
 
     /// Removes the (empty) group.
     pub(crate) fn remove(&mut self) -> Result<(), Errno> {
+        // What is not there need not be removed.
+        let remove = |path: &Path| match fs::remove_dir(path).map_err(errno) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other,
+        };
         while let Some(old) = self.old.pop() {
-            fs::remove_dir(&old.path).map_err(errno)?;
+            remove(&old.path)?;
         }
         match self.unified.take() {
-            Some(group) => fs::remove_dir(&group.path).map_err(errno),
+            Some(group) => remove(&group.path),
             None => Ok(()),
         }
     }

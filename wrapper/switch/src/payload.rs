@@ -318,10 +318,21 @@ impl Payload {
     /// Goes as far as it can now.
     pub(crate) fn advance(&mut self, runner: Runner<'_>, now: Instant) -> Outcome {
         // Read even if the leader lives: that is what takes back the readiness of `events`.
-        let populated = self.waits_for_empty() && self.group.is_populated();
-        if populated && self.killing && self.group.events().is_none() {
-            // A process that was born while the others were being killed.
-            self.group.kill();
+        let mut populated = self.waits_for_empty() && self.group.is_populated();
+        if self.group.events().is_none() && self.waits_for_empty() {
+            if populated && self.killing {
+                // A process that was born while the others were being killed.
+                self.group.kill();
+            }
+            if self.account.is_dynamic() {
+                // The process table has gaps for whoever forks fast enough; the kernel's own order and
+                // count for an account have none.
+                let who = Identity::from(&self.account);
+                if self.killing {
+                    let _ = runner.kill_all(&who);
+                }
+                populated = populated || runner.is_in_use(&who) != Ok(false);
+            }
         }
         let over = self.leader.is_none() && self.waiting.is_none() && !populated;
         self.killing &= !over;

@@ -85,6 +85,17 @@ pub(crate) fn descendants(ancestor: Pid, uid: u32) -> Vec<i32> {
         .collect()
 }
 
+/// Has this process ended? What cannot be found out counts as no.
+pub(crate) fn is_gone(pid: i32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Process::parse(&text).is_some_and(|process| process.is_zombie()),
+        Err(error) => {
+            error.kind() == std::io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::ESRCH)
+        }
+    }
+}
+
 /// Is there a process of this uid that is not a zombie?
 pub(crate) fn is_anything_alive(uid: u32) -> bool {
     let Ok(folder) = fs::read_dir("/proc") else {

@@ -92,3 +92,64 @@ fn k3_without_cgroups_a_mapped_account_runs_one_payload_at_a_time() {
         assert!(pilot.try_open("accept 3600 full /CN=Alice").is_ok());
     });
 }
+
+/// Processes that are never there when one looks: each forks its successor, in a session of its own, and ends.
+const COMETS: &str = "exec python3 -Sc '
+import os
+for n in range(12):
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork(): os._exit(0)
+            try: os.setsid()
+            except OSError: pass
+os.write(1, b\"up\\n\")
+import time
+time.sleep(1000)
+'";
+
+fn kill_comets(pilot: &mut Pilot, credential: &str) {
+    let opened = pilot.try_open(credential).expect("opens");
+    let running = pilot.begin(opened.payload, COMETS);
+    assert_eq!(running.line(), "up");
+    let start = std::time::Instant::now();
+    pilot.kill(opened.payload);
+    assert!(matches!(
+        pilot.event(),
+        Answer::Exited { wait_status: 9, .. }
+    ));
+    assert_eq!(
+        pilot.event(),
+        Answer::Empty {
+            payload: opened.payload
+        }
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(processes_of(opened.uid).is_empty());
+    pilot.close(opened.payload);
+}
+
+#[test]
+fn k3_k5_what_forks_faster_than_one_looks_is_killed() {
+    in_cell(|cell| {
+        let mut pilot = Pilot::start(cell);
+        assert_eq!(pilot.hello.as_ref().expect("greeted").tracking, "cgroup2");
+        kill_comets(&mut pilot, "accept 3600 full /CN=Alice");
+        kill_comets(&mut pilot, "accept 3600 full /CN=Bob");
+    });
+}
+
+#[test]
+fn k3_k5_what_forks_faster_than_one_looks_is_killed_without_cgroups_too() {
+    in_cell(|cell| {
+        without_cgroups();
+        let mut pilot = Pilot::start(cell);
+        assert_eq!(pilot.hello.as_ref().expect("greeted").tracking, "sweep");
+        // An account of its own, for which the kernel can count; one that others use too is swept as well as can be.
+        kill_comets(&mut pilot, "accept 3600 full /CN=Bob");
+    });
+}
