@@ -20,10 +20,12 @@ mod sys;
 
 mod attacks;
 mod end;
+mod expiry;
 mod faults;
 mod files;
 mod happy_path;
 mod hooks;
+mod leases;
 mod model;
 mod policy;
 mod pool;
