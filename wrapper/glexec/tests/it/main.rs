@@ -19,4 +19,5 @@ mod conditions;
 mod contract;
 mod directories;
 mod real;
+mod settings;
 mod wrapping;
