@@ -27,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) root: PathBuf,
     /// End of every credential, Unix seconds.
     pub(crate) not_after: i64,
+    /// What the kernel killed for want of memory.
+    pub(crate) oom_kills: Option<u64>,
     /// Refuse to open, with this class.
     pub(crate) refuse: Option<RefusalClass>,
     state: Mutex<State>,
@@ -45,6 +47,7 @@ impl Script {
         Self {
             root: root.to_owned(),
             not_after,
+            oom_kills: None,
             refuse: None,
             state: Mutex::default(),
         }
@@ -165,6 +168,7 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 user_usec: 1_500_000,
                 memory_peak_bytes: 5 << 20,
                 processes: 1,
+                oom_kills: script.oom_kills,
                 ..Usage::default()
             }),
             Command::Close { payload } => {

@@ -117,7 +117,9 @@ impl Launch<'_> {
                 .rlimit_as_mib
                 .map(address_space)
                 .into_iter()
+                .chain(self.plan.process.stack_limit.map(stack))
                 .collect(),
+            ionice: self.config.io_priority,
             ..ExecRequest::default()
         }
     }
@@ -142,6 +144,14 @@ fn address_space(mib: u64) -> Limit {
     let bytes = mib.saturating_mul(1 << 20);
     Limit {
         resource: libc::RLIMIT_AS,
+        soft: bytes,
+        hard: bytes,
+    }
+}
+
+fn stack(bytes: u64) -> Limit {
+    Limit {
+        resource: libc::RLIMIT_STACK,
         soft: bytes,
         hard: bytes,
     }

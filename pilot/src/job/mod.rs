@@ -41,6 +41,7 @@ use cedar::net::{Client, Stream};
 use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
 use launch_protocol::broker::OpenLimits;
+use launch_protocol::exec::IoPriority;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -174,6 +175,8 @@ pub struct JobConfig {
     pub transfer_timeout: Duration,
     /// `JOB_RENICE_INCREMENT`, 0 to 19.
     pub renice: i32,
+    /// `SAILPLANE_JOB_IO_PRIORITY`.
+    pub io_priority: Option<IoPriority>,
     /// `STARTER_RLIMIT_AS` in MiB.
     pub rlimit_as_mib: Option<u64>,
     /// `STARTER_JOB_ENVIRONMENT`, parsed with [`environment::parse_site`].
@@ -207,6 +210,7 @@ impl Default for JobConfig {
             update_interval: Duration::from_secs(300),
             transfer_timeout: Duration::from_secs(200),
             renice: 0,
+            io_priority: None,
             rlimit_as_mib: None,
             site_environment: Vec::new(),
             port_range: None,

@@ -149,6 +149,8 @@ pub struct OutputPlan {
 pub struct ProcessPlan {
     /// Core file limit, bytes; `None` is unlimited.
     pub core_limit: Option<u64>,
+    /// Stack limit, bytes; `None` leaves it.
+    pub stack_limit: Option<u64>,
 }
 
 /// How the job is stopped.
@@ -195,6 +197,7 @@ pub fn plan(ad: &ClassAd, site: Site<'_>) -> Result<JobPlan, Hold> {
         proxy,
         process: ProcessPlan {
             core_limit: core_limit(ad),
+            stack_limit: ad.int("StackSize").and_then(positive),
         },
         stop: stop(ad),
         lease: lease(ad),
@@ -496,6 +499,10 @@ pub fn name_list(text: &str) -> Vec<String> {
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+fn positive(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|value| *value > 0)
 }
 
 fn core_limit(ad: &ClassAd) -> Option<u64> {

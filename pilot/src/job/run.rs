@@ -312,6 +312,19 @@ impl Job {
             self.shadow.call(Call::RegisterJobInfo(last)).await?;
             return Err(Hold::new(HoldCode::CorruptedCredential, 0, reason).into());
         }
+        if exit.ended == Ended::ItsOwnAccord
+            && exit.wait_status & 0x7f == libc::SIGKILL
+            && ending.figures.ran_out_of_memory()
+        {
+            self.shadow.call(Call::RegisterJobInfo(last)).await?;
+            let reason = format!(
+                "Job has gone over its memory limit of {} megabytes. Last measured usage: {} megabytes. Ask for more with \
+                 'request_memory'",
+                self.slot.memory_mib,
+                ending.figures.memory_mib()
+            );
+            return Err(Hold::new(HoldCode::JobOutOfResources, 0, reason).into());
+        }
         let by_itself = exit.ended == Ended::ItsOwnAccord;
         let selection = if by_itself {
             Some(plan.output.after_exit(exit.wait_status))

@@ -28,6 +28,7 @@ pub struct Figures {
     system_cpu: f64,
     memory_kib: u64,
     pids: u32,
+    oom_kills: u64,
 }
 
 /// How the payload ended.
@@ -57,6 +58,7 @@ impl Figures {
             system_cpu: 0.0,
             memory_kib: 0,
             pids: 1,
+            oom_kills: 0,
         }
     }
 
@@ -70,6 +72,19 @@ impl Figures {
             .div_ceil(1024);
         self.memory_kib = self.memory_kib.max(memory);
         self.pids = usage.processes;
+        self.oom_kills = self.oom_kills.max(usage.oom_kills.unwrap_or(0));
+    }
+
+    /// Most memory seen, MiB.
+    #[must_use]
+    pub const fn memory_mib(&self) -> u64 {
+        self.memory_kib.div_ceil(1024)
+    }
+
+    /// Whether processes of the job were killed because it wanted more memory than it may have.
+    #[must_use]
+    pub const fn ran_out_of_memory(&self) -> bool {
+        self.oom_kills > 0
     }
 
     /// Average cores in use from the start until `now`.

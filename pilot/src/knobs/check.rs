@@ -7,6 +7,7 @@ use std::time::Duration;
 use cedar::Sinful;
 use classad::{EvalContext, Expr, Value};
 use condorconf::Config;
+use launch_protocol::exec::{IoClass, IoPriority};
 
 use super::detected::Detected;
 use super::error::{KnobErrors, Problem};
@@ -116,6 +117,11 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         pilot_proxy: reader.path("SAILPLANE_PILOT_PROXY"),
         job_agent: reader.path("SAILPLANE_JOB_AGENT"),
         ca_directory: reader.path("SAILPLANE_CA_DIRECTORY"),
+        limit_memory: reader.choice("CGROUP_MEMORY_LIMIT_POLICY") != Some("none"),
+        job_processes: reader
+            .number("SAILPLANE_JOB_PROCESSES")
+            .filter(|&limit: &u64| limit > 0),
+        io_priority: io_priority(reader.choice("SAILPLANE_JOB_IO_PRIORITY")),
         credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
         max_lifetime: reader.optional_seconds("SAILPLANE_MAX_LIFETIME"),
         warnings: Vec::new(),
@@ -235,6 +241,19 @@ fn slot_users(reader: &mut Reader<'_>) -> BTreeMap<u32, String> {
         }
     }
     users
+}
+
+fn io_priority(word: Option<&str>) -> Option<IoPriority> {
+    match word? {
+        "IDLE" => Some(IoPriority {
+            class: IoClass::Idle,
+            level: 0,
+        }),
+        level => level.parse().ok().map(|level| IoPriority {
+            class: IoClass::BestEffort,
+            level,
+        }),
+    }
 }
 
 /// Whether a name can be an account's, and cannot be taken for an option.

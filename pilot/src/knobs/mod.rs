@@ -25,6 +25,7 @@ use cedar::net::Credentials;
 use cedar::security::policy::SecurityPolicy;
 use classad::Expr;
 use condorconf::{Config, Files, Loader, Origin, RealFiles};
+use launch_protocol::exec::IoPriority;
 
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
@@ -140,6 +141,12 @@ pub struct Knobs {
     pub job_agent: Option<PathBuf>,
     /// `SAILPLANE_CA_DIRECTORY`; `None`: credentials of jobs under the pilot's own account are not verified.
     pub ca_directory: Option<PathBuf>,
+    /// `CGROUP_MEMORY_LIMIT_POLICY` is `hard`.
+    pub limit_memory: bool,
+    /// `SAILPLANE_JOB_PROCESSES`; `None`: without limit.
+    pub job_processes: Option<u64>,
+    /// `SAILPLANE_JOB_IO_PRIORITY`; `None` leaves it.
+    pub io_priority: Option<IoPriority>,
     /// `SAILPLANE_CREDENTIAL_GRACE`.
     pub credential_grace: Duration,
     /// `SAILPLANE_MAX_LIFETIME`; `None`: without limit.

@@ -419,6 +419,14 @@ pub static TABLE: &[Knob] = &[
         "MiB",
         "Limit on the address space of each process of a job; 0 is none.",
     ),
+    knob(
+        &["CGROUP_MEMORY_LIMIT_POLICY"],
+        Kind::Choice(&["hard", "none"]),
+        Some("hard"),
+        "",
+        "hard: a job gets no more memory than its slot has, where the helper can limit it (`memory-limit` in \
+         SailplaneFeatures); one that wants more is killed and held. none: memory is not limited.",
+    ),
     // -- ours
     knob(
         &["SAILPLANE_SWITCH"],
@@ -494,6 +502,20 @@ pub static TABLE: &[Knob] = &[
         "",
         "Directory of the CAs that the credentials of jobs under the pilot's own account are verified against. If not set, \
          only their end is read. The helper has a setting of its own.",
+    ),
+    knob(
+        &["SAILPLANE_JOB_PROCESSES"],
+        Kind::Integer(0, MAX),
+        Some("0"),
+        "",
+        "Most processes of a job, where the helper can limit them (`pids-limit` in SailplaneFeatures); 0 is without limit.",
+    ),
+    knob(
+        &["SAILPLANE_JOB_IO_PRIORITY"],
+        Kind::Choice(&["NONE", "IDLE", "0", "1", "2", "3", "4", "5", "6", "7"]),
+        Some("NONE"),
+        "",
+        "Priority of what jobs read and write: 0 (first) to 7 (last), IDLE (when nobody else does), or NONE to leave it.",
     ),
     knob(
         &["SAILPLANE_CREDENTIAL_GRACE"],

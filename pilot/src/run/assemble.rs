@@ -17,7 +17,7 @@ use super::switching::Switching;
 use crate::advertise::facts::NodeFacts;
 use crate::advertise::offer::{Identity, Offer, startd_name};
 use crate::broker::BrokerHello;
-use crate::job::JobConfig;
+use crate::job::{JobConfig, UseLimits};
 use crate::knobs::Knobs;
 use crate::serve::UPDATE_GSI_CRED;
 use crate::slot::StartdConfig;
@@ -253,12 +253,22 @@ pub(super) fn job_config(
         rlimit_as_mib: knobs.rlimit_as_mib,
         site_environment: knobs.site_environment.clone(),
         port_range: knobs.job_port_range,
+        io_priority: knobs.io_priority,
+        limits: UseLimits {
+            memory: knobs.limit_memory && has(hello, "memory-limit"),
+            processes: knobs.job_processes.filter(|_| has(hello, "pids-limit")),
+        },
         pilot_proxy: knobs
             .pilot_proxy
             .clone()
             .filter(|_| hello.credential_required == CredentialRequired::PilotAndUser),
         ..JobConfig::default()
     })
+}
+
+/// Whether the helper says that it can do this here.
+fn has(hello: &BrokerHello, feature: &str) -> bool {
+    hello.features.iter().any(|known| known == feature)
 }
 
 /// The helper must make sandboxes where we want them.

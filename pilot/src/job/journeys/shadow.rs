@@ -63,6 +63,8 @@ pub(super) struct Setup {
     pub(super) script: String,
     pub(super) not_after: i64,
     pub(super) refuse: Option<launch_protocol::broker::RefusalClass>,
+    /// What the kernel killed for want of memory.
+    pub(super) oom_kills: Option<u64>,
     /// The shadow never serves a transfer.
     pub(super) is_stalling: bool,
     /// As in [`Record`].
@@ -294,6 +296,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
 
     let mut helper = Script::new(&execute, setup.not_after);
     helper.refuse = setup.refuse;
+    helper.oom_kills = setup.oom_kills;
     let (broker, helper) = testing::start(helper).await;
     let config = JobConfig {
         execute_dir: execute,

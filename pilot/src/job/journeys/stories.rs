@@ -30,6 +30,7 @@ pub(super) fn setup(script: &str) -> Setup {
         script: script.to_owned(),
         not_after: in_seconds(3600),
         refuse: None,
+        oom_kills: None,
         is_stalling: false,
         dies_at: None,
     }
@@ -341,6 +342,23 @@ async fn a_job_is_stopped_before_its_proxy_ends_and_held() {
     );
     assert!(record.output.is_none());
     assert!(record.calls.contains(&BEGIN));
+}
+
+#[tokio::test]
+async fn a_job_that_wants_too_much_memory_is_held() {
+    let mut setup = setup("kill -9 $$");
+    setup.oom_kills = Some(1);
+    let (end, record) = begin(setup).await.end().await;
+    assert_eq!(end, JobEnd::Held);
+    assert_eq!(hold_codes(&record), (Some(34), Some(0)));
+    assert!(reason(&record).contains("memory limit of 100 megabytes"));
+    assert!(record.output.is_none());
+
+    // One that killed itself did not.
+    let mut setup = self::setup("kill -9 $$");
+    setup.oom_kills = Some(0);
+    let (end, record) = begin(setup).await.end().await;
+    assert_eq!((end, record.exit), (JobEnd::Finished, Some((9, 100))));
 }
 
 async fn renew(journey: &Journey, credential: &str) -> Renewal {
