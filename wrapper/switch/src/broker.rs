@@ -701,6 +701,9 @@ impl Broker {
             if ends && !payload.is_left() {
                 payload.close(None, now);
             }
+            if payload.is_untouched(now) {
+                touch(tools, payload);
+            }
             while let Some(due) = payload.expire(boot) {
                 match due {
                     Due::Warning => channel.send(0, Answer::Expiring { payload: number }, None),
@@ -962,7 +965,7 @@ fn bury(tools: &Tools, number: u32, payload: &mut Payload, left: Option<&Refusal
 
 /// Says that a pool account is in use, so that nobody takes its lease for idle.
 fn touch(tools: &Tools, payload: &Payload) {
-    if let (Some(lease), Some(dir)) = (&payload.pool, &tools.site.settings.gridmapdir)
+    if let (Some((lease, _)), Some(dir)) = (&payload.pool, &tools.site.settings.gridmapdir)
         && let Ok(pool) = Pool::open(dir)
     {
         let _ = pool.touch(payload.account.name(), lease);

@@ -26,6 +26,8 @@ use crate::sys;
 const KILLING: Duration = Duration::from_secs(10);
 /// How long removing a sandbox may take.
 const REMOVING: Duration = Duration::from_secs(300);
+/// How often the lease of a pool account is said to be in use: other nodes see nothing else of it.
+const TOUCH: Duration = Duration::from_secs(1800);
 /// How often to look where no event tells that a group has become empty.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -37,8 +39,8 @@ pub(crate) struct Payload {
     /// Whose it is, by the latest credential.
     pub(crate) holder: Party,
     pub(crate) expiry: Expiry,
-    /// Name of the pool lease that keeps the account.
-    pub(crate) pool: Option<String>,
+    /// Name of the pool lease that keeps the account, and when that was said to be in use.
+    pub(crate) pool: Option<(String, Instant)>,
     pub(crate) sandbox: Option<Sandbox>,
     pub(crate) group: Group,
     /// Taken out when it is given back.
@@ -140,7 +142,7 @@ impl Payload {
             label: parts.label,
             holder: parts.holder,
             expiry: parts.expiry,
-            pool: parts.pool,
+            pool: parts.pool.map(|lease| (lease, Instant::now())),
             sandbox: parts.sandbox,
             group,
             waiting: Some(waiting),
@@ -276,6 +278,15 @@ impl Payload {
         }
     }
 
+    /// Is it time to say that the lease is in use?
+    pub(crate) fn is_untouched(&mut self, now: Instant) -> bool {
+        let Some((_, last)) = self.pool.as_mut().filter(|pool| now >= pool.1 + TOUCH) else {
+            return false;
+        };
+        *last = now;
+        true
+    }
+
     /// Is the pilot's going away known already?
     pub(crate) fn is_left(&self) -> bool {
         matches!(self.closing, Some(Closing { request: None, .. }))
@@ -312,7 +323,8 @@ impl Payload {
                 Stage::Removed { .. } | Stage::Epilogue => None,
             });
         let hook = self.hook.as_ref().map(|hook| hook.deadline(now));
-        [soon, stage, hook].into_iter().flatten().min()
+        let touch = self.pool.as_ref().map(|(_, last)| *last + TOUCH);
+        [soon, stage, hook, touch].into_iter().flatten().min()
     }
 
     /// Goes as far as it can now.

@@ -65,6 +65,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         for what in [
             ["--package", "sailplane-job", "--bins"].as_slice(),
             &["--package", "sailplane-policy", "--bins"],
+            &["--package", "sailplane-glexec", "--bins"],
             &[
                 "--package",
                 "sailplane-switch",
@@ -92,6 +93,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     vec![
         ("sailplane-switch", switch),
         ("sailplane-job", folder.join("sailplane-job")),
+        ("sailplane-glexec", folder.join("sailplane-glexec")),
         ("sailplane-policy", folder.join("sailplane-policy")),
         ("sailplane-names", folder.join("sailplane-names")),
         ("sailplane-verify", verifier),
