@@ -261,7 +261,8 @@ impl Cell {
         ];
         let mut text = String::from("[glexec]\n");
         for (key, value) in usual {
-            if !lines.lines().any(|line| line.starts_with(key)) {
+            let given = format!("{key} =");
+            if !lines.lines().any(|line| line.starts_with(&given)) {
                 text.push_str(&format!("{key} = {value}\n"));
             }
         }

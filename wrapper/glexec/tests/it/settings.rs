@@ -101,6 +101,62 @@ fn g10_a_value_that_is_not_understood_is_202() {
 }
 
 #[test]
+fn the_pilots_own_credential_is_shown_where_the_site_wants_it() {
+    in_cell(|cell| {
+        let both = "credential_required = pilot+user\n";
+        let call = "exec $GLEXEC /usr/bin/id -un";
+        for (setting, code) in [
+            ("unset X509_USER_PROXY", "pilot.unset"),
+            ("X509_USER_PROXY=x509_pilot", "pilot.path"),
+            ("X509_USER_PROXY=/nowhere", "cert.unreadable"),
+            ("X509_USER_PROXY=/etc/passwd", "cert.owner"),
+        ] {
+            let (status, words) = run(cell, both, &format!("{setting}; {call}"));
+            assert_eq!(status, Some(201), "{words}");
+            assert!(words.contains(&format!("[{code}, ")), "{words}");
+        }
+        put(
+            "/scratch/pilot/x509_pilot",
+            "accept 3600 full /CN=Pilot",
+            0o600,
+        );
+        crate::cell::own("/scratch/pilot/x509_pilot", cell.pilot, 0o600);
+        assert_eq!(run(cell, both, call), fine("alice\n"));
+        // It is never the identity that is mapped.
+        put("/scratch/pilot/x509_pilot", "reject proxy.expired", 0o600);
+        let (status, words) = run(cell, both, call);
+        assert_eq!(status, Some(201), "{words}");
+        assert!(words.contains("[proxy.expired, "), "{words}");
+        assert_eq!(
+            run(cell, "credential_required = user\n", call),
+            fine("alice\n")
+        );
+    });
+}
+
+#[test]
+fn verifying_an_account_leases_none() {
+    in_cell(|cell| {
+        let uid = cell.alice + 10;
+        let mut passwd = std::fs::read_to_string("/etc/passwd").expect("there");
+        passwd.push_str(&format!("pool01:x:{uid}:{uid}::/home/pool01:/bin/sh\n"));
+        put("/etc/passwd", &passwd, 0o644);
+        crate::cell::make_dir("/home/pool01", uid, 0o700);
+        put("/etc/sailplane/gridmap", "\"/CN=Alice\" .pool\n", 0o644);
+        put("/etc/grid-security/gridmapdir/pool01", "", 0o644);
+        let keys = "gridmapdir = /etc/grid-security/gridmapdir\n";
+        let verify = "GLEXEC_MODE=lcmaps_verify_account exec $GLEXEC /usr/bin/id -un";
+        let get = "GLEXEC_MODE=lcmaps_get_account exec $GLEXEC /usr/bin/id -un";
+        let (status, words) = run(cell, keys, verify);
+        assert_eq!(status, Some(203), "{words}");
+        assert_eq!(run(cell, keys, get), fine("pool01\n"));
+        assert_eq!(run(cell, keys, verify), fine("pool01\n"));
+        // And the same account each time: frameworks call more than once.
+        assert_eq!(run(cell, keys, get), fine("pool01\n"));
+    });
+}
+
+#[test]
 fn the_system_log_has_the_lines_that_accounting_looks_for() {
     in_cell(|cell| {
         // A /dev of our own, so that its log is ours too.
