@@ -406,24 +406,54 @@ impl Agent {
 
     /// Becomes the payload; its output is a pipe.
     pub(crate) fn exec(self, request: &ExecRequest) -> Result<Running, ExecFailure> {
+        let null = null();
+        self.exec_with(request, null.as_raw_fd(), None)
+    }
+
+    /// The same with this standard input.
+    pub(crate) fn exec_on(
+        self,
+        request: &ExecRequest,
+        stdin: RawFd,
+    ) -> Result<Running, ExecFailure> {
+        self.exec_with(request, stdin, None)
+    }
+
+    /// The same in this directory.
+    pub(crate) fn exec_here(
+        self,
+        request: &ExecRequest,
+        here: RawFd,
+    ) -> Result<Running, ExecFailure> {
+        let null = null();
+        self.exec_with(request, null.as_raw_fd(), Some(here))
+    }
+
+    fn exec_with(
+        self,
+        request: &ExecRequest,
+        stdin: RawFd,
+        here: Option<RawFd>,
+    ) -> Result<Running, ExecFailure> {
         let mut memfd = tempfile::tempfile_in("/tmp").expect("a file");
         memfd
             .write_all(&request.encode().expect("valid"))
             .expect("written");
-        let null = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .expect("null");
         let (output, write) = std::io::pipe().expect("pipe");
-        let descriptors = [
+        let mut descriptors = vec![
             memfd.as_raw_fd(),
-            null.as_raw_fd(),
+            stdin,
             write.as_raw_fd(),
             write.as_raw_fd(),
         ];
+        descriptors.extend(here);
+        let order = if here.is_some() {
+            agent::Request::ExecHere
+        } else {
+            agent::Request::Exec
+        };
         self.socket
-            .send(&agent::Request::Exec.encode().expect("valid"), &descriptors);
+            .send(&order.encode().expect("valid"), &descriptors);
         drop(write);
         let (reply, report) = self.reply();
         assert_eq!(reply, agent::Reply::ExecStarting);
@@ -438,6 +468,14 @@ impl Agent {
             Err(ExecFailure::decode(&text).expect("a failure"))
         }
     }
+}
+
+fn null() -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .expect("null")
 }
 
 /// The read end of a pipe with this text in it.

@@ -26,6 +26,8 @@ mod files;
 mod happy_path;
 mod hooks;
 mod leases;
+mod isolate;
+mod launch;
 mod model;
 mod policy;
 mod pool;
