@@ -21,7 +21,7 @@ use crate::sys;
 
 /// What is used of the controllers; the old kind calls the third one `blkio`.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
-/// Controllers of the old kind that only count and limit, so that helpers of ours stay out of them.
+/// Controllers of the old kind that count and limit.
 const COUNTING: [&str; 3] = ["memory", "pids", "blkio"];
 /// Those that stand in for cgroup2 where it is missing.
 const TRACKING: [&str; 2] = ["freezer", "cpuacct"];
@@ -275,20 +275,13 @@ impl Group {
         self.uid = Some(uid);
     }
 
-    /// In the child: enters what `clone3` has not put it into; `counted`: what only counts, too.
-    pub(crate) fn join(&self, enter_unified: bool, counted: bool) -> Result<(), Errno> {
+    /// In the child: enters what `clone3` has not put it into.
+    pub(crate) fn join(&self, enter_unified: bool) -> Result<(), Errno> {
         if let (Some(group), true) = (&self.unified, enter_unified) {
             fs::write(group.path.join("cgroup.procs"), "0").map_err(errno)?;
         }
-        for Old {
-            controller, entry, ..
-        } in &self.old
-        {
-            if counted || !COUNTING.contains(controller) {
-                (&mut &*entry).write_all(b"0").map_err(errno)?;
-            }
-        }
-        Ok(())
+        let mut entries = self.old.iter().map(|old| &old.entry);
+        entries.try_for_each(|mut entry| entry.write_all(b"0").map_err(errno))
     }
 
     /// The directory of an old controller.

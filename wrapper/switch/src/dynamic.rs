@@ -129,7 +129,8 @@ impl Dynamic {
         Some((account, lease))
     }
 
-    fn free(&self, rules: Rules<'_>) -> impl Iterator<Item = TargetAccount> {
+    /// Numbers that are known to belong to nobody.
+    pub(crate) fn free(&self, rules: Rules<'_>) -> impl Iterator<Item = TargetAccount> {
         self.numbers()
             .filter(|uid| self.taken.get(uid) == Some(&false))
             .filter_map(move |uid| TargetAccount::dynamic(uid, rules).ok())

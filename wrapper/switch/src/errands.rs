@@ -1,7 +1,7 @@
 //! What root has done in an account's name, by `sailplane-job` started as that account: root itself
 //! never looks at anything that a payload has left.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -94,6 +94,19 @@ impl Runner<'_> {
     pub(crate) fn kill_all(&self, who: &Identity<'_>) -> Result<(), Errno> {
         let child = self.start(who, &[OsStr::new("--kill-all")], &[self.null; 3])?;
         sys::wait_for(child).map(drop)
+    }
+
+    /// Removes what an account that nobody uses has left, and kills what runs as it; what was found is
+    /// written to `report`.
+    pub(crate) fn sweep(
+        &self,
+        who: &Identity<'_>,
+        places: &[OsString],
+        report: BorrowedFd<'_>,
+    ) -> Result<Pid, Errno> {
+        let mut words = vec![OsStr::new("--sweep")];
+        words.extend(places.iter().map(OsString::as_os_str));
+        self.start(who, &words, &[self.null, report, self.null])
     }
 
     /// Writes a renewed credential beneath the sandbox. Ends with [`DONE`] if it is there.

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, chroot, pipe2};
 
 use crate::spawn::{Errand, Identity, NOBODY, SwitchError};
@@ -120,6 +120,7 @@ fn furnish(root: &Path, with_proc: bool, sandbox: Option<&(Place, PathBuf)>) -> 
         return Ok(());
     };
     let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    umask(Mode::from_bits_truncate(0o022));
     // The directory must be there; what is on the way from it to the sandbox is made in memory.
     memory(&inside(below), "mode=755")?;
     let target = inside(&sandbox.path);

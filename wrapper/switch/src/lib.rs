@@ -39,6 +39,7 @@ mod servant;
 mod site;
 mod spawn;
 mod startup;
+mod sweep;
 mod sys;
 mod trace;
 pub mod trusted;
@@ -103,6 +104,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                     say(&mut std::io::stdout(), &format!("{count} leases released"));
                     ExitCode::SUCCESS
                 }
+                Err(error) => complain(&error),
+            };
+        }
+        Some(word) if word == "--sweep" => {
+            return match sweep(caller, call.words) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
                 Err(error) => complain(&error),
             };
         }
@@ -184,6 +192,20 @@ fn release(caller: Caller) -> Result<usize, StartupError> {
     }
     let (mut site, audit, null) = prepare(caller)?;
     release::release_leases(&mut site, &audit, null.as_fd())
+}
+
+fn sweep(caller: Caller, words: Vec<OsString>) -> Result<bool, StartupError> {
+    if caller.uid != 0 {
+        return Err(StartupError::NotRoot);
+    }
+    let wish = sweep::Wish::parse(words.into_iter().skip(2)).ok_or(StartupError::Usage)?;
+    let (mut site, audit, null) = prepare(caller)?;
+    let agent = site.program("sailplane-job")?;
+    let runner = Runner {
+        program: &agent,
+        null: null.as_fd(),
+    };
+    sweep::sweep(&mut site, &audit, runner, &wish, &mut std::io::stdout())
 }
 
 /// What every task begins with: no caller's uid any more, the configuration, the log.

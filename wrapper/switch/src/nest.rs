@@ -102,7 +102,7 @@ impl Nursery {
         self.made += 1;
         let name = format!("sailplane-{}-{}", getpid(), self.made);
         let mut group = tracking.create(&name)?;
-        match hatch(&group, true, kit) {
+        match hatch(&group, kit) {
             Ok(waiting) => Ok(Nest {
                 group,
                 directories: tracking.directories(&name),
@@ -148,19 +148,18 @@ impl Nest {
     }
 }
 
-/// Makes a child in the group that waits for its order. Not `with_memory`: it stays out of an old
-/// memory group, so that moving files out after a payload costs no waiting and is not counted.
-pub(crate) fn hatch(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno> {
+/// Makes a child in the group that waits for its order.
+pub(crate) fn hatch(group: &Group, kit: Kit<'_>) -> Result<Started, Errno> {
     if !kit.own_numbers {
-        return bear(group, with_memory, kit);
+        return bear(group, kit);
     }
-    let born = || bear(group, with_memory, kit);
+    let born = || bear(group, kit);
     let (mut started, numbers) = isolate::with_own_numbers(kit.program, kit.null, born)?;
     started.numbers = Some(numbers);
     Ok(started)
 }
 
-fn bear(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno> {
+fn bear(group: &Group, kit: Kit<'_>) -> Result<Started, Errno> {
     let (ours, theirs) = packet_sockets()?;
     let parent = parent_seen(!kit.own_numbers);
     let life = |enter: bool| {
@@ -168,7 +167,7 @@ fn bear(group: &Group, with_memory: bool, kit: Kit<'_>) -> Result<Started, Errno
         if arrange(kit.null, theirs.as_fd()).is_err() {
             return CANNOT_START;
         }
-        let joined = group.join(enter, with_memory);
+        let joined = group.join(enter);
         sys::close_from(CONTROL_FD + 1);
         let joined = joined.map_err(|errno| SwitchError {
             step: "joining the payload's group",

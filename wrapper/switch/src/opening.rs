@@ -19,6 +19,7 @@ use crate::refuse::{credential, helper, mapping, trouble, unix_now};
 use crate::sandbox::Place;
 use crate::servant::DEADLINE;
 use crate::site::{Site, confused, untrusted};
+use crate::sweep::sweep_lease;
 use crate::sys;
 use crate::verifiers::{Verification, Verifiers};
 
@@ -534,6 +535,12 @@ impl Opening {
                     return Err(trouble("lease.failed", text));
                 }
             };
+            // See there: one of the two sees the other.
+            if let Some(lease) = lease.take_if(|_| desk.leases.exists(&sweep_lease(&account))) {
+                desk.leases.release(lease);
+                let text = format!("{} is being swept; try again later", account.name());
+                return Err(trouble("lease.swept", text));
+            }
         }
         Ok(Next::Done(Some(Mapped {
             account,

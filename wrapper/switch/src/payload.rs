@@ -184,7 +184,7 @@ impl Payload {
     pub(crate) fn hatchling(&mut self, kit: Kit<'_>) -> Result<Started, Errno> {
         match self.waiting.take() {
             Some(waiting) => Ok(waiting),
-            None => nest::hatch(&self.group, false, kit),
+            None => nest::hatch(&self.group, kit),
         }
     }
 

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use launch_protocol::broker::{Refusal, RefusalClass};
+use launch_protocol::is_account_name;
 use launch_protocol::policy::is_lease_name;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -209,6 +210,12 @@ impl Pool {
 
     fn look(&self, name: &str) -> Result<FileStat, Errno> {
         fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// All accounts, leased or not.
+    pub(crate) fn accounts(&self) -> Result<Vec<String>, Errno> {
+        let names = self.entries()?.into_iter().map(|(name, _)| name);
+        Ok(names.filter(|name| is_account_name(name)).collect())
     }
 
     /// Every regular file.

@@ -127,7 +127,7 @@ fn open_left(record: &Record, owner: u32) -> Option<Sandbox> {
 }
 
 /// The child's status, or nothing if it had to be killed.
-fn wait_until(child: Pid, deadline: Instant) -> Option<i32> {
+pub(crate) fn wait_until(child: Pid, deadline: Instant) -> Option<i32> {
     let handle = sys::process_descriptor(child).ok();
     if let Some(handle) = &handle {
         let left = deadline.saturating_duration_since(Instant::now());

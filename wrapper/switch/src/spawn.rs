@@ -165,7 +165,7 @@ impl Errand<'_> {
         let become_it = || -> Result<Infallible, SwitchError> {
             let at = |step| move |errno| SwitchError { step, errno };
             if let Some(group) = self.group {
-                group.join(true, true).map_err(at("joining the group"))?;
+                group.join(true).map_err(at("joining the group"))?;
             }
             place_all(self.descriptors).map_err(at("descriptors"))?;
             setsid().map_err(at("setsid"))?;

@@ -106,8 +106,12 @@ fn k5_signals_and_kills_reach_a_payload_with_its_own_numbers() {
         cell.configure("private_pid = yes\n");
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
-        let script =
-            "trap 'echo got' USR1; (setsid sleep 1000 &); echo up; while :; do sleep 0.1; done";
+        let script = "(setsid sleep 1000 &); exec python3 -c '
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b\"got\\n\"))
+os.write(1, b\"up\\n\")
+while True: signal.pause()
+'";
         let running = pilot.begin(opened.payload, script);
         assert_eq!(running.line(), "up");
         pilot.signal(opened.payload, libc::SIGUSR1, SignalScope::Leader);

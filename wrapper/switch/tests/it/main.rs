@@ -36,6 +36,7 @@ mod speed;
 mod start;
 mod storm;
 mod sweep;
+mod sweeper;
 mod system;
 mod tiers;
 mod trust;

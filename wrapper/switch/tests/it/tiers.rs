@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Answer, SignalScope};
 use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollTimeout, poll};
 
 use crate::cell::{Cell, groups_of, in_cell, names_in, processes_of};
 use crate::client::{Pilot, eventually};
@@ -43,6 +44,11 @@ fn on_each_tier(test: impl Fn(&Cell, &str) + Send + Sync + Copy + 'static) {
             }
         });
     }
+}
+
+/// Lets time pass, for what must not happen in it.
+fn pass(milliseconds: u8) {
+    let _ = poll(&mut [], PollTimeout::from(milliseconds));
 }
 
 fn assert_nothing_left(broker: u32, uid: u32) {
@@ -129,13 +135,13 @@ fn k8_a_suspended_group_uses_no_time_and_can_be_killed_on_each_tier() {
             time() > first + 50_000
         });
         pilot.signal(opened.payload, libc::SIGSTOP, SignalScope::All);
-        std::thread::sleep(Duration::from_millis(100));
+        pass(100);
         let mut time = || {
             let usage = pilot.usage(opened.payload);
             usage.user_usec + usage.system_usec
         };
         let stopped = time();
-        std::thread::sleep(Duration::from_millis(300));
+        pass(255);
         assert_eq!(time(), stopped, "{tier}");
         pilot.signal(opened.payload, libc::SIGCONT, SignalScope::All);
         let mut time = || {
