@@ -240,6 +240,12 @@ impl Pilot {
         }
     }
 
+    /// Asks for a payload and does not wait.
+    pub(crate) fn send_open(&mut self, credential: &str) {
+        let file = pipe_with(credential);
+        self.send(Command::open("1.0", EXECUTE), &[file.as_raw_fd()]);
+    }
+
     /// A payload in a dynamic account.
     pub(crate) fn open(&mut self) -> Opened {
         self.try_open("accept 3600 full /CN=Bob").expect("opens")
