@@ -1,0 +1,217 @@
+//! The programs as root starts them: a packet socket on descriptor 0, an empty environment.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "all of this is test code, helpers included"
+)]
+
+use std::fs::File;
+use std::io::{IoSlice, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use launch_protocol::MAX_PACKET;
+use launch_protocol::policy::{
+    Answer, Ask, Case, CredentialKind, Decision, Entry, Party, Purpose, Query, Reply, Request,
+    Settings,
+};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, recv, sendmsg,
+    socketpair,
+};
+
+struct Servant {
+    socket: Option<OwnedFd>,
+    child: Child,
+    next: u32,
+}
+
+impl Servant {
+    fn start(program: &str, words: &[&str]) -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
+        let child = Command::new(program)
+            .args(words)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .expect("starts");
+        Self {
+            socket: Some(ours),
+            child,
+            next: 1,
+        }
+    }
+
+    fn ask(&mut self, ask: Ask, files: &[&File]) -> Reply {
+        let id = self.next;
+        self.next += 1;
+        let packet = Request { id, ask }.encode().expect("encodes");
+        let raw: Vec<_> = files.iter().map(|file| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let socket = self.socket.as_ref().expect("open").as_raw_fd();
+        let parts = [IoSlice::new(&packet)];
+        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).expect("sent");
+        let mut answer = vec![0; MAX_PACKET];
+        let length = recv(socket, &mut answer, MsgFlags::empty()).expect("received");
+        let answer = Answer::decode(&answer[..length]).expect("an answer");
+        assert_eq!(answer.id, id);
+        answer.reply
+    }
+
+    /// Closes the socket; the exit status.
+    fn end(mut self) -> Option<i32> {
+        self.socket = None;
+        self.child.wait().expect("waited").code()
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    let mut file = File::create(path).expect("made");
+    file.write_all(text.as_bytes()).expect("written");
+    // As a file that has been there for a while.
+    let before = std::time::SystemTime::now() - Duration::from_secs(3600);
+    file.set_modified(before).expect("aged");
+}
+
+fn case(identity: &str) -> Ask {
+    Ask::Decide(Box::new(Case {
+        purpose: Purpose::Run,
+        holder: Party {
+            kind: CredentialKind::Proxy,
+            identity: identity.to_owned(),
+            fqans: vec!["/vo/Role=x".to_owned()],
+            issuers: vec!["/CN=CA".to_owned()],
+            limited: false,
+            not_after: i64::MAX,
+        },
+        pilot: None,
+        caller_uid: 2000,
+        caller_name: Some("pilot".to_owned()),
+        slot_account: None,
+        now_unix: 1_795_392_000,
+    }))
+}
+
+fn settings(reply: Reply) -> Settings {
+    match reply {
+        Reply::Settings(settings) => *settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_thousand_decisions_with_a_large_map() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (conf, map) = (folder.path().join("conf"), folder.path().join("map"));
+    let lines: String = (0..20_000)
+        .map(|number| format!("\"/DC=org/DC=example/CN=Person {number}\" user{number}\n"))
+        .collect();
+    write(&map, &lines);
+    let text = format!(
+        "[switch]\nuser_white_list=pilot\ncertdir=/c\ngridmap={}\ndynamic_uids=300000-300009\n",
+        map.display()
+    );
+    write(&conf, &text);
+    let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-policy"), &["decide"]);
+    let open = |path: &Path| File::open(path).expect("there");
+    let settings = settings(servant.ask(Ask::ReadConfig, &[&open(&conf)]));
+    assert_eq!(settings.policy_files, std::slice::from_ref(&map));
+    // What was changed a moment ago is not kept; wait until it may be.
+    std::thread::park_timeout(Duration::from_secs(4));
+    let mut slowest = Duration::ZERO;
+    let start = Instant::now();
+    for number in 0..1000 {
+        let begun = Instant::now();
+        let ask = case(&format!("/DC=org/DC=example/CN=Person {number}"));
+        let reply = servant.ask(ask, &[&open(&conf), &open(&map)]);
+        let Reply::Decided(Decision::Account { name, source, .. }) = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(name, format!("user{number}"));
+        assert!(source.ends_with(&format!(":{}", number + 1)));
+        if number > 0 {
+            slowest = slowest.max(begun.elapsed());
+        }
+    }
+    println!(
+        "1000 decisions in {:?}, the slowest {slowest:?}",
+        start.elapsed()
+    );
+    assert_eq!(servant.end(), Some(0));
+}
+
+#[test]
+fn s3_the_name_service_is_a_program_of_its_own() {
+    let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-names"), &[]);
+    let ask = Ask::Names(vec![
+        Query::Uid(0),
+        Query::Account("no-such-account".to_owned()),
+    ]);
+    let Reply::Names(entries) = servant.ask(ask, &[]) else {
+        panic!("names");
+    };
+    assert!(matches!(&entries[0], Some(Entry::Account { uid: 0, .. })));
+    assert_eq!(entries[1], None);
+    assert_eq!(servant.end(), Some(0));
+}
+
+#[test]
+fn s20_a_service_that_is_asked_nonsense_ends() {
+    for (words, ask) in [
+        (&["names"][..], case("/CN=x")),
+        (&["decide"], Ask::Names(Vec::new())),
+        (&["decide"], Ask::ReadConfig),
+    ] {
+        let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-policy"), words);
+        let packet = Request { id: 1, ask }.encode().expect("encodes");
+        let socket = servant.socket.as_ref().expect("open").as_raw_fd();
+        let parts = [IoSlice::new(&packet)];
+        sendmsg::<UnixAddr>(socket, &parts, &[], MsgFlags::empty(), None).expect("sent");
+        assert_eq!(
+            servant.child.wait().expect("waited").code(),
+            Some(1),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn an_administrator_is_told_how_to_call_it() {
+    let run = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sailplane-policy"))
+            .args(words)
+            .output()
+            .expect("runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            String::from_utf8_lossy(&text).into_owned(),
+            output.status.code(),
+        )
+    };
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/site/switch.conf"
+    );
+    let (text, code) = run(&["check", "--content-only", example]);
+    assert_eq!((text.as_str(), code), ("0 errors, 0 warnings\n", Some(0)));
+    let (text, code) = run(&["check", "--content-only", "/no/such/file"]);
+    assert!(text.contains("/no/such/file") && code == Some(1), "{text}");
+    let (text, code) = run(&["trace", example, "--uid", "1"]);
+    assert!(
+        text.contains("sets no log_file") && code == Some(2),
+        "{text}"
+    );
+    for words in [&[][..], &["help"], &["check"], &["trace", example, "--who"]] {
+        let (text, code) = run(words);
+        assert!(
+            text.contains("usage:") && code == Some(2),
+            "{words:?} {text}"
+        );
+    }
+}
