@@ -43,9 +43,9 @@ const CONDITIONS: &[&str] = &[
     "os.umask(0o777)",
     "[signal.signal(n, signal.SIG_IGN) for n in range(1, 65) if n not in (9, 19, 32, 33)]",
     "signal.pthread_sigmask(signal.SIG_SETMASK, set(range(1, 65)) - {32, 33})",
-    "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)",
-    "signal.setitimer(signal.ITIMER_VIRTUAL, 0.01, 0.01)",
-    "signal.setitimer(signal.ITIMER_PROF, 0.01, 0.01)",
+    "signal.setitimer(signal.ITIMER_REAL, 0.4, 0.05)",
+    "signal.setitimer(signal.ITIMER_VIRTUAL, 0.06, 0.01)",
+    "signal.setitimer(signal.ITIMER_PROF, 0.06, 0.01)",
     "os.dup2(os.open('/etc/passwd', os.O_RDONLY), 700, inheritable=True)",
     "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))",
     "resource.setrlimit(resource.RLIMIT_NOFILE, (16, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))",
@@ -77,7 +77,7 @@ fn works(cell: &Cell, start: Start, what: &str) {
     let opened = pilot.open();
     // Read by the shell itself: while it starts another program it may block signals.
     // Built into the shell, all of it: the limit on processes may be the pilot's. The loop outlasts a timer.
-    let script = "umask; set -- /proc/$$/fd/*; echo $#; trap; export -p; i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; \
+    let script = "umask; set -- /proc/$$/fd/*; echo $#; trap; export -p; i=0; while [ $i -lt 150000 ]; do i=$((i+1)); done; \
         while read -r line; do case $line in Sig[BI]*) echo \"$line\";; esac; done </proc/$$/status";
     let (output, status) = pilot.run(opened.payload, script);
     let none = "0000000000000000";

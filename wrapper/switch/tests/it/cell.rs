@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, geteuid, pivot_root};
+
+use crate::strays;
 
 /// What a test works with.
 #[derive(Debug)]
@@ -44,10 +47,15 @@ pub(crate) fn in_cell(test: impl FnOnce(&Cell) + Send + 'static) {
     // A thread of its own, because it will never leave the cell's root directory again.
     let thread = std::thread::spawn(move || {
         let cell = Cell::build(&programs);
-        test(&cell);
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(&cell)));
+        let left = strays::end_all();
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+        assert!(left.is_empty(), "left behind by the test: {left:?}");
     });
     if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+        resume_unwind(panic);
     }
 }
 

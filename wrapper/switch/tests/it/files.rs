@@ -131,13 +131,32 @@ fn s8_a_refusal_does_not_tell_what_the_caller_cannot_see() {
     });
 }
 
-/// Exchanges names below a folder as fast as it can, as this account.
-fn racer(uid: u32, script: &str) -> Child {
-    Program::new("setpriv")
-        .args([format!("--reuid={uid}"), format!("--regid={uid}")])
-        .args(["--clear-groups", "python3", "-Sc", script])
-        .spawn()
-        .expect("starts")
+/// Exchanges names below a folder as fast as it can, as this account, until it is dropped.
+struct Racer(Child);
+
+impl Racer {
+    fn start(uid: u32, script: &str) -> Self {
+        let racer = Program::new("setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={uid}")])
+            // It ends with the test, however that ends.
+            .args([
+                "--clear-groups",
+                "--pdeathsig",
+                "KILL",
+                "python3",
+                "-Sc",
+                script,
+            ])
+            .spawn();
+        Self(racer.expect("starts"))
+    }
+}
+
+impl Drop for Racer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -167,15 +186,14 @@ fn s9_a_tree_that_changes_while_it_is_removed_leads_nowhere() {
                 "import os\nos.chdir('{sandbox}')\nwhile True:\n for i in '12345678':\n  for x, y in ((i, 'link'), (i+'/a', 'link')):\n   try: \
                  os.rename(x, 't'); os.rename(y, x); os.rename(x, y); os.rename('t', x)\n   except OSError: pass"
             );
-            let mut racer = racer(cell.alice, &script);
+            let racer = Racer::start(cell.alice, &script);
             let _ = pilot.ask(
                 Command::Close {
                     payload: opened.payload,
                 },
                 &[],
             );
-            racer.kill().expect("killed");
-            racer.wait().expect("reaped");
+            drop(racer);
             pilot.hang_up();
             for name in ["precious/file", "precious/deep/file", "other/file"] {
                 assert_eq!(
@@ -200,7 +218,7 @@ fn s9_a_place_that_the_caller_exchanges_gets_nothing_of_roots() {
         let script = "import os\nos.chdir('/scratch/pilot')\nos.symlink('/root/secret', 'l')\nwhile True:\n try:\n  os.rename('a', 't'); \
             os.rename('l', 'a'); os.rename('a', 'l'); os.rename('t', 'a')\n except OSError: pass\n for n in os.listdir('a'):\n  try: \
             os.rename('a/' + n, 'a/x'); os.symlink('/root/secret', 'a/' + n)\n  except OSError: pass";
-        let mut racer = racer(cell.pilot, script);
+        let racer = Racer::start(cell.pilot, script);
         let mut pilot = Pilot::start(cell);
         let mut made = 0;
         for _ in 0..300 {
@@ -216,8 +234,7 @@ fn s9_a_place_that_the_caller_exchanges_gets_nothing_of_roots() {
                 );
             }
         }
-        racer.kill().expect("killed");
-        racer.wait().expect("reaped");
+        drop(racer);
         assert!(names_in("/root/secret").is_empty(), "{made} made");
         let facts = fs::metadata("/root/secret").expect("there");
         assert_eq!(std::os::unix::fs::MetadataExt::uid(&facts), 0);

@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cell::names_in;
 
@@ -22,4 +26,21 @@ pub(crate) fn strays() -> Vec<String> {
         })
         .filter(|line| !line.ends_with(" Z") && !line.is_empty())
         .collect()
+}
+
+/// Ends whoever is still in the cell after a test; who that was, if it was more than a verifier that a test has made
+/// hang: those end by their own alarm.
+pub(crate) fn end_all() -> Vec<String> {
+    let start = Instant::now();
+    let is_ours = |line: &String| !line.contains("(sailplane-verif)");
+    while strays().iter().any(is_ours) && start.elapsed() < Duration::from_secs(5) {
+        let _ = nix::poll::poll(&mut [], 5_u8);
+    }
+    let left = strays();
+    for line in &left {
+        if let Some(pid) = line.split(' ').next().and_then(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    left.into_iter().filter(is_ours).collect()
 }
