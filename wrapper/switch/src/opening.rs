@@ -336,7 +336,8 @@ impl Opening {
                 groups,
                 source,
             } => {
-                open_pool(desk.site)?.claim(&lease, &exact)?;
+                let keep = self.purpose() != Purpose::VerifyOnly;
+                open_pool(desk.site)?.claim(&lease, &exact, keep)?;
                 let what = self.candidates(prefix, lease, desk)?;
                 Wish {
                     what,

@@ -50,14 +50,15 @@ impl Pool {
         trusted::open_dir(path).map(|dir| Self { dir })
     }
 
-    /// Makes sure that the lease is for exactly this identity, from now on if it was for none.
-    pub(crate) fn claim(&self, lease: &str, exact: &str) -> Result<(), Refusal> {
+    /// Makes sure that the lease is for exactly this identity; `keep`: from now on if it was for none.
+    pub(crate) fn claim(&self, lease: &str, exact: &str, keep: bool) -> Result<(), Refusal> {
         let failed = |errno: Errno| {
             let text = format!("the identity of lease {lease}: {}", errno.desc());
             trouble("pool.exact", text)
         };
         let known = match self.exact(lease).map_err(failed)? {
             Some(known) => known,
+            None if !keep => return Ok(()),
             None => {
                 self.store(lease, exact).map_err(failed)?;
                 self.exact(lease).map_err(failed)?.unwrap_or_default()
@@ -319,9 +320,13 @@ mod tests {
     #[test]
     fn m5_an_identity_that_differs_in_case_only_is_refused() {
         let (dir, pool) = pool(1);
-        assert_eq!(pool.claim(LEASE, "/CN=Alice"), Ok(()));
-        assert_eq!(pool.claim(LEASE, "/CN=Alice"), Ok(()));
-        let refusal = pool.claim(LEASE, "/CN=ALICE").expect_err("another one");
+        assert_eq!(pool.claim(LEASE, "/CN=ALICE", false), Ok(()));
+        assert!(!dir.path().join(EXACT).exists());
+        assert_eq!(pool.claim(LEASE, "/CN=Alice", true), Ok(()));
+        assert_eq!(pool.claim(LEASE, "/CN=Alice", true), Ok(()));
+        let refusal = pool
+            .claim(LEASE, "/CN=ALICE", true)
+            .expect_err("another one");
         assert_eq!(refusal.code, "pool.other_identity");
         // Nothing of it lies where other software looks, and no draft is left.
         let names: Vec<_> = std::fs::read_dir(dir.path().join(EXACT))
@@ -354,7 +359,7 @@ mod tests {
     #[test]
     fn m7_only_a_lease_that_is_not_used_is_released() {
         let (_dir, pool) = pool(2);
-        pool.claim(LEASE, "/CN=Alice").expect("ours");
+        pool.claim(LEASE, "/CN=Alice", true).expect("ours");
         assert_eq!(pool.link("grid00", LEASE), Ok(Linked::Done));
         assert_eq!(pool.touch("grid00", LEASE), Ok(true));
         let now = crate::refuse::unix_now();
@@ -367,7 +372,7 @@ mod tests {
         assert_eq!(pool.release(LEASE, now + 60), Ok(true));
         assert_eq!(pool.holder(LEASE, "grid"), Ok(None));
         // Its exact identity is forgotten with it.
-        assert_eq!(pool.claim(LEASE, "/CN=ALICE"), Ok(()));
+        assert_eq!(pool.claim(LEASE, "/CN=ALICE", true), Ok(()));
         // Whoever still believes in the old lease is told.
         assert!(pool.touch("grid00", LEASE).is_err());
     }
