@@ -131,6 +131,13 @@ async fn g14_a_helper_that_lingers() {
     a_life(&format!("{SWITCH} \"$@\"; exit $?")).await;
 }
 
+/// A helper with servants of its own, under other accounts, is not taken for a payload that will not end.
+#[tokio::test]
+async fn a_helper_that_is_many_processes() {
+    let servants = "setpriv --reuid 61779 --regid 61779 --clear-groups -- sh -c 'sh -c \"sleep 3 & wait\" & wait' &";
+    a_life(&format!("{servants}\n{SWITCH} \"$@\"; exit $?")).await;
+}
+
 #[tokio::test]
 async fn refusals_are_typed() {
     for (rest, class, who, word) in [

@@ -78,6 +78,19 @@ fn descends(parents: &HashMap<i32, i32>, mut pid: i32, ancestor: i32) -> bool {
     false
 }
 
+/// Whether a process has this user id in any of its four places; one that is gone has none.
+pub(super) fn has_uid(pid: i32, uid: u32) -> bool {
+    // Not the owner of its folder: that is root for a process that nobody may look into.
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    uids.is_some_and(|uids| {
+        uids.split_ascii_whitespace()
+            .any(|word| word.parse() == Ok(uid))
+    })
+}
+
 /// What living processes have used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Living {
@@ -186,6 +199,14 @@ mod tests {
             (42, 7, 3)
         );
         assert_eq!((process.user_ticks, process.system_ticks), (175, 55));
+    }
+
+    #[test]
+    fn a_process_has_the_account_it_has() {
+        let (own, uid) = (std::process::id().cast_signed(), nix::unistd::geteuid());
+        assert!(has_uid(own, uid.as_raw()));
+        assert!(!has_uid(own, 4_000_000_000));
+        assert!(!has_uid(i32::MAX, uid.as_raw()));
     }
 
     #[test]

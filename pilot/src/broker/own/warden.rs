@@ -84,6 +84,8 @@ struct Warden<'a> {
     inside: Option<Socket>,
     /// The child that leads to it.
     first: i32,
+    /// The payload's account, once the keeper inside has shown that it has it.
+    uid: Option<u32>,
     /// What the site's program says.
     complaints: Option<ChildStderr>,
     /// Requests that were passed in: their answers are due.
@@ -170,6 +172,7 @@ impl<'a> Warden<'a> {
                     door,
                     inside: Some(started.socket),
                     first: started.first,
+                    uid: None,
                     complaints: started.complaints,
                     due: HashMap::new(),
                     is_led: false,
@@ -273,7 +276,7 @@ impl<'a> Warden<'a> {
     }
 
     /// Completes what the keeper inside says of itself, having looked whether it is true.
-    fn opened(&self, greeting: Opened) -> Result<Opened, Refusal> {
+    fn opened(&mut self, greeting: Opened) -> Result<Opened, Refusal> {
         let sandbox = sandbox_in(&self.place, self.tmp.is_some());
         if self.tmp.is_none() {
             let checked = fs::symlink_metadata(&sandbox).is_ok_and(|facts| {
@@ -295,6 +298,7 @@ impl<'a> Warden<'a> {
                 ));
             }
         }
+        self.uid = Some(greeting.uid);
         Ok(Opened {
             payload: self.payload,
             identity: self.bearer.identity.clone(),
@@ -489,8 +493,8 @@ impl<'a> Warden<'a> {
         }
     }
 
-    /// Processes of the payload that outlived the keeper inside, or are not below it. Under the way in (the program of
-    /// the site, the first process of the namespace) there is nothing else.
+    /// Processes of the payload. Below the site's program there are others, too: what it needs for itself, under accounts
+    /// of its own.
     fn leftovers(&self) -> Vec<i32> {
         let table = census::read();
         let own = getpid().as_raw();
@@ -498,6 +502,7 @@ impl<'a> Warden<'a> {
         census::descendants(&table, own)
             .into_iter()
             .filter(|process| !process.is_zombie && !known.contains(&process.pid))
+            .filter(|process| self.uid.is_none_or(|uid| census::has_uid(process.pid, uid)))
             .map(|process| process.pid)
             .collect()
     }
