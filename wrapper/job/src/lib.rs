@@ -3,9 +3,9 @@
 //! whatever a hostile payload has prepared, it leads to no more than the payload could do itself.
 //!
 //! - `sailplane-job [--no-links] [--not-owned-by UID]... [SANDBOX]` is the agent, with one socket on
-//!   descriptor 3 ([`launch_protocol::CONTROL_FD`]): see [`agent`].
+//!   descriptor 3 ([`launch_protocol::CONTROL_FD`]): see `agent`.
 //! - `--remove`, `--alone`, `--kill-all`, `--sweep`, `--put-proxy` are errands of the broker: they do
-//!   one thing and tell by their exit status how it went: see [`errands`].
+//!   one thing and tell by their exit status how it went: see `errands`.
 //! - `--init` is the first process of a payload with its own process numbers. It runs as nobody.
 //!
 //! Not its business: privileges (it has none), protecting itself from other processes of the same

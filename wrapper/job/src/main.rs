@@ -1,4 +1,4 @@
-//! `sailplane-job SANDBOX`: the agent in the sandbox that becomes the payload.
+//! `sailplane-job`: the agent in the sandbox that becomes the payload, and errands in its account.
 
 fn main() -> std::process::ExitCode {
     sailplane_job::run(std::env::args_os())
