@@ -43,6 +43,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod inspect;
 pub mod issue;
 mod key;
 mod name;
@@ -65,6 +66,9 @@ mod warm;
 pub use delegation::{DelegationError, DelegationRequest};
 pub use error::{Blame, Role, VerifyError, Which};
 pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
+pub use inspect::{
+    InspectedBundle, InspectedCertificate, InspectedToken, inspect_bundle, inspect_token,
+};
 pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
 pub use problem::{
     BundleProblem, CertificateProblem, ChainProblem, CrlProblem, NameProblem, ProxyProblem,

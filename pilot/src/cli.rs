@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::blame::Exit;
+use crate::credential_command;
 use crate::demo::Demo;
 use crate::log::LogFormat;
 
@@ -34,6 +35,9 @@ pub enum Command {
     /// The embedded pool: serve it, or use it
     #[command(subcommand)]
     Pool(Box<pool::cli::Command>),
+    /// Look at a proxy or a token, or verify it as a site would
+    #[command(subcommand)]
+    Credential(credential_command::Command),
     /// Show it all on this machine: a pool, a pilot, jobs of four users, a report
     #[command(after_help = "Example:\n  sailplane demo --html report.html")]
     Demo(Demo),

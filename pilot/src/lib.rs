@@ -18,6 +18,7 @@ pub mod backoff;
 pub mod blame;
 pub mod broker;
 pub mod cli;
+pub mod credential_command;
 pub mod credential_watch;
 pub mod demo;
 pub mod execute;

@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use crate::blame::{Exit, chain};
 use crate::cli::{Cli, Command, Config, Run, Sources};
+use crate::credential_command;
 use crate::demo;
 use crate::hardening;
 use crate::knobs::Knobs;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
     }
     match Cli::parse_from(arguments()).command {
         Command::Pool(command) => return embedded_pool(*command),
+        Command::Credential(command) => return credential_command::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => pilot(&args),
         Command::Config(Config::Dump(sources)) => dump(&sources),
