@@ -819,10 +819,8 @@ impl Broker {
             };
             self.payloads.insert(serial, Payload::new(parts, nest));
         }
-        let gids: Vec<_> = std::iter::once(&opened.gid)
-            .chain(account.groups())
-            .copied()
-            .collect();
+        let further = account.groups().iter().filter(|gid| **gid != opened.gid);
+        let gids: Vec<_> = [&opened.gid].into_iter().chain(further).copied().collect();
         let line = about(&self.tools, "open", "accepted", &label, Some(&party))
             .text("account", &opened.account)
             .number("uid", opened.uid)
