@@ -25,7 +25,7 @@ use crate::error::StartupError;
 use crate::expiry::{Alarm, Due, Expiry, boot_time};
 use crate::hooks::Running;
 use crate::lease::{Lease, LeaseDir, Record};
-use crate::nest::{self, Kit, Launch, Nest, Nursery};
+use crate::nest::{Kit, Nest, Nursery};
 use crate::opening::{Desk, Goal, Mapped, Opening, ProxyCopy};
 use crate::payload::{Outcome, Parts, Payload, Reaped};
 use crate::pool::Pool;
@@ -45,8 +45,6 @@ const MAX_PAYLOADS: usize = 4096;
 const REQUESTS_AT_ONCE: usize = 32;
 /// After so long without an event there is time to prepare for the next payload.
 const IDLE: Duration = Duration::from_millis(5);
-/// With this word for the front no agent executes what is a link (requirement S13).
-const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
 /// How long the end may take after the pilot is gone; recovery does the rest.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -84,12 +82,19 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(tools: Tools, control: OwnedFd) -> Result<Self, StartupError> {
+    pub(crate) fn new(
+        mut tools: Tools,
+        nursery: Nursery,
+        control: OwnedFd,
+    ) -> Result<Self, StartupError> {
         let system = |errno| StartupError::System("timerfd_create", errno);
+        if tools.site.dynamic.is_cold() {
+            vet(&mut tools);
+        }
         let mut broker = Self {
             tools,
             channel: Channel::new(control),
-            nursery: Nursery::default(),
+            nursery,
             openings: Vec::new(),
             payloads: BTreeMap::new(),
             pilot: None,
@@ -240,6 +245,9 @@ impl Broker {
         let Tools {
             site, verifiers, ..
         } = &mut self.tools;
+        if site.dynamic.reaped(child, status) {
+            return;
+        }
         let servants = [&mut site.decide, &mut site.names, &mut verifiers.servant];
         if !servants.into_iter().any(|it| it.reaped(child, status)) {
             self.nursery.reaped(child);
@@ -251,7 +259,10 @@ impl Broker {
     /// Is there anything to prepare for the next payload?
     fn is_cold(&self) -> bool {
         let Self { tools, nursery, .. } = self;
-        tools.verifiers.is_cold() || nursery.is_cold() || tools.site.dynamic.is_cold()
+        let site = tools.site.is_cold() || tools.site.dynamic.is_cold();
+        site || tools.verifiers.is_cold()
+            || nursery.is_cold()
+            || self.payloads.values().any(Payload::is_cold)
     }
 
     /// When there will be something to do for the next payload, or to undo.
@@ -303,27 +314,29 @@ impl Broker {
         }
     }
 
-    /// Prepares one of the three things the next payload will need. In an idle moment, because it takes
+    /// Prepares one of the things the next payload will need, or the next agent of one. In an idle moment, because it takes
     /// about a millisecond, in which the one that is just starting would have to wait. False: nothing
     /// to prepare.
     fn warm_up(&mut self) -> bool {
         if self.leaving.is_some() || !self.is_cold() {
             return false;
         }
-        let Self { tools, nursery, .. } = self;
-        if tools.verifiers.is_cold() {
+        let Self {
+            tools,
+            nursery,
+            payloads,
+            ..
+        } = self;
+        if let Some(payload) = payloads.values_mut().find(|payload| payload.is_cold()) {
+            payload.prepare(kit(tools));
+        } else if tools.site.is_cold() {
+            tools.site.warm_up(tools.null.as_fd());
+        } else if tools.verifiers.is_cold() {
             tools.verifiers.warm_up(tools.null.as_fd());
         } else if nursery.is_cold() {
             nursery.warm_up(&tools.tracking, kit(tools));
         } else {
-            let site = &mut tools.site;
-            let rules = Rules {
-                settings: &site.settings,
-                caller: &site.caller,
-                groups: None,
-            };
-            site.dynamic
-                .vet(rules, &tools.leases, runner(&tools.agent, &tools.null));
+            vet(tools);
         }
         true
     }
@@ -373,6 +386,8 @@ impl Broker {
             Command::Close { payload } => {
                 let found = self.find(payload);
                 let closing = found.map(|payload| payload.close(Some(id), Instant::now()));
+                // Its end first: that takes other processes, while this one prepares for the next.
+                self.advance_payloads(Instant::now());
                 self.catch_up();
                 closing.map(|()| None)
             }
@@ -527,6 +542,12 @@ impl Broker {
             })?;
         // While that works.
         let files = tools.site.files()?;
+        if matches!(goal, Goal::Open { .. }) {
+            if tools.site.dynamic.is_cold() {
+                vet(tools);
+            }
+            self.nursery.warm_up(&tools.tracking, kit(tools));
+        }
         let opening = Opening::new(request, self.serial, label, goal, files, verification);
         self.openings.push(opening);
         Ok(())
@@ -547,28 +568,7 @@ impl Broker {
             return Err(credential(class, "proxy.expired", text, false));
         }
         let started = payload
-            .hatchling(kit(tools))
-            .and_then(|child| {
-                let settings = &tools.site.settings;
-                let dirs = settings.execute_dirs.iter();
-                let place = payload.place();
-                let no_links = settings.front.iter().any(|word| word == NO_LINKS);
-                let launch = Launch {
-                    account: &payload.account,
-                    sandbox: payload.sandbox.as_ref(),
-                    execute_dir: dirs
-                        .map(PathBuf::as_path)
-                        .find(|dir| place.starts_with(dir)),
-                    limits: &settings.limits,
-                    isolation: &settings.isolation,
-                    rules: if no_links {
-                        &["--no-links".into()]
-                    } else {
-                        &[]
-                    },
-                };
-                nest::order(&child, launch).map(|()| child)
-            })
+            .agent(kit(tools), &tools.site.settings)
             .map_err(|errno| {
                 let text = format!("starting the agent: {}", errno.desc());
                 trouble("agent.start", text)
@@ -585,8 +585,7 @@ impl Broker {
     // --- Progress ---
 
     fn advance_openings(&mut self, now: Instant) {
-        self.tools.site.decide.listen(now);
-        self.tools.site.names.listen(now);
+        self.tools.site.listen(now);
         let mut index = 0;
         while let Some(opening) = self.openings.get_mut(index) {
             let tools = &mut self.tools;
@@ -817,7 +816,10 @@ impl Broker {
                 sandbox,
                 lease,
             };
-            self.payloads.insert(serial, Payload::new(parts, nest));
+            let mut payload = Payload::new(parts, nest);
+            // While the pilot hears of it. If it fails, whoever wants the agent will be told.
+            let _ = payload.warm_up(kit(&self.tools), &self.tools.site.settings);
+            self.payloads.insert(serial, payload);
         }
         let further = account.groups().iter().filter(|gid| **gid != opened.gid);
         let gids: Vec<_> = [&opened.gid].into_iter().chain(further).copied().collect();
@@ -903,6 +905,18 @@ fn kit(tools: &Tools) -> Kit<'_> {
         null: tools.null.as_fd(),
         own_numbers: tools.site.settings.isolation.private_pid,
     }
+}
+
+/// Begins to look at a dynamic account that the next payload may have.
+fn vet(tools: &mut Tools) {
+    let site = &mut tools.site;
+    let rules = Rules {
+        settings: &site.settings,
+        caller: &site.caller,
+        groups: None,
+    };
+    let runner = runner(&tools.agent, &tools.null);
+    site.dynamic.vet(rules, &tools.leases, runner);
 }
 
 /// Who does what is to be done in an account's name.

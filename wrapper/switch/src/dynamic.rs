@@ -3,16 +3,22 @@
 use std::collections::HashMap;
 
 use launch_protocol::policy::{Entry, Query};
+use nix::unistd::Pid;
 
 use crate::account::{Rules, TargetAccount};
-use crate::errands::Runner;
+use crate::errands::{DONE, Runner, exit_status};
 use crate::lease::{Lease, LeaseDir, Taken};
 use crate::spawn::Identity;
+use crate::sys;
 
-/// How many numbers the name service is asked about at once.
-const ASKED_AT_ONCE: u32 = 32;
-/// How many are looked at ahead of need, in one idle moment.
-const VETTED_AT_ONCE: u32 = 4;
+/// How many numbers the name service is asked about at the start.
+const ASKED_FIRST: usize = 2;
+/// With fewer in hand more are asked for ahead of need.
+const FEW: usize = 8;
+/// How many at once afterwards.
+const ASKED_AT_ONCE: usize = 32;
+/// After so many that were in use none is looked at ahead of need.
+const VETTED_IN_VAIN: u32 = 4;
 
 /// The range, and what is known about it.
 #[derive(Debug)]
@@ -26,6 +32,10 @@ pub(crate) struct Dynamic {
     /// started by a broker that had its lease, and gave that back only after it had seen the last
     /// process of it gone. So it need not be looked at again.
     vetted: Option<u32>,
+    /// A number at which a child is looking now.
+    vetting: Option<(u32, Pid)>,
+    /// How many in a row were in use.
+    in_vain: u32,
     /// None was found; do not look again before somebody asks.
     barren: bool,
 }
@@ -38,6 +48,8 @@ impl Dynamic {
             // Spreads brokers over the range, so that they do not all begin at its first number.
             next: std::process::id(),
             vetted: None,
+            vetting: None,
+            in_vain: 0,
             barren: false,
         }
     }
@@ -49,13 +61,25 @@ impl Dynamic {
         (0..count).map(move |step| first + start.wrapping_add(step) % count)
     }
 
-    /// The next numbers to ask the name service about.
+    /// The next numbers to ask the name service about: at first few, because each may take it a
+    /// while and most callers need one.
     pub(crate) fn unknown(&self) -> Vec<Query> {
+        let count = if self.taken.is_empty() {
+            ASKED_FIRST
+        } else {
+            ASKED_AT_ONCE
+        };
         self.numbers()
             .filter(|uid| !self.taken.contains_key(uid))
-            .take(usize::try_from(ASKED_AT_ONCE).unwrap_or(1))
+            .take(count)
             .map(Query::Uid)
             .collect()
+    }
+
+    /// Are so few known to belong to nobody that more should be asked for ahead of need?
+    pub(crate) fn knows_few(&self) -> bool {
+        let free = self.taken.values().filter(|taken| !**taken).count();
+        free < FEW && self.numbers().any(|uid| !self.taken.contains_key(&uid))
     }
 
     /// Takes in its answers.
@@ -69,7 +93,8 @@ impl Dynamic {
 
     /// Should one be looked at ahead of need?
     pub(crate) fn is_cold(&self) -> bool {
-        self.range.is_some() && self.vetted.is_none() && !self.barren
+        let none = self.vetted.is_none() && self.vetting.is_none();
+        self.range.is_some() && none && !self.barren
     }
 
     /// Somebody will ask soon.
@@ -87,19 +112,33 @@ impl Dynamic {
         self.vetted = None;
     }
 
-    /// Looks for one that is free, ahead of need. Takes no lease: that would keep the number from
-    /// brokers that need it now.
+    /// Begins to look at one that may be free, ahead of need. Takes no lease: that would keep the
+    /// number from brokers that need it now.
     pub(crate) fn vet(&mut self, rules: Rules<'_>, leases: &LeaseDir, runner: Runner<'_>) {
         let free = self
             .free(rules)
-            .filter(|account| !leases.exists(&account.uid().to_string()))
-            .take(usize::try_from(VETTED_AT_ONCE).unwrap_or(1))
-            .find(|account| runner.is_in_use(&Identity::from(account)) == Ok(false));
-        self.vetted = free.as_ref().map(TargetAccount::uid);
-        self.barren = self.vetted.is_none();
-        if let (Some(uid), Some((first, _))) = (self.vetted, self.range) {
-            self.next = uid - first;
+            .find(|account| !leases.exists(&account.uid().to_string()));
+        self.vetting = free.and_then(|account| {
+            let child = runner.look_for_processes(&Identity::from(&account));
+            Some((account.uid(), child.ok()?))
+        });
+        self.barren = self.vetting.is_none();
+    }
+
+    /// Takes note that a child has been reaped; true if it was one that looked.
+    pub(crate) fn reaped(&mut self, child: Pid, status: i32) -> bool {
+        let Some((uid, _)) = self.vetting.take_if(|(_, looking)| *looking == child) else {
+            return false;
+        };
+        let first = self.range.map_or(0, |(first, _)| first);
+        if exit_status(status) == Some(DONE) {
+            (self.vetted, self.next, self.in_vain) = (Some(uid), uid - first, 0);
+        } else {
+            self.next = uid - first + 1;
+            self.in_vain += 1;
+            self.barren = self.in_vain >= VETTED_IN_VAIN;
         }
+        true
     }
 
     /// Takes one of the numbers that are known to belong to nobody.
@@ -109,8 +148,14 @@ impl Dynamic {
         leases: &LeaseDir,
         runner: Runner<'_>,
     ) -> Option<(TargetAccount, Lease)> {
+        if let Some((_, child)) = self.vetting
+            && let Ok(status) = sys::wait_for(child)
+        {
+            self.reaped(child, status);
+        }
         let vetted = self.vetted.take();
-        self.barren = false;
+        self.vetting = None;
+        (self.barren, self.in_vain) = (false, 0);
         let (account, lease) = self.free(rules).find_map(|account| {
             let Ok(Taken::Fresh(lease)) = leases.take(&account.uid().to_string()) else {
                 return None;
@@ -154,9 +199,11 @@ mod tests {
         };
         let mut dynamic = Dynamic::new(settings.targets.dynamic_uids);
         dynamic.next = 8;
-        let queries = dynamic.unknown();
+        let first = dynamic.unknown();
+        assert_eq!(first, [Query::Uid(60_008), Query::Uid(60_009)]);
+        dynamic.learn(&first[..1], &[Some(Entry::Group { gid: 1 })]);
+        let queries = [first[..1].to_vec(), dynamic.unknown()].concat();
         assert_eq!(queries.len(), 10);
-        assert_eq!(queries.first(), Some(&Query::Uid(60_008)));
         assert_eq!(dynamic.free(rules).count(), 0);
         let taken = Some(Entry::Group { gid: 1 });
         let entries: Vec<_> = (0..10)

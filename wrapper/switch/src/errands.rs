@@ -75,12 +75,16 @@ impl Runner<'_> {
 
     /// Does any process run as this account?
     pub(crate) fn is_in_use(&self, who: &Identity<'_>) -> Result<bool, Errno> {
-        let child = self.start(who, &[OsStr::new("--alone")], &[self.null; 3])?;
-        match exit_status(sys::wait_for(child)?) {
+        match exit_status(sys::wait_for(self.look_for_processes(who)?)?) {
             Some(DONE) => Ok(false),
             Some(IN_USE) => Ok(true),
             _ => Err(Errno::EPERM),
         }
+    }
+
+    /// Begins to find that out. The child ends with [`DONE`] if nothing runs as this account.
+    pub(crate) fn look_for_processes(&self, who: &Identity<'_>) -> Result<Pid, Errno> {
+        self.start(who, &[OsStr::new("--alone")], &[self.null; 3])
     }
 
     /// Does nothing run as this account, and is its home as empty as a new one (requirement M6)?

@@ -61,6 +61,7 @@ use crate::errands::Runner;
 use crate::error::StartupError;
 use crate::guardian::Guardian;
 use crate::lease::LeaseDir;
+use crate::nest::{Kit, Nursery};
 use crate::site::Site;
 use crate::startup::SavedLimits;
 
@@ -144,9 +145,21 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> Result<(), St
     let (mut site, audit, null) = prepare(caller)?;
     let agent = site.program("sailplane-job")?;
     let mut verifiers = site.verifiers()?;
-    // Gets ready while the caller is judged.
     verifiers.warm_up(null.as_fd());
-    if let Err(refusal) = site.admit(null.as_fd()) {
+    let kit = Kit {
+        program: &agent,
+        limits: &limits,
+        null: null.as_fd(),
+        own_numbers: site.settings.isolation.private_pid,
+    };
+    // The name service takes its time; meanwhile everything that needs no names.
+    let (mut tracking, mut nursery) = (Tracking::default(), Nursery::default());
+    let meanwhile = || {
+        tracking = Tracking::discover();
+        nursery.warm_up(&tracking, kit);
+    };
+    if let Err(refusal) = site.admit(null.as_fd(), meanwhile) {
+        nursery.close();
         let line = started(&site, "refused").text("code", &refusal.code);
         audit.record(line.text("reason", &refusal.message));
         return Err(refusal.into());
@@ -160,7 +173,6 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> Result<(), St
         null: null.as_fd(),
     };
     let recovered = recover::recover(&leases, runner, &audit).to_string();
-    let tracking = Tracking::discover();
     tracking.remove_orphans();
     let line = started(&site, "accepted")
         .text("tracking", tracking.word())
@@ -180,7 +192,7 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> Result<(), St
         agent,
         verifiers,
     };
-    if Broker::new(tools, control)?.run()? {
+    if Broker::new(tools, nursery, control)?.run()? {
         guardian.dismiss();
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Opened, Refusal, SignalScope, Usage};
-use launch_protocol::policy::Party;
+use launch_protocol::policy::{Party, Settings};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -16,7 +16,7 @@ use crate::expiry::{Due, Expiry};
 use crate::hooks::Running;
 use crate::isolate::Numbers;
 use crate::lease::Lease;
-use crate::nest::{self, Kit, Nest};
+use crate::nest::{self, Kit, Launch, Nest};
 use crate::refuse::trouble;
 use crate::sandbox::Sandbox;
 use crate::spawn::{Identity, Started};
@@ -30,6 +30,8 @@ const REMOVING: Duration = Duration::from_secs(300);
 const TOUCH: Duration = Duration::from_secs(1800);
 /// How often to look where no event tells that a group has become empty.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// With this word for the front no agent executes what is a link (requirement S13).
+const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
 
 /// A payload from `Open` to `Close`.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub(crate) struct Payload {
     pub(crate) lease: Option<Lease>,
     /// Waits in the group to become the first agent.
     waiting: Option<Started>,
+    /// It has its order, and is on its way to be an agent or is one.
+    ordered: bool,
+    /// One died before anybody wanted it: make none ahead of need.
+    spoiled: bool,
     leader: Option<Pid>,
     /// Its own process numbers, as long as anything may have one.
     numbers: Option<Numbers>,
@@ -146,6 +152,8 @@ impl Payload {
             sandbox: parts.sandbox,
             group,
             waiting: Some(waiting),
+            ordered: false,
+            spoiled: false,
             lease: Some(parts.lease),
             leader: None,
             numbers: None,
@@ -180,12 +188,58 @@ impl Payload {
         self.closing.is_none() && self.leader.is_none() && empty()
     }
 
-    /// A child in the group to be sent on its way: the one that waited for the first agent, or a new one.
-    pub(crate) fn hatchling(&mut self, kit: Kit<'_>) -> Result<Started, Errno> {
-        match self.waiting.take() {
-            Some(waiting) => Ok(waiting),
-            None => nest::hatch(&self.group, kit),
+    /// Does no child wait to be the next agent, though one may be wanted soon?
+    pub(crate) fn is_cold(&self) -> bool {
+        // Where processes are told by their account, one that waits would count among them.
+        let idle = self.emptied.is_some() && self.closing.is_none() && self.waiting.is_none();
+        idle && self.group.events().is_some() && !self.spoiled && !self.expiry.is_over()
+    }
+
+    /// Sends the child that waits in the group, or a new one, on its way to be an agent, so that it
+    /// is one by the time that somebody wants it.
+    pub(crate) fn warm_up(&mut self, kit: Kit<'_>, settings: &Settings) -> Result<(), Errno> {
+        if self.waiting.is_some() && self.ordered {
+            return Ok(());
         }
+        let child = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => nest::hatch(&self.group, kit)?,
+        };
+        let mut dirs = settings.execute_dirs.iter().map(PathBuf::as_path);
+        let place = self.place();
+        let no_links = settings.front.iter().any(|word| word == NO_LINKS);
+        let launch = Launch {
+            account: &self.account,
+            sandbox: self.sandbox.as_ref(),
+            execute_dir: dirs.find(|dir| place.starts_with(dir)),
+            limits: &settings.limits,
+            isolation: &settings.isolation,
+            rules: if no_links {
+                &["--no-links".into()]
+            } else {
+                &[]
+            },
+        };
+        let sent = nest::order(&child, launch);
+        self.ordered = sent.is_ok();
+        self.waiting = Some(child);
+        sent
+    }
+
+    /// In an idle moment makes a child that waits in the group, still root, for its order. If it
+    /// fails, not again before somebody wants the agent.
+    pub(crate) fn prepare(&mut self, kit: Kit<'_>) {
+        match nest::hatch(&self.group, kit) {
+            Ok(waiting) => (self.waiting, self.ordered) = (Some(waiting), false),
+            Err(_) => self.spoiled = true,
+        }
+    }
+
+    /// The agent, made ahead or now.
+    pub(crate) fn agent(&mut self, kit: Kit<'_>, settings: &Settings) -> Result<Started, Errno> {
+        self.spoiled = false;
+        self.warm_up(kit, settings)?;
+        self.waiting.take().ok_or(Errno::ESRCH)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -222,6 +276,7 @@ impl Payload {
             .is_some_and(|waiting| waiting.pid == child)
         {
             self.waiting = None;
+            self.spoiled = true;
             return Reaped::Other;
         }
         if let Some(Closing { stage, .. }) = &mut self.closing

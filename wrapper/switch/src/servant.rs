@@ -77,6 +77,12 @@ impl Servant {
         })
     }
 
+    /// Starts it before there is anything to ask.
+    pub(crate) fn start_ahead(&mut self, null: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.running = Some(self.start(null)?);
+        Ok(())
+    }
+
     /// Sends a packet, to a new one if there is none or it does not listen.
     pub(crate) fn send(
         &mut self,

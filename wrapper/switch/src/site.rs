@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::is_account_name;
@@ -34,6 +35,10 @@ pub(crate) struct Site {
     /// Looks up accounts; sees nothing of that kind.
     pub(crate) names: Servant,
     pub(crate) dynamic: Dynamic,
+    /// The question about more numbers that is under way.
+    learning: Option<(u32, Vec<Query>)>,
+    /// It has not answered one: then only those that must.
+    unwilling: bool,
     /// Accounts and groups of hooks.
     hooks: Vec<(Query, Option<Entry>)>,
 }
@@ -56,7 +61,9 @@ impl Site {
     /// Reads the configuration. Nobody is admitted yet.
     pub(crate) fn read(caller: Caller, null: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let mut decide = servant("sailplane-policy", &["decide"])?;
-        let names = servant("sailplane-names", &[])?;
+        let mut names = servant("sailplane-names", &[])?;
+        // It takes a while to start; if it does not, whoever asks it will be told.
+        let _ = names.start_ahead(null);
         let settings = settings(&mut decide, null)?;
         Ok(Self {
             dynamic: Dynamic::new(settings.targets.dynamic_uids),
@@ -65,6 +72,8 @@ impl Site {
             may_omit_key: false,
             decide,
             names,
+            learning: None,
+            unwilling: false,
             hooks: Vec::new(),
         })
     }
@@ -76,7 +85,7 @@ impl Site {
             self.dynamic = Dynamic::new(fresh.targets.dynamic_uids);
         }
         self.settings = fresh;
-        self.admit(null)
+        self.admit(null, || ())
     }
 
     /// The configuration and the policy files, opened now.
@@ -87,8 +96,41 @@ impl Site {
             .collect()
     }
 
-    /// Looks up the caller, whoever else may call, and some dynamic uids; then asks.
-    pub(crate) fn admit(&mut self, null: BorrowedFd<'_>) -> Result<(), Refusal> {
+    /// Should the name service be asked about more dynamic numbers, ahead of need?
+    pub(crate) fn is_cold(&self) -> bool {
+        self.learning.is_none() && !self.unwilling && self.dynamic.knows_few()
+    }
+
+    /// Asks it.
+    pub(crate) fn warm_up(&mut self, null: BorrowedFd<'_>) {
+        let queries = self.dynamic.unknown();
+        let asked = self.names.ask(Ask::Names(queries.clone()), &[], null);
+        self.unwilling = asked.is_err();
+        self.learning = asked.ok().map(|id| (id, queries));
+    }
+
+    /// Takes in what the helpers have answered.
+    pub(crate) fn listen(&mut self, now: Instant) {
+        self.decide.listen(now);
+        self.names.listen(now);
+        if let Some((id, queries)) = &self.learning
+            && let Some(outcome) = self.names.take(*id)
+        {
+            match outcome {
+                Ok(Reply::Names(entries)) => self.dynamic.learn(queries, &entries),
+                _ => self.unwilling = true,
+            }
+            self.learning = None;
+        }
+    }
+
+    /// Looks up the caller, whoever else may call, and some dynamic uids; then asks. `meanwhile`: what
+    /// to do while the name service works.
+    pub(crate) fn admit(
+        &mut self,
+        null: BorrowedFd<'_>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), Refusal> {
         let Settings {
             caller_names,
             caller_groups,
@@ -104,17 +146,20 @@ impl Site {
             user.into_iter().chain(hook.group.clone().map(Query::Group))
         });
         let hooks: Vec<_> = hooks.collect();
-        let mut found = [own.as_slice(), &users, &groups, &dynamic, &hooks]
-            .map(|queries| self.look_up(queries, null));
-        let [own, users, groups, taken, of_hooks] = &mut found;
-        let take = |found: &mut Result<Vec<_>, Refusal>| std::mem::replace(found, Ok(Vec::new()));
-        if let Some(Some(Entry::Account { name, .. })) = take(own)?.into_iter().next() {
+        // With as few questions as will do: each has to wait for another process.
+        let all = [own.as_slice(), &users, &groups, &dynamic, &hooks];
+        let mut found = self
+            .look_up_while(&all.concat(), null, meanwhile)?
+            .into_iter();
+        let [own, users, groups, taken, of_hooks] =
+            all.map(|queries| found.by_ref().take(queries.len()).collect::<Vec<_>>());
+        if let Some(Some(Entry::Account { name, .. })) = own.into_iter().next() {
             self.caller.name = Some(name).filter(|name| is_account_name(name));
         }
-        self.caller.listed_users = numbers(&self.settings.caller_names, take(users)?);
-        self.caller.listed_groups = numbers(&self.settings.caller_groups, take(groups)?);
-        self.dynamic.learn(&dynamic, &take(taken)?);
-        self.hooks = hooks.into_iter().zip(take(of_hooks)?).collect();
+        self.caller.listed_users = numbers(&self.settings.caller_names, users);
+        self.caller.listed_groups = numbers(&self.settings.caller_groups, groups);
+        self.dynamic.learn(&dynamic, &taken);
+        self.hooks = hooks.into_iter().zip(of_hooks).collect();
         let files = self.files()?;
         let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
         let ask = Ask::Admit(self.caller.clone());
@@ -132,9 +177,23 @@ impl Site {
         queries: &[Query],
         null: BorrowedFd<'_>,
     ) -> Result<Vec<Option<Entry>>, Refusal> {
+        self.look_up_while(queries, null, || ())
+    }
+
+    /// The same, and does something else before it waits.
+    fn look_up_while(
+        &mut self,
+        queries: &[Query],
+        null: BorrowedFd<'_>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Vec<Option<Entry>>, Refusal> {
         let mut entries = Vec::new();
+        let mut meanwhile = Some(meanwhile);
         for part in queries.chunks(QUERIES_AT_ONCE) {
             let id = self.names.ask(Ask::Names(part.to_vec()), &[], null)?;
+            if let Some(work) = meanwhile.take() {
+                work();
+            }
             match self.names.wait(id)? {
                 Reply::Names(found) if found.len() == part.len() => entries.extend(found),
                 _ => return Err(confused()),
