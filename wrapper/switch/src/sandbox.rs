@@ -1,6 +1,6 @@
 //! The sandbox's own directory: made by root in a directory that the pilot names, so every step
 //! goes by descriptor and is checked afterwards (requirement S9). Its content is never touched by
-//! root; see [`crate::remover`].
+//! root; the remover of `sailplane-job` does that.
 
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
