@@ -129,6 +129,8 @@ fn install() -> Result<Site> {
         .arg(staging.path())
         .args(["--caller", PILOT_ACCOUNT]);
     command.arg("--certdir").arg(ca.certificates());
+    // Empty until a test makes a VOMS proxy, but the helper wants it to be there.
+    fs::create_dir_all(ca.voms_servers())?;
     command.arg("--vomsdir").arg(ca.voms_servers());
     command
         .arg("--execute")
