@@ -33,8 +33,7 @@ pub struct Demo {
     /// Also write the report as a page for a browser
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Folder with sailplane-switch, sailplane-verify and sailplane-job [default: beside this program, or
-    /// /usr/lib/sailplane]
+    /// Folder with the helper's programs [default: beside this program, or /usr/lib/sailplane]
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
 }

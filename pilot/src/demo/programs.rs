@@ -14,6 +14,10 @@ pub(super) struct Programs {
     pub(super) switch: PathBuf,
     /// Its verifier.
     pub(super) verify: PathBuf,
+    /// What reads its policy.
+    pub(super) policy: PathBuf,
+    /// What asks the name service.
+    pub(super) names: PathBuf,
     /// The agent in the sandbox.
     pub(super) job: PathBuf,
 }
@@ -71,6 +75,8 @@ impl Programs {
         Ok(Self {
             switch: find("sailplane-switch")?,
             verify: find("sailplane-verify")?,
+            policy: find("sailplane-policy")?,
+            names: find("sailplane-names")?,
             job: find("sailplane-job")?,
             sailplane,
         })
