@@ -46,7 +46,10 @@ fn play(pool: &mut EmbeddedPool) -> Result<()> {
         slots: 3,
         ..PilotOptions::default()
     };
-    let options = options.knob("SAILPLANE_IDENTITY_SWITCH", "NEVER");
+    let options = options
+        .knob("SAILPLANE_IDENTITY_SWITCH", "NEVER")
+        // Marks outlive the jobs only outside of what is their own.
+        .knob("SAILPLANE_ISOLATION", "NEVER");
     let mut pilot = Pilot::start(helper::site()?, pool, &options)?;
     pilot.wait_joined(pool, 3)?;
     let mut acknowledged = 0;
