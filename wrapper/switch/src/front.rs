@@ -18,9 +18,10 @@ use nix::sys::prctl;
 use nix::unistd::{Uid, execve, getgid, getresgid, getresuid, getuid, setresgid, setresuid};
 
 use crate::error::StartupError;
-use crate::spawn::{CANNOT_START, packet_sockets};
+use crate::spawn::{CANNOT_START, cstring, packet_sockets};
 use crate::startup::{self, SavedLimits};
 use crate::sys;
+use crate::trusted::{self, Kind};
 
 /// What the program was called with.
 #[derive(Debug)]
@@ -49,12 +50,22 @@ pub(crate) fn split(
     limits: &SavedLimits,
     broker: impl FnOnce(OwnedFd) -> u8,
 ) -> StartupError {
-    let Err((step, errno)) = attempt(call, limits, broker);
+    let front = startup::own_path().with_file_name("sailplane-glexec");
+    // Options are answered without a broker, and where none can work the front says why.
+    let trouble = startup::self_check().err();
+    if trouble.is_none()
+        && let Err(error) = trusted::check(&front, Kind::File)
+    {
+        return StartupError::Untrusted("sailplane-glexec", error);
+    }
+    let Err((step, errno)) = attempt(call, &front, trouble.as_ref(), limits, broker);
     StartupError::System(step, errno)
 }
 
 fn attempt(
     call: &Call,
+    front: &Path,
+    trouble: Option<&StartupError>,
     limits: &SavedLimits,
     broker: impl FnOnce(OwnedFd) -> u8,
 ) -> Result<Infallible, (&'static str, Errno)> {
@@ -63,8 +74,6 @@ fn attempt(
     let spare = fcntl(sys::borrow(CONTROL_FD), FcntlArg::F_DUPFD_CLOEXEC(16));
     let spare = spare.ok().map(sys::own);
     let (ours, theirs) = packet_sockets().map_err(at("socketpair"))?;
-    // Options are answered without a broker, and where none can work the front says why.
-    let trouble = startup::self_check().err();
     if trouble.is_none() && call.has_command() {
         sys::child(None, || detach(theirs.as_fd(), broker)).map_err(at("fork"))?;
     }
@@ -74,7 +83,7 @@ fn attempt(
     }
     become_caller()?;
     let spare = spare.as_ref().map(|file| file.as_fd());
-    exec(call, trouble.as_ref(), ours.as_fd(), spare).map_err(at("execve of sailplane-glexec"))
+    exec(call, front, trouble, ours.as_fd(), spare).map_err(at("execve of sailplane-glexec"))
 }
 
 /// The other half: none of the caller's streams, the socket where every broker has it.
@@ -116,6 +125,7 @@ const DANGEROUS: [&[u8]; 5] = [
 
 fn exec(
     call: &Call,
+    front: &Path,
     trouble: Option<&StartupError>,
     control: BorrowedFd<'_>,
     spare: Option<BorrowedFd<'_>>,
@@ -132,7 +142,6 @@ fn exec(
     });
     let words = words.map(string).collect::<Result<Vec<_>, _>>()?;
     let variables = variables.map(string).collect::<Result<Vec<_>, _>>()?;
-    let program = startup::own_path().with_file_name("sailplane-glexec");
     // It may be on its place already, and would stay close-on-exec there.
     let control = fcntl(control, FcntlArg::F_DUPFD_CLOEXEC(16)).map(sys::own)?;
     let control = control.as_fd();
@@ -141,7 +150,7 @@ fn exec(
         sys::place(spare, CONTROL_FD + 1)?;
     }
     sys::close_from(CONTROL_FD + 1 + i32::from(spare.is_some()));
-    let Err(errno) = execve(&string(program.into())?, &words, &variables);
+    let Err(errno) = execve(&cstring(front.as_os_str())?, &words, &variables);
     // What this process owned is closed, so it must not go on to close it.
     crate::complain(&StartupError::System("execve of sailplane-glexec", errno));
     sys::exit_now(crate::error::ADMINISTRATOR)

@@ -49,8 +49,9 @@ fn s6_every_component_of_every_trusted_path_counts() {
             .map(|path| (*path).to_owned())
             .chain(programs)
         {
-            // The set-uid program's own mode is the installer's business, and the loader's.
-            if path.ends_with("sailplane-switch") {
+            // The set-uid program's own mode is the installer's business, and the loader's. No broker starts
+            // the front.
+            if path.ends_with("sailplane-switch") || path.ends_with("sailplane-glexec") {
                 continue;
             }
             for component in components(&path) {
@@ -84,6 +85,25 @@ fn s6_every_component_of_every_trusted_path_counts() {
         }
         assert!(seen.len() > 8, "{seen:?}");
         attempt(cell).expect("as it was, it works");
+    });
+}
+
+#[test]
+fn s6_a_front_that_others_can_write_is_not_started() {
+    in_cell(|cell| {
+        let front = Path::new(LIBEXEC).join("sailplane-glexec");
+        for (owner, mode) in [(0, 0o775), (0, 0o757), (cell.pilot, 0o755)] {
+            own(&front, owner, mode);
+            let mut caller = Start {
+                program: format!("{LIBEXEC}/sailplane-switch -- /bin/true"),
+                ..Start::usual(cell)
+            }
+            .start();
+            assert_eq!(caller.end(), Some(202), "owner {owner}, mode {mode:o}");
+            let said = caller.last_words();
+            assert!(said.contains("sailplane-glexec"), "{said}");
+            assert!(said.contains("[conf."), "{said}");
+        }
     });
 }
 
