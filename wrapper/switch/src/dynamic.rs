@@ -17,6 +17,8 @@ const ASKED_FIRST: usize = 2;
 const FEW: usize = 8;
 /// How many at once afterwards.
 const ASKED_AT_ONCE: usize = 32;
+/// How often one is looked at before it counts as in use.
+const LOOKS: u32 = 3;
 /// After so many that were in use none is looked at ahead of need.
 const VETTED_IN_VAIN: u32 = 4;
 
@@ -160,8 +162,9 @@ impl Dynamic {
             let Ok(Taken::Fresh(lease)) = leases.take(&account.uid().to_string()) else {
                 return None;
             };
-            let idle = vetted == Some(account.uid())
-                || runner.is_in_use(&Identity::from(&account)) == Ok(false);
+            // What is seen may be the child of another broker that is looking, too.
+            let look = |_| runner.is_in_use(&Identity::from(&account)) == Ok(false);
+            let idle = vetted == Some(account.uid()) || (0..LOOKS).any(look);
             if !idle {
                 // Something runs as this number that no broker answers for.
                 leases.release(lease);
