@@ -116,11 +116,6 @@ impl Broker {
             let now = Instant::now();
             self.advance_openings(now);
             self.advance_payloads(now);
-            let grace = Duration::from_secs(self.tools.site.settings.orphan_grace.into());
-            // Before anything is waited for: nobody would be told what comes.
-            if self.channel.is_broken() {
-                self.leave("pilot does not read", grace);
-            }
             if let Some(since) = self.leaving
                 && (self.payloads.is_empty() || now >= since + FAREWELL)
             {
@@ -142,6 +137,10 @@ impl Broker {
                 self.reaped(child, status);
             }
             self.channel.flush();
+            let grace = Duration::from_secs(self.tools.site.settings.orphan_grace.into());
+            if self.channel.is_broken() {
+                self.leave("pilot does not read", grace);
+            }
             for _ in 0..REQUESTS_AT_ONCE {
                 if self.leaving.is_some() {
                     break;
