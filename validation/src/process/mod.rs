@@ -1,0 +1,167 @@
+//! Children of checks, which end with everything they started.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Output of a child that is kept, bytes of each stream; the rest is read and dropped.
+pub const OUTPUT_MAX: usize = 64 * 1024;
+
+/// Time between the friendly and the hard end of a child at its limit.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// A child to be.
+#[derive(Debug)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    clear: bool,
+    directory: Option<PathBuf>,
+    input: Option<OwnedFd>,
+    output: Output,
+    deadline: Option<Instant>,
+}
+
+/// What becomes of what a child says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Output {
+    /// It is kept, up to [`OUTPUT_MAX`] bytes of each stream.
+    #[default]
+    Keep,
+    /// It goes where ours goes (standard output to standard error, so that reports stay clean).
+    Inherit,
+}
+
+/// A child that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub how: How,
+    /// The first [`OUTPUT_MAX`] bytes of its standard output.
+    pub stdout: Vec<u8>,
+    /// The first [`OUTPUT_MAX`] bytes of its standard error.
+    pub stderr: Vec<u8>,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Processes that it left behind and that were killed.
+    pub left: u32,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// At its limit, by us.
+    TimedOut,
+}
+
+/// A child that did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be executed.
+    #[error("cannot execute {}", program.display())]
+    Exec {
+        /// The file.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system has no room for it.
+    #[error("cannot start a process")]
+    Start(#[source] std::io::Error),
+    /// A word of it has a zero byte.
+    #[error("{0:?} has a zero byte")]
+    ZeroByte(OsString),
+}
+
+impl Command {
+    /// Runs `program`, a path, without arguments, in our environment and directory, with nothing to read.
+    #[must_use]
+    pub fn new(program: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            clear: false,
+            directory: None,
+            input: None,
+            output: Output::Keep,
+            deadline: None,
+        }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// With a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Without our environment.
+    #[must_use]
+    pub const fn clear_environment(mut self) -> Self {
+        self.clear = true;
+        self
+    }
+
+    /// In another directory.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// With something to read.
+    #[must_use]
+    pub fn input(mut self, input: OwnedFd) -> Self {
+        self.input = Some(input);
+        self
+    }
+
+    /// What becomes of what it says.
+    #[must_use]
+    pub const fn output(mut self, output: Output) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// When it has to have ended.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Runs it to its end. At the deadline, or when this future is dropped, it is killed with everything it started.
+    /// What it left behind when it ended by itself is killed, too.
+    ///
+    /// # Errors
+    /// [`ProcessError`]: it was not run.
+    pub async fn run(self) -> Result<Ended, ProcessError> {
+        Err(ProcessError::Start(std::io::ErrorKind::Unsupported.into()))
+    }
+}
