@@ -1,5 +1,14 @@
 //! The identity switch, tried for real.
 
+pub mod agent;
+pub mod client;
+mod socket;
+#[allow(
+    unsafe_code,
+    reason = "descriptors out of control messages, and one dup2 between fork and exec"
+)]
+mod sys;
+
 use std::sync::Arc;
 
 use crate::knob::{Knob, Knobs};
