@@ -1,16 +1,22 @@
 //! Children of checks, which end with everything they started.
 
+mod child;
+mod keeper;
+mod sys;
+
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+
+use child::Child;
 
 /// Output of a child that is kept, bytes of each stream; the rest is read and dropped.
 pub const OUTPUT_MAX: usize = 64 * 1024;
 
-/// Time between the friendly and the hard end of a child at its limit.
+/// Time between the friendly and the hard end of a child at its limit; less if the limit is short.
 pub const GRACE: Duration = Duration::from_secs(1);
 
 /// A child to be.
@@ -32,7 +38,9 @@ pub enum Output {
     /// It is kept, up to [`OUTPUT_MAX`] bytes of each stream.
     #[default]
     Keep,
-    /// It goes where ours goes (standard output to standard error, so that reports stay clean).
+    /// It is kept in one stream, the standard output of [`Ended`], in the order in which it was said.
+    Merge,
+    /// All of it goes to our standard error, so that reports stay clean.
     Inherit,
 }
 
@@ -49,6 +57,8 @@ pub struct Ended {
     pub elapsed: Duration,
     /// Processes that it left behind and that were killed.
     pub left: u32,
+    /// Processes of it that could not be killed: they run under another account, or hang in the kernel.
+    pub survivors: u32,
 }
 
 /// How a child ended.
@@ -74,16 +84,30 @@ pub enum ProcessError {
         #[source]
         source: std::io::Error,
     },
+    /// No directory of `PATH` has it.
+    #[error("there is no program {} in PATH", program.display())]
+    NotFound {
+        /// Its name.
+        program: PathBuf,
+    },
     /// The system has no room for it.
     #[error("cannot start a process")]
     Start(#[source] std::io::Error),
+    /// Its keeper died: somebody killed it, or the memory is exhausted.
+    #[error("the keeper of {} was killed", program.display())]
+    KeeperDied {
+        /// The file.
+        program: PathBuf,
+    },
     /// A word of it has a zero byte.
     #[error("{0:?} has a zero byte")]
     ZeroByte(OsString),
 }
 
 impl Command {
-    /// Runs `program`, a path, without arguments, in our environment and directory, with nothing to read.
+    /// Runs `program`, a path or (without a slash) a name to be looked for in `PATH`, without arguments, in our
+    /// environment and directory, with nothing to read. A script without a first line that names its interpreter is read
+    /// by a shell.
     #[must_use]
     pub fn new(program: &Path) -> Self {
         Self {
@@ -156,12 +180,30 @@ impl Command {
         self
     }
 
-    /// Runs it to its end. At the deadline, or when this future is dropped, it is killed with everything it started.
-    /// What it left behind when it ended by itself is killed, too.
+    /// Runs it to its end. Shortly before the deadline it is asked to end, at the deadline (or when this future is
+    /// dropped) it is killed with everything it started. What it left behind when it ended by itself is killed, too.
     ///
     /// # Errors
     /// [`ProcessError`]: it was not run.
     pub async fn run(self) -> Result<Ended, ProcessError> {
-        Err(ProcessError::Start(std::io::ErrorKind::Unsupported.into()))
+        let deadline = self.deadline;
+        let begin = Instant::now();
+        let mut child = Child::start(self)?;
+        let Some(deadline) = deadline else {
+            return child.wait(begin).await;
+        };
+        let whole = deadline.saturating_duration_since(begin);
+        let friendly = deadline - GRACE.min(whole / 5);
+        if timeout_at(friendly, child.gone()).await.is_err() {
+            child.late = true;
+            child.ask();
+            if timeout_at(deadline, child.gone()).await.is_err() {
+                child.kill();
+            }
+        }
+        child.wait(begin).await
     }
 }
+
+#[cfg(test)]
+mod tests;
