@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::findings::Setting;
+
 /// What a knob's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -91,6 +93,18 @@ pub enum Value {
     Flag(bool),
 }
 
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => f.write_str(&items.join(", ")),
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Flag(flag) => f.write_str(if *flag { "True" } else { "False" }),
+        }
+    }
+}
+
 /// The values of the checks' knobs, by the first name of each; those that are not set and have no default are not in
 /// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,6 +148,23 @@ impl Knobs {
             self.values.insert(first, value);
         }
         Ok(self)
+    }
+
+    /// All of them, in the order of the manual, for a report.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        let set = |knob: &Knob| {
+            let name = *knob.names.first()?;
+            let value = self.get(name)?;
+            Some(Setting {
+                knob: name.to_owned(),
+                value: value.to_string(),
+                unit: knob.unit.to_owned(),
+                default: knob.default.and_then(|text| read(knob.kind, text)).as_ref()
+                    == Some(value),
+            })
+        };
+        tables().into_iter().flatten().filter_map(set).collect()
     }
 
     /// A value; `name` is the first name of its knob.

@@ -20,6 +20,7 @@ pub mod fetch;
 pub mod findings;
 pub mod knob;
 pub mod manifest;
+mod node;
 pub mod outcome;
 pub mod probe;
 pub mod process;

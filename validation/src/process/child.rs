@@ -267,6 +267,9 @@ fn variables(own: Vec<(OsString, OsString)>, clear: bool) -> Vec<(OsString, OsSt
     all
 }
 
+/// Where programs are if nothing says so.
+const DEFAULT_PATH: &str = "/usr/bin:/bin";
+
 /// The file of a program.
 fn find(program: PathBuf, variables: &[(OsString, OsString)]) -> Result<PathBuf, ProcessError> {
     if program.as_os_str().as_bytes().contains(&b'/') {
@@ -276,7 +279,8 @@ fn find(program: PathBuf, variables: &[(OsString, OsString)]) -> Result<PathBuf,
         .iter()
         .rev()
         .find(|(name, _)| name == "PATH")
-        .map_or(OsStr::new("/usr/bin:/bin"), |(_, value)| value);
+        .map(|(_, value)| value.as_os_str())
+        .unwrap_or(DEFAULT_PATH.as_ref());
     env::split_paths(path)
         .map(|directory| directory.join(&program))
         .find(|file| is_executable(file))

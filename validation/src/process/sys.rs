@@ -266,8 +266,7 @@ fn execute(program: &CStr, arguments: &[*const c_char], image: &Image) {
 }
 
 fn errno() -> i32 {
-    // SAFETY: the pointer is to this thread's own number.
-    unsafe { *libc::__errno_location() }
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
 fn finish(status: i32) -> ! {
