@@ -194,6 +194,7 @@ impl Judge<'_> {
             if certificates.len() > MAX_CERTIFICATES {
                 return Err(AcProblem::Malformed.into());
             }
+            let sent_der = certificates.clone();
             let certificates = certificates
                 .iter()
                 .enumerate()
@@ -202,7 +203,10 @@ impl Judge<'_> {
                 .map_err(|_| AcProblem::Malformed)?;
             let leaf = certificates.first().cloned().ok_or(AcProblem::Malformed)?;
             let signer = self.verify_signer(certificates)?;
-            if !lsc.describes(&signer.path) {
+            // All that were sent are part of the path, and a copy counts once.
+            let sent = signer.path.links.iter();
+            let sent = sent.filter(|link| sent_der.contains(&link.certificate.der.as_slice()));
+            if !lsc.describes(&signer.path, sent.count()) {
                 let (vo, host) = named();
                 let signer = leaf.subject.display();
                 return Err(AcProblem::Lsc { signer, vo, host }.into());
@@ -237,7 +241,7 @@ impl Judge<'_> {
         options.limited = LimitedProxies::Allow;
         options.minimum_left = 0;
         options.maximum_leaf_lifetime = None;
-        let path = Path::build(certificates, self.trust).map_err(refused)?;
+        let path = Path::build(certificates, self.trust, options.at).map_err(refused)?;
         let not_after = rules::check(&path, &options).map_err(refused)?.not_after;
         let leaf = path.leaf().ok_or(AcProblem::Malformed)?;
         let usage = leaf.certificate.key_usage;

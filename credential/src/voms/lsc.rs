@@ -42,24 +42,30 @@ impl Lsc {
         is_complete.then_some(Self { chains })
     }
 
-    /// Whether one of the chains is that of a verified path.
-    pub(crate) fn describes(&self, path: &Path) -> bool {
-        self.chains.iter().any(|chain| is_chain_of(chain, path))
+    /// Whether one of the chains is that of a verified path, whose first `sent` certificates came with
+    /// the attributes.
+    pub(crate) fn describes(&self, path: &Path, sent: usize) -> bool {
+        self.chains
+            .iter()
+            .any(|chain| is_chain_of(chain, path, sent))
     }
 }
 
-/// Either each line is the subject of the next certificate up, or the lines come in pairs of
-/// subject and issuer, one pair for a certificate. With two lines that is the same.
-fn is_chain_of(chain: &[String], path: &Path) -> bool {
+/// Either each line is the subject of the next certificate up, and the last is that of the issuer of
+/// the last certificate that was sent, or of the trust anchor; or the lines come in pairs of subject
+/// and issuer, one pair for each certificate that was sent or for the whole path. With two lines that
+/// is the same.
+fn is_chain_of(chain: &[String], path: &Path, sent: usize) -> bool {
     let certificates = || path.links.iter().map(|link| &link.certificate);
-    let upwards = chain.len() <= path.links.len()
+    let all = path.links.len();
+    let upwards = (chain.len() == all || chain.len() == sent + 1 && sent < all)
         && chain
             .iter()
             .zip(certificates())
             .all(|(line, certificate)| certificate.subject.is_spelled(line));
     let (pairs, odd) = chain.as_chunks::<2>();
     let paired = odd.is_empty()
-        && pairs.len() <= path.links.len()
+        && (pairs.len() == sent || pairs.len() == all)
         && pairs
             .iter()
             .zip(certificates())
