@@ -3,7 +3,7 @@
 use super::json::{Json, Object};
 use super::{
     Jws, KeySet, MAX_GROUP_BYTES, MAX_GROUPS, SKEW, TokenError, TokenIdentity, TokenOptions,
-    VerifiedToken,
+    Unusable, VerifiedToken,
 };
 use crate::files;
 use crate::identity::Expiry;
@@ -44,13 +44,17 @@ pub fn verify_token(
         .find(token.key_id.as_deref())
         .ok_or_else(|| TokenError::Key(known.jwks.clone()))?;
     // The key decides about the algorithm; the token may only agree.
-    let (key, algorithm) = key.usable().ok_or(TokenError::Algorithm)?;
+    let (key, algorithm) = key.usable().map_err(|why| match why {
+        Unusable::Kind => TokenError::Algorithm,
+        Unusable::Malformed => TokenError::Keys(known.jwks.clone()),
+    })?;
     if token.algorithm != algorithm {
         return Err(TokenError::Algorithm);
     }
     if !signature::token_signed_by(key, token.signed, &token.signature) {
         return Err(TokenError::Signature);
     }
+    check_profile(claims)?;
     let not_after = check_time(claims, options.maximum_lifetime, at)?;
     check_audience(claims, &options.audiences)?;
     let scopes = scopes(claims)?;
@@ -66,6 +70,23 @@ pub fn verify_token(
         scopes,
         not_after: Expiry::new(not_after),
     })
+}
+
+/// A token that says which profile it follows follows one that is known here: SciTokens 1 or 2 (`ver`,
+/// in both spellings that issuers use), or WLCG 1 (`wlcg.ver`).
+fn check_profile(claims: &Object) -> Result<(), TokenError> {
+    const SCITOKENS: &[&str] = &["scitoken:1.", "scitokens:1.", "scitoken:2.", "scitokens:2."];
+    for (name, known) in [("ver", SCITOKENS), ("wlcg.ver", &["1."])] {
+        let is_known = match claims.get(name) {
+            None => true,
+            Some(Json::Text(version)) => known.iter().any(|known| version.starts_with(known)),
+            Some(_) => false,
+        };
+        if !is_known {
+            return Err(TokenError::Claim(name));
+        }
+    }
+    Ok(())
 }
 
 /// Rule T2 on times; gives the end.

@@ -14,22 +14,34 @@ pub(crate) struct KeySet(Vec<Key>);
 #[derive(Debug)]
 pub(crate) struct Key {
     id: Option<String>,
-    /// `None`: of a kind, or for a use, that is not accepted.
-    usable: Option<(KeyKind, &'static str)>,
+    usable: Result<(KeyKind, &'static str), Unusable>,
+}
+
+/// Why a key is never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// Of a kind, or for a use, that is not accepted.
+    Kind,
+    /// Its numbers cannot be read.
+    Malformed,
 }
 
 impl Key {
     /// The key and its algorithm.
-    pub(crate) fn usable(&self) -> Option<(&KeyKind, &'static str)> {
-        self.usable
-            .as_ref()
-            .map(|(key, algorithm)| (key, *algorithm))
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn usable(&self) -> Result<(&KeyKind, &'static str), Unusable> {
+        match &self.usable {
+            Ok((key, algorithm)) => Ok((key, algorithm)),
+            Err(why) => Err(*why),
+        }
     }
 }
 
 impl KeySet {
-    /// Reads a set. Two keys with one id, or a key whose numbers cannot be read, make it malformed;
-    /// keys of other kinds may be in it and are never used.
+    /// Reads a set. Two keys with one id make it malformed; keys of other kinds, and such as cannot be
+    /// read, may be in it and are never used (RFC 7517 5).
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let set = Object::parse(text)?;
         let Some(Json::List(entries)) = set.get("keys") else {
@@ -59,25 +71,39 @@ impl KeySet {
     }
 }
 
+/// `None`: not an entry of a set at all.
 fn read_key(entry: &Object) -> Option<Key> {
     let id = match entry.get("kid") {
         None => None,
         Some(Json::Text(id)) => Some(id.clone()),
         Some(_) => return None,
     };
-    let number = |name: &str| URL_SAFE_NO_PAD.decode(entry.text(name)?).ok();
-    let (key, algorithm) = match (entry.text("kty")?, entry.text("crv")) {
-        ("RSA", _) => {
+    entry.text("kty")?;
+    Some(Key {
+        id,
+        usable: read_numbers(entry),
+    })
+}
+
+fn read_numbers(entry: &Object) -> Result<(KeyKind, &'static str), Unusable> {
+    let number = |name: &str| {
+        let text = entry.text(name).ok_or(Unusable::Malformed)?;
+        URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| Unusable::Malformed)
+    };
+    let (key, algorithm) = match (entry.text("kty"), entry.text("crv")) {
+        (Some("RSA"), _) => {
             let key = KeyKind::Rsa {
                 modulus: without_zeros(&number("n")?),
                 exponent: without_zeros(&number("e")?),
             };
             (key, "RS256")
         }
-        ("EC", Some("P-256")) => {
+        (Some("EC"), Some("P-256")) => {
             let (x, y) = (number("x")?, number("y")?);
             if x.len() != 32 || y.len() != 32 {
-                return None;
+                return Err(Unusable::Malformed);
             }
             let key = KeyKind::Ec {
                 curve: Curve::P256,
@@ -85,7 +111,7 @@ fn read_key(entry: &Object) -> Option<Key> {
             };
             (key, "ES256")
         }
-        _ => return Some(Key { id, usable: None }),
+        _ => return Err(Unusable::Kind),
     };
     let says = |name: &str, wanted: &str| {
         entry
@@ -97,14 +123,15 @@ fn read_key(entry: &Object) -> Option<Key> {
         Some(Json::List(operations)) => operations.contains(&Json::Text(String::from("verify"))),
         Some(_) => false,
     };
-    let usable = says("use", "sig")
+    let is_fit = says("use", "sig")
         && says("alg", algorithm)
         && may_verify
         && key.check(MINIMUM_RSA_BITS).is_ok();
-    Some(Key {
-        id,
-        usable: usable.then_some((key, algorithm)),
-    })
+    if is_fit {
+        Ok((key, algorithm))
+    } else {
+        Err(Unusable::Kind)
+    }
 }
 
 fn without_zeros(bytes: &[u8]) -> Vec<u8> {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::verify_token;
-pub(crate) use jwks::{Key, KeySet};
+pub(crate) use jwks::{KeySet, Unusable};
 pub(crate) use jws::Jws;
 pub use problem::TokenError;
 
@@ -142,13 +142,25 @@ impl VerifiedToken {
     }
 }
 
-/// Whether a credential looks like a token rather than like a PEM bundle: one line of the characters
-/// that a compact JWS has, with a dot in it.
+/// Whether a credential is to be taken for a token rather than for a PEM bundle: it has no PEM block,
+/// and either nothing but the characters of a compact JWS with a dot among them, or the beginning of
+/// one. A damaged token is still one, and is refused as such.
 #[must_use]
 pub fn looks_like_token(credential: &[u8]) -> bool {
     let text = credential.trim_ascii();
-    text.contains(&b'.')
+    if text
+        .windows(PEM_BEGIN.len())
+        .any(|window| window == PEM_BEGIN)
+    {
+        return false;
+    }
+    // `{"` and `{ ` in base64, with which every header begins.
+    let begins = text.starts_with(b"eyJ") || text.starts_with(b"eyA");
+    let consists = text.contains(&b'.')
         && text
             .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.=".contains(byte))
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.=".contains(byte));
+    begins || consists
 }
+
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
