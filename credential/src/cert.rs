@@ -2,7 +2,7 @@
 //! certificate in the path first.
 
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{ParsedExtension, X509Extension};
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::oid_registry::{
     OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS,
     OID_X509_EXT_ISSUER_ALT_NAME, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS,
@@ -10,6 +10,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::FromDer;
 
+use crate::date::parse_time;
 use crate::der::{NotDer, Reader, tag};
 use crate::error::{Role, Which};
 use crate::name::Name;
@@ -61,16 +62,24 @@ pub(crate) struct Certificate {
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) subject_key: Option<Vec<u8>>,
     pub(crate) authority_key: Option<Vec<u8>>,
+    /// Issuer of the issuing certificate, as the authority key identifier says it.
+    pub(crate) authority_issuer: Option<Name>,
+    /// Serial number of the issuing certificate, from the same place.
+    pub(crate) authority_serial: Option<Vec<u8>>,
     pub(crate) alternative_name: bool,
     pub(crate) proxy: Option<ProxyExtension>,
     pub(crate) draft_proxy: Option<ProxyExtension>,
     /// Value of the extension with VOMS attribute certificates.
     pub(crate) attributes: Option<Vec<u8>>,
+    /// That extension is critical.
+    pub(crate) critical_attributes: bool,
     pub(crate) unknown_critical: Option<String>,
     pub(crate) repeated: Option<String>,
     pub(crate) malformed: Option<String>,
     /// Limits the names below it, which OpenSSL judges.
     pub(crate) name_constraints: bool,
+    /// Limits the certificate policies below it, which OpenSSL judges.
+    pub(crate) policy_constraints: bool,
 }
 
 impl Certificate {
@@ -85,31 +94,40 @@ impl Certificate {
             return Err(CertificateProblem::Malformed);
         }
         let tbs = &parsed.tbs_certificate;
+        let Frame {
+            algorithms_agree,
+            not_before,
+            not_after,
+        } = Frame::read(&der).map_err(|NotDer| CertificateProblem::Malformed)?;
         let name = |raw| Name::parse(raw).map_err(|_| CertificateProblem::Malformed);
         let mut certificate = Self {
             position,
             subject: name(tbs.subject.as_raw())?,
             issuer: name(tbs.issuer.as_raw())?,
-            not_before: tbs.validity.not_before.timestamp(),
-            not_after: tbs.validity.not_after.timestamp(),
+            not_before,
+            not_after,
             serial: tbs.raw_serial().to_vec(),
             version: tbs.version.0.saturating_add(1),
             plain_version_1: tbs.version.0 == 0 && tbs.extensions().is_empty(),
-            algorithms_differ: !algorithms_agree(&der).unwrap_or(false),
+            algorithms_differ: !algorithms_agree,
             signature: Signature::of(&tbs.signature.algorithm.to_id_string()),
             key: KeyKind::of(&tbs.subject_pki),
             basic: BasicConstraints::default(),
             key_usage: None,
             subject_key: None,
             authority_key: None,
+            authority_issuer: None,
+            authority_serial: None,
             alternative_name: false,
             proxy: None,
             draft_proxy: None,
             attributes: None,
+            critical_attributes: false,
             unknown_critical: None,
             repeated: None,
             malformed: None,
             name_constraints: false,
+            policy_constraints: false,
             der: Vec::new(),
         };
         let mut seen = Vec::with_capacity(tbs.extensions().len());
@@ -145,12 +163,23 @@ impl Certificate {
         self.issuer.same_as(&issuer.subject) && self.key_matches(issuer)
     }
 
-    /// Whether the key identifiers agree; true when either side has none.
+    /// Whether what this says about the key of its issuer, and about the certificate of that key
+    /// (RFC 5280 4.2.1.1), is true of `issuer`; true where either side says nothing.
     pub(crate) fn key_matches(&self, issuer: &Self) -> bool {
-        match (&self.authority_key, &issuer.subject_key) {
+        let is_key = match (&self.authority_key, &issuer.subject_key) {
             (Some(wanted), Some(offered)) => wanted == offered,
             _ => true,
-        }
+        };
+        let name = self.authority_issuer.as_ref();
+        let serial = self.authority_serial.as_ref();
+        is_key
+            && name.is_none_or(|name| name.same_as(&issuer.issuer))
+            && serial.is_none_or(|serial| *serial == issuer.serial)
+    }
+
+    /// Whether this has the mark of a proxy, of whatever kind.
+    pub(crate) fn has_proxy_extension(&self) -> bool {
+        self.proxy.is_some() || self.draft_proxy.is_some()
     }
 
     /// The usual key identifier (RFC 5280 4.2.1.2, method 1), whatever the certificate says.
@@ -185,14 +214,23 @@ impl Certificate {
             ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key = Some(id.0.to_vec()),
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 self.authority_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                self.authority_serial = id.authority_cert_serial.map(<[u8]>::to_vec);
+                let names = id.authority_cert_issuer.iter().flatten();
+                self.authority_issuer = names
+                    .filter_map(|name| match name {
+                        GeneralName::DirectoryName(name) => Name::parse(name.as_raw()).ok(),
+                        _ => None,
+                    })
+                    .next();
+            }
+            ParsedExtension::PolicyConstraints(_) | ParsedExtension::InhibitAnyPolicy(_) => {
+                self.policy_constraints = true;
             }
             ParsedExtension::SubjectAlternativeName(_)
             | ParsedExtension::IssuerAlternativeName(_)
             | ParsedExtension::ExtendedKeyUsage(_)
             | ParsedExtension::CertificatePolicies(_)
             | ParsedExtension::PolicyMappings(_)
-            | ParsedExtension::PolicyConstraints(_)
-            | ParsedExtension::InhibitAnyPolicy(_)
             | ParsedExtension::CRLDistributionPoints(_)
             | ParsedExtension::AuthorityInfoAccess(_)
             | ParsedExtension::NSCertType(_) => {}
@@ -232,26 +270,48 @@ impl Certificate {
                     info: ProxyInfo::parse_draft(extension.value),
                 });
             }
-            AC_SEQUENCE => self.attributes = Some(extension.value.to_vec()),
+            AC_SEQUENCE => {
+                self.attributes = Some(extension.value.to_vec());
+                self.critical_attributes = extension.critical;
+            }
             _ if extension.critical => self.unknown_critical = Some(oid),
             _ => {}
         }
     }
 }
 
-/// Whether the algorithm outside the signed part is byte for byte the one inside (RFC 5280 4.1.1.2).
-fn algorithms_agree(der: &[u8]) -> Result<bool, NotDer> {
-    let mut body = Reader::new(der).enter(tag::SEQUENCE)?;
-    let mut signed = body.enter(tag::SEQUENCE)?;
-    if signed.peek_tag() == Some(VERSION) {
-        signed.element()?;
+/// What is read by hand, because it has to be exact.
+struct Frame {
+    /// The algorithm outside the signed part is byte for byte the one inside (RFC 5280 4.1.1.2).
+    algorithms_agree: bool,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Frame {
+    fn read(der: &[u8]) -> Result<Self, NotDer> {
+        let mut body = Reader::new(der).enter(tag::SEQUENCE)?;
+        let mut signed = body.enter(tag::SEQUENCE)?;
+        if signed.peek_tag() == Some(VERSION) {
+            signed.element()?;
+        }
+        signed.expect(tag::INTEGER)?; // serial number
+        let algorithms_agree = signed.element()?.whole == body.element()?.whole;
+        signed.expect(tag::SEQUENCE)?; // issuer
+        let mut validity = signed.enter(tag::SEQUENCE)?;
+        let not_before = parse_time(&validity.element()?)?;
+        let not_after = parse_time(&validity.element()?)?;
+        validity.finish()?;
+        Ok(Self {
+            algorithms_agree,
+            not_before,
+            not_after,
+        })
     }
-    signed.expect(tag::INTEGER)?; // serial number
-    Ok(signed.element()?.whole == body.element()?.whole)
 }
 
 /// The extension with VOMS attribute certificates (GFD.182).
-const AC_SEQUENCE: &str = "1.3.6.1.4.1.8005.100.100.5";
+pub(crate) const AC_SEQUENCE: &str = "1.3.6.1.4.1.8005.100.100.5";
 
 /// `[0]` around the version.
 const VERSION: u8 = 0xa0;

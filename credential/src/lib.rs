@@ -19,7 +19,7 @@
 //!
 //! How a verdict is reached, one module a step: the bundle is cut into certificates and a key
 //! (`pem`, `key`), certificates become facts (`cert`, `name`), exactly one path from the first
-//! certificate to a trust anchor is built (`path`, [`TrustStore`]), the rules of RFC 5280 and
+//! certificate to a trust anchor is built (`path`, `climb`, [`TrustStore`]), the rules of RFC 5280 and
 //! RFC 3820 run over it (`rules`, `proxy`, `strength`), the signatures are checked (`signature`),
 //! and then what the CA directory says beside the certificates: whom a CA may certify, and whom it
 //! has revoked (`ca_files`, `namespace`, `crl`). Attributes of a VO come last (`voms`). OpenSSL
@@ -33,6 +33,7 @@
 
 mod ca_files;
 mod cert;
+mod climb;
 mod crl;
 mod date;
 mod delegation;

@@ -1,7 +1,7 @@
 //! The second opinion: OpenSSL verifies the very path that the rules accepted.
 //!
-//! It is asked where a path has what the rules do not judge (name constraints of a CA), or always if
-//! the options say so. The tests of this crate ask it for every chain.
+//! It is asked where a path has what the rules do not judge (name and policy constraints of a CA), or
+//! always if the options say so. The tests of this crate ask it for every chain.
 
 use openssl::error::ErrorStack;
 use openssl::stack::Stack;
@@ -9,21 +9,21 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
-use crate::error::VerifyError;
-use crate::path::{Link, Path};
+use crate::error::{Role, VerifyError};
+use crate::path::Link;
 use crate::problem::{CertificateProblem, ChainProblem};
 
-/// Lets OpenSSL verify the path at a time, with the certificates of the CA directory as the only
-/// trusted ones and those of the bundle as the only others.
+/// Lets OpenSSL verify a path, or the upper part of one, at a time, with the certificates of the CA
+/// directory as the only trusted ones and those of the bundle as the only others.
 ///
 /// # Errors
-/// A wrong signature, a name constraint, anything else OpenSSL objects to, and any difference
-/// between its path and ours.
-pub(crate) fn check(path: &Path, at: i64) -> Result<(), VerifyError> {
+/// A wrong signature, a name or policy constraint, anything else OpenSSL objects to, and any
+/// difference between its path and ours.
+pub(crate) fn check(links: &[Link], at: i64) -> Result<(), VerifyError> {
     let mut trusted = X509StoreBuilder::new()?;
     let mut between = Stack::new()?;
     let mut leaf = None;
-    for (index, link) in path.links.iter().enumerate() {
+    for (index, link) in links.iter().enumerate() {
         let x509 = X509::from_der(&link.certificate.der).map_err(|_| VerifyError::Certificate {
             which: link.certificate.which(link.role),
             problem: CertificateProblem::Malformed,
@@ -40,6 +40,10 @@ pub(crate) fn check(path: &Path, at: i64) -> Result<(), VerifyError> {
     };
     let mut parameters = X509VerifyParam::new()?;
     parameters.set_flags(X509VerifyFlags::ALLOW_PROXY_CERTS)?;
+    // Policies are those of CAs and users; a proxy has none (RFC 3820 4.1).
+    if links.first().is_some_and(|link| link.role == Role::User) {
+        parameters.set_flags(X509VerifyFlags::POLICY_CHECK)?;
+    }
     parameters.set_time(at);
     trusted.set_param(&parameters)?;
     let trusted = trusted.build();
@@ -48,14 +52,14 @@ pub(crate) fn check(path: &Path, at: i64) -> Result<(), VerifyError> {
     let (result, depth, same) = context.init(&trusted, &leaf, &between, |context| {
         let verified = context.verify_cert()?;
         let result = context.error();
-        let same = verified && follows(context.chain(), path)?;
+        let same = verified && follows(context.chain(), links)?;
         Ok((result, context.error_depth(), same))
     })?;
     if same && result == X509VerifyResult::OK {
         return Ok(());
     }
     let depth = usize::try_from(depth).unwrap_or(0);
-    let link = path.links.get(depth).or_else(|| path.leaf());
+    let link = links.get(depth).or_else(|| links.first());
     match link {
         Some(link) => Err(refusal(link, result)),
         None => Err(ErrorStack::get().into()),
@@ -64,13 +68,13 @@ pub(crate) fn check(path: &Path, at: i64) -> Result<(), VerifyError> {
 
 fn follows(
     chain: Option<&openssl::stack::StackRef<X509>>,
-    path: &Path,
+    links: &[Link],
 ) -> Result<bool, ErrorStack> {
     let Some(chain) = chain else { return Ok(false) };
-    if chain.len() != path.links.len() {
+    if chain.len() != links.len() {
         return Ok(false);
     }
-    for (theirs, ours) in chain.iter().zip(&path.links) {
+    for (theirs, ours) in chain.iter().zip(links) {
         if theirs.to_der()? != ours.certificate.der {
             return Ok(false);
         }
@@ -80,6 +84,8 @@ fn follows(
 
 // Numbers from OpenSSL's x509_vfy.h.
 const CERT_SIGNATURE_FAILURE: i32 = 7;
+const INVALID_POLICY_EXTENSION: i32 = 42;
+const NO_EXPLICIT_POLICY: i32 = 43;
 const AKID_SKID_MISMATCH: i32 = 30;
 const PERMITTED_VIOLATION: i32 = 47;
 const EXCLUDED_VIOLATION: i32 = 48;
@@ -94,6 +100,7 @@ fn refusal(link: &Link, result: X509VerifyResult) -> VerifyError {
         PERMITTED_VIOLATION | EXCLUDED_VIOLATION | SUBTREE_MINMAX..=UNSUPPORTED_NAME_SYNTAX => {
             ChainProblem::NameConstraints
         }
+        INVALID_POLICY_EXTENSION | NO_EXPLICIT_POLICY => ChainProblem::Policy,
         _ => ChainProblem::Refused {
             number,
             text: result.error_string(),

@@ -3,13 +3,14 @@
 //! several CAs of one name.
 
 use crate::cert::Certificate;
+use crate::climb::{Directory, Found, Lookup, too_long};
 use crate::error::{Role, VerifyError};
 use crate::problem::ChainProblem;
 use crate::signature::signed_by;
 use crate::trust::TrustStore;
 
 /// Longest path, trust anchor included: a full bundle whose CAs all come from the directory.
-const MAX_PATH: usize = 24;
+pub(crate) const MAX_PATH: usize = 24;
 
 /// A certificate and its part in the path.
 #[derive(Debug)]
@@ -26,10 +27,16 @@ pub(crate) struct Path {
 
 impl Path {
     /// Uses up the bundle: every certificate in it has to be part of the path, or a copy of one.
+    /// Where a CA has several certificates, those that are valid `at` a time (Unix seconds) are
+    /// preferred.
     ///
     /// # Errors
     /// No path, or certificates left over.
-    pub(crate) fn build(bundle: Vec<Certificate>, trust: &TrustStore) -> Result<Self, VerifyError> {
+    pub(crate) fn build(
+        bundle: Vec<Certificate>,
+        trust: &TrustStore,
+        at: i64,
+    ) -> Result<Self, VerifyError> {
         let mut unused: Vec<Certificate> = Vec::with_capacity(bundle.len());
         for certificate in bundle {
             if unused.iter().all(|other| other.der != certificate.der) {
@@ -39,27 +46,19 @@ impl Path {
         if unused.is_empty() {
             return Err(crate::problem::BundleProblem::Empty.into());
         }
-        let mut current = unused.remove(0);
-        let mut done = Vec::with_capacity(4);
-        loop {
-            let anchored = current.position.is_none() && current.self_issued();
-            let issuer = if anchored {
-                None
-            } else {
-                Some(find_issuer(&current, &mut unused, trust)?)
-            };
-            done.push(current);
-            match issuer {
-                None => break,
-                Some(issuer) if done.len() == MAX_PATH => {
-                    let which = issuer.which(Role::Unknown);
-                    return Err(VerifyError::Chain {
-                        which,
-                        problem: ChainProblem::TooLong(MAX_PATH),
-                    });
+        let mut done = vec![unused.remove(0)];
+        let mut directory = Directory::new(trust, at);
+        while let Some(current) = done.last() {
+            match find_issuer(current, &mut unused, &mut directory)? {
+                Issuer::FromBundle(issuer) => done.push(*issuer),
+                Issuer::FromDirectory(chain) => {
+                    done.extend(chain);
+                    break;
                 }
-                Some(issuer) => current = issuer,
             }
+        }
+        if let Some(issuer) = done.get(MAX_PATH) {
+            return Err(too_long(issuer));
         }
         if let Some(stray) = unused
             .iter()
@@ -105,43 +104,51 @@ fn with_roles(certificates: Vec<Certificate>) -> Vec<Link> {
     links
 }
 
+/// The next step up.
+enum Issuer {
+    FromBundle(Box<Certificate>),
+    /// All that is left of the path: once it has entered the directory it stays there.
+    FromDirectory(Vec<Certificate>),
+}
+
 fn find_issuer(
     child: &Certificate,
     bundle: &mut Vec<Certificate>,
-    trust: &TrustStore,
-) -> Result<Certificate, VerifyError> {
-    let fits = |candidate: &Certificate| child.names_issuer(candidate);
-    let from_directory = child.position.is_none();
-    let is_proxy = child.proxy.is_some() || child.draft_proxy.is_some();
+    directory: &mut Directory<'_>,
+) -> Result<Issuer, VerifyError> {
+    // A proxy is never issued by a CA, so the directory is not asked for the name of a user first.
+    let is_proxy = child.has_proxy_extension() && !child.basic.ca;
     let mut other_key = false;
-    // A proxy is never issued by a CA, so the directory is not asked for the name of a user.
     if !is_proxy {
-        let known = trust.by_hash(&child.issuer)?;
-        other_key |= !known.is_empty();
-        if let Some(issuer) = choose(child, known.into_iter().filter(fits).collect()) {
-            return Ok(issuer);
+        match directory.chain_above(child, Lookup::ByHash)? {
+            Found::Chain(chain) => return Ok(Issuer::FromDirectory(chain)),
+            Found::OtherKey => other_key = true,
+            Found::Nothing => {}
         }
     }
-    // Once the path has entered the directory it stays there. A self-issued certificate of the
-    // bundle is never a step: trust comes from the directory only.
-    if !from_directory {
-        let index = bundle
-            .iter()
-            .position(|other| fits(other) && !other.self_issued());
-        if let Some(index) = index {
-            return Ok(bundle.remove(index));
+    // A self-signed certificate of the bundle is never a step: trust comes from the directory only.
+    let index = bundle
+        .iter()
+        .position(|other| child.names_issuer(other) && !is_self_signed(other));
+    if let Some(index) = index {
+        return Ok(Issuer::FromBundle(Box::new(bundle.remove(index))));
+    }
+    if !other_key {
+        match directory.chain_above(child, Lookup::BySearch)? {
+            Found::Chain(chain) => return Ok(Issuer::FromDirectory(chain)),
+            Found::OtherKey => other_key = true,
+            Found::Nothing => {}
         }
     }
-    if !is_proxy && !other_key {
-        let known = trust.by_search(&child.issuer)?;
-        other_key |= !known.is_empty();
-        if let Some(issuer) = choose(child, known.into_iter().filter(fits).collect()) {
-            return Ok(issuer);
-        }
-    }
+    let has_namesake = bundle
+        .iter()
+        .any(|other| child.issuer.same_as(&other.subject) && !is_self_signed(other));
+    let is_proxy = is_proxy || child.subject.legacy_proxy_of(&child.issuer).is_some();
     let issuer = child.issuer.display();
     let (role, problem) = if other_key {
         (Role::Unknown, ChainProblem::OtherKey)
+    } else if has_namesake {
+        (Role::Unknown, ChainProblem::OtherIssuer { issuer })
     } else if is_proxy {
         (Role::Proxy, ChainProblem::Incomplete { issuer })
     } else if child.self_issued() {
@@ -155,16 +162,8 @@ fn find_issuer(
     })
 }
 
-/// Among CAs of one name the one that really signed; with a single one the question is left to the
-/// verification of the path.
-fn choose(child: &Certificate, mut candidates: Vec<Certificate>) -> Option<Certificate> {
-    let index = match candidates.len() {
-        0 => return None,
-        1 => 0,
-        _ => candidates
-            .iter()
-            .position(|issuer| signed_by(child, issuer))
-            .unwrap_or(0),
-    };
-    Some(candidates.swap_remove(index))
+/// Whether nobody but itself vouches for a certificate. One of a CA that changed its key may have the
+/// same name twice and be signed by the old key (RFC 5280 3.2, self-issued).
+fn is_self_signed(certificate: &Certificate) -> bool {
+    certificate.names_issuer(certificate) && signed_by(certificate, certificate)
 }

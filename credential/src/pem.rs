@@ -68,6 +68,10 @@ impl Bundle {
                 label if label.ends_with(b"PRIVATE KEY") => {
                     return Err(BundleProblem::KeyMalformed);
                 }
+                // Other programs take this for a certificate, and so for the first one.
+                b"TRUSTED CERTIFICATE" => {
+                    return Err(BundleProblem::Malformed { line: block.line });
+                }
                 // A CRL, a request, curve parameters: neither trusted nor used.
                 _ => continue,
             };

@@ -278,6 +278,14 @@ pub enum ChainProblem {
         "names a CA that is trusted here with another key; either the credential is forged or the directory of trusted CAs is out of date"
     )]
     OtherKey,
+    /// The certificate of the issuer's name has another key than the child says.
+    #[error(
+        "was issued by '{issuer}', but not with the key of the certificate of that name in the credential (authority key identifier); make a new proxy"
+    )]
+    OtherIssuer {
+        /// The issuer, escaped.
+        issuer: String,
+    },
     /// A self-signed certificate that is not in the CA directory.
     #[error("is self-signed and not among the CAs trusted here")]
     SelfSigned,
@@ -312,6 +320,9 @@ pub enum ChainProblem {
     /// Outside the name constraints of a CA.
     #[error("has a name that one of its CAs may not issue (name constraints)")]
     NameConstraints,
+    /// Against the policy constraints of a CA.
+    #[error("has no certificate policy that one of its CAs demands (policy constraints)")]
+    Policy,
     /// Outside what its CA may certify, by its signing policy and namespaces.
     #[error(
         "has a name that its CA '{ca}' may not certify (signing policy); either the certificate is forged, or the administrator has to update the CA's files"
@@ -335,7 +346,7 @@ impl ChainProblem {
         match self {
             Self::Untrusted { .. } | Self::SelfSigned => "chain.untrusted",
             Self::Incomplete { .. } => "chain.incomplete",
-            Self::OtherKey => "chain.other-key",
+            Self::OtherKey | Self::OtherIssuer { .. } => "chain.other-key",
             Self::Stray => "bundle.stray",
             Self::TooLong(_) => "chain.too-long",
             Self::Signature => "chain.signature",
@@ -344,6 +355,7 @@ impl ChainProblem {
             Self::CaKeyUsage => "chain.key-usage",
             Self::PathLength { .. } => "chain.pathlen",
             Self::NameConstraints => "chain.name-constraints",
+            Self::Policy => "chain.policy",
             Self::Namespace { .. } => "chain.namespace",
             Self::Refused { .. } => "chain.refused",
         }

@@ -1,7 +1,7 @@
 //! Our own rules over a path: RFC 5280 for CAs and the user, RFC 3820 for proxies (rules C6 to C11,
 //! C15 to C17). OpenSSL checks some of them again.
 
-use crate::cert::Certificate;
+use crate::cert::{AC_SEQUENCE, Certificate};
 use crate::error::{Role, VerifyError};
 use crate::path::{Link, Path};
 use crate::problem::{CertificateProblem, ChainProblem, ProxyProblem};
@@ -57,6 +57,10 @@ fn well_formed(link: &Link, options: &VerifyOptions) -> Result<(), CertificatePr
     if let Some(oid) = &certificate.unknown_critical {
         return Err(CertificateProblem::UnknownCritical(oid.clone()));
     }
+    // Attributes that nobody looks at are not understood either.
+    if certificate.critical_attributes && (options.voms.is_none() || link.role == Role::Ca) {
+        return Err(CertificateProblem::UnknownCritical(AC_SEQUENCE.to_owned()));
+    }
     if let Some(oid) = &certificate.malformed {
         return Err(CertificateProblem::MalformedExtension(oid.clone()));
     }
@@ -70,6 +74,9 @@ fn check_places(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError>
         let certificate = &link.certificate;
         if link.role != Role::Ca {
             continue;
+        }
+        if certificate.has_proxy_extension() {
+            return Err(proxy_error(link, ProxyProblem::Ca));
         }
         if index == 0 {
             return Err(chain_error(link, ChainProblem::NoEndEntity));
@@ -115,7 +122,7 @@ fn check_pair(child: &Link, issuer: &Link, options: &VerifyOptions) -> Result<()
             }
         }
         // The user is issued by a CA here, and must not be a proxy.
-        (Role::User, _) if certificate.proxy.is_some() || certificate.draft_proxy.is_some() => {
+        (Role::User, _) if certificate.has_proxy_extension() => {
             Err(proxy_error(child, ProxyProblem::IssuerIsCa))
         }
         _ => Ok(()),

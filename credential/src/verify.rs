@@ -121,7 +121,7 @@ pub fn verify_proxy(
         None if options.require_key => return Err(BundleProblem::NoKey.into()),
         None => {}
     }
-    let path = Path::build(certificates, trust)?;
+    let path = Path::build(certificates, trust, options.at)?;
     let findings = rules::check(&path, options)?;
     let identity = identity(&path)?;
     signature::check(&path)?;
@@ -152,16 +152,21 @@ pub fn verify_proxy(
     })
 }
 
-/// OpenSSL's word on a path, where it is asked for.
+/// OpenSSL's word on a path, where it is asked for. What CAs say about those below them ends with the
+/// user: of proxies RFC 3820 3.4 has the names, and OpenSSL knows no older kinds.
 pub(crate) fn second_opinion(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError> {
-    let unjudged = path
-        .links
-        .iter()
-        .any(|link| link.certificate.name_constraints);
-    if unjudged || options.second_opinion == SecondOpinion::Always {
-        opinion::check(path, options.at)?;
+    if options.second_opinion == SecondOpinion::Always {
+        opinion::check(&path.links, options.at)?;
     }
-    Ok(())
+    let has_unjudged = path.links.iter().any(|link| {
+        let certificate = &link.certificate;
+        certificate.name_constraints || certificate.policy_constraints
+    });
+    let user = path.links.iter().position(|link| link.role == Role::User);
+    match user.and_then(|user| path.links.get(user..)) {
+        Some(links) if has_unjudged => opinion::check(links, options.at),
+        _ => Ok(()),
+    }
 }
 
 /// The CAs of a path, from the one that issued the user's certificate to the trust anchor. One whose
