@@ -71,14 +71,12 @@ pub(crate) struct Certificate {
     pub(crate) draft_proxy: Option<ProxyExtension>,
     /// Value of the extension with VOMS attribute certificates.
     pub(crate) attributes: Option<Vec<u8>>,
-    /// That extension is critical.
-    pub(crate) critical_attributes: bool,
     pub(crate) unknown_critical: Option<String>,
     pub(crate) repeated: Option<String>,
     pub(crate) malformed: Option<String>,
     /// Limits the names below it, which OpenSSL judges.
     pub(crate) name_constraints: bool,
-    /// Limits the certificate policies below it, which OpenSSL judges.
+    /// Limits the certificate policies below it.
     pub(crate) policy_constraints: bool,
 }
 
@@ -122,7 +120,6 @@ impl Certificate {
             proxy: None,
             draft_proxy: None,
             attributes: None,
-            critical_attributes: false,
             unknown_critical: None,
             repeated: None,
             malformed: None,
@@ -270,10 +267,8 @@ impl Certificate {
                     info: ProxyInfo::parse_draft(extension.value),
                 });
             }
-            AC_SEQUENCE => {
-                self.attributes = Some(extension.value.to_vec());
-                self.critical_attributes = extension.critical;
-            }
+            // Nobody makes it critical, and no other verifier would take it then.
+            AC_SEQUENCE if !extension.critical => self.attributes = Some(extension.value.to_vec()),
             _ if extension.critical => self.unknown_critical = Some(oid),
             _ => {}
         }
@@ -311,7 +306,7 @@ impl Frame {
 }
 
 /// The extension with VOMS attribute certificates (GFD.182).
-pub(crate) const AC_SEQUENCE: &str = "1.3.6.1.4.1.8005.100.100.5";
+const AC_SEQUENCE: &str = "1.3.6.1.4.1.8005.100.100.5";
 
 /// `[0]` around the version.
 const VERSION: u8 = 0xa0;

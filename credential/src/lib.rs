@@ -23,8 +23,8 @@
 //! RFC 3820 run over it (`rules`, `proxy`, `strength`), the signatures are checked (`signature`),
 //! and then what the CA directory says beside the certificates: whom a CA may certify, and whom it
 //! has revoked (`ca_files`, `namespace`, `crl`). Attributes of a VO come last (`voms`). OpenSSL
-//! verifies the same path once more where a CA limits names (`opinion`); the tests have it verify
-//! every path, so that the two cannot drift apart.
+//! verifies the same path once more where a CA limits names (`opinion`; policies: `policy`); the tests
+//! have it verify every path, so that the two cannot drift apart.
 //!
 //! Tokens of the SciTokens and WLCG kinds are verified by [`verify_token`] (`token`).
 //!
@@ -52,6 +52,7 @@ mod namespace;
 mod opinion;
 mod path;
 mod pem;
+mod policy;
 mod problem;
 mod proxy;
 mod rules;

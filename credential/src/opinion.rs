@@ -1,7 +1,7 @@
 //! The second opinion: OpenSSL verifies the very path that the rules accepted.
 //!
-//! It is asked where a path has what the rules do not judge (name and policy constraints of a CA), or
-//! always if the options say so. The tests of this crate ask it for every chain.
+//! It is asked where a path has what the rules do not judge (name constraints of a CA), or always if
+//! the options say so. The tests of this crate ask it for every chain.
 
 use openssl::error::ErrorStack;
 use openssl::stack::Stack;
@@ -9,7 +9,7 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 
-use crate::error::{Role, VerifyError};
+use crate::error::VerifyError;
 use crate::path::Link;
 use crate::problem::{CertificateProblem, ChainProblem};
 
@@ -17,7 +17,7 @@ use crate::problem::{CertificateProblem, ChainProblem};
 /// directory as the only trusted ones and those of the bundle as the only others.
 ///
 /// # Errors
-/// A wrong signature, a name or policy constraint, anything else OpenSSL objects to, and any
+/// A wrong signature, a name constraint, anything else OpenSSL objects to, and any
 /// difference between its path and ours.
 pub(crate) fn check(links: &[Link], at: i64) -> Result<(), VerifyError> {
     let mut trusted = X509StoreBuilder::new()?;
@@ -40,10 +40,6 @@ pub(crate) fn check(links: &[Link], at: i64) -> Result<(), VerifyError> {
     };
     let mut parameters = X509VerifyParam::new()?;
     parameters.set_flags(X509VerifyFlags::ALLOW_PROXY_CERTS)?;
-    // Policies are those of CAs and users; a proxy has none (RFC 3820 4.1).
-    if links.first().is_some_and(|link| link.role == Role::User) {
-        parameters.set_flags(X509VerifyFlags::POLICY_CHECK)?;
-    }
     parameters.set_time(at);
     trusted.set_param(&parameters)?;
     let trusted = trusted.build();
@@ -84,8 +80,6 @@ fn follows(
 
 // Numbers from OpenSSL's x509_vfy.h.
 const CERT_SIGNATURE_FAILURE: i32 = 7;
-const INVALID_POLICY_EXTENSION: i32 = 42;
-const NO_EXPLICIT_POLICY: i32 = 43;
 const AKID_SKID_MISMATCH: i32 = 30;
 const PERMITTED_VIOLATION: i32 = 47;
 const EXCLUDED_VIOLATION: i32 = 48;
@@ -100,7 +94,6 @@ fn refusal(link: &Link, result: X509VerifyResult) -> VerifyError {
         PERMITTED_VIOLATION | EXCLUDED_VIOLATION | SUBTREE_MINMAX..=UNSUPPORTED_NAME_SYNTAX => {
             ChainProblem::NameConstraints
         }
-        INVALID_POLICY_EXTENSION | NO_EXPLICIT_POLICY => ChainProblem::Policy,
         _ => ChainProblem::Refused {
             number,
             text: result.error_string(),

@@ -119,18 +119,27 @@ fn find_issuer(
     // A proxy is never issued by a CA, so the directory is not asked for the name of a user first.
     let is_proxy = child.has_proxy_extension() && !child.basic.ca;
     let mut other_key = false;
+    let in_bundle = |bundle: &[Certificate]| {
+        bundle
+            .iter()
+            .position(|other| child.names_issuer(other) && !is_self_signed(other))
+    };
     if !is_proxy {
         match directory.chain_above(child, Lookup::ByHash)? {
-            Found::Chain(chain) => return Ok(Issuer::FromDirectory(chain)),
+            // A name alone does not decide where there is a choice.
+            Found::Chain(chain)
+                if in_bundle(bundle).is_none()
+                    || chain.first().is_some_and(|ca| signed_by(child, ca)) =>
+            {
+                return Ok(Issuer::FromDirectory(chain));
+            }
+            Found::Chain(_) => other_key = true,
             Found::OtherKey => other_key = true,
             Found::Nothing => {}
         }
     }
     // A self-signed certificate of the bundle is never a step: trust comes from the directory only.
-    let index = bundle
-        .iter()
-        .position(|other| child.names_issuer(other) && !is_self_signed(other));
-    if let Some(index) = index {
+    if let Some(index) = in_bundle(bundle) {
         return Ok(Issuer::FromBundle(Box::new(bundle.remove(index))));
     }
     if !other_key {

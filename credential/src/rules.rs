@@ -1,7 +1,7 @@
 //! Our own rules over a path: RFC 5280 for CAs and the user, RFC 3820 for proxies (rules C6 to C11,
 //! C15 to C17). OpenSSL checks some of them again.
 
-use crate::cert::{AC_SEQUENCE, Certificate};
+use crate::cert::Certificate;
 use crate::error::{Role, VerifyError};
 use crate::path::{Link, Path};
 use crate::problem::{CertificateProblem, ChainProblem, ProxyProblem};
@@ -56,10 +56,6 @@ fn well_formed(link: &Link, options: &VerifyOptions) -> Result<(), CertificatePr
     }
     if let Some(oid) = &certificate.unknown_critical {
         return Err(CertificateProblem::UnknownCritical(oid.clone()));
-    }
-    // Attributes that nobody looks at are not understood either.
-    if certificate.critical_attributes && (options.voms.is_none() || link.role == Role::Ca) {
-        return Err(CertificateProblem::UnknownCritical(AC_SEQUENCE.to_owned()));
     }
     if let Some(oid) = &certificate.malformed {
         return Err(CertificateProblem::MalformedExtension(oid.clone()));

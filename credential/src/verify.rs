@@ -8,7 +8,7 @@ use crate::pem::Bundle;
 use crate::problem::BundleProblem;
 use crate::trust::TrustStore;
 use crate::voms::{Attributes, VomsOptions};
-use crate::{ca_files, key, opinion, rules, signature, voms};
+use crate::{ca_files, key, opinion, policy, rules, signature, voms};
 
 /// What to do with limited proxies. HTCondor delegates a limited one by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -126,7 +126,7 @@ pub fn verify_proxy(
     let identity = identity(&path)?;
     signature::check(&path)?;
     ca_files::check(&path, trust, options)?;
-    second_opinion(&path, options)?;
+    check_constraints(&path, options)?;
     let attributes = match &options.voms {
         Some(voms) => voms::check(&path, trust, options, voms)?,
         None => Attributes::default(),
@@ -152,21 +152,24 @@ pub fn verify_proxy(
     })
 }
 
-/// OpenSSL's word on a path, where it is asked for. What CAs say about those below them ends with the
-/// user: of proxies RFC 3820 3.4 has the names, and OpenSSL knows no older kinds.
-pub(crate) fn second_opinion(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError> {
+/// What CAs say about the names and policies of those below them, where one does. It ends with the
+/// user: proxies are named by RFC 3820 3.4 and have no policies. OpenSSL judges the names.
+pub(crate) fn check_constraints(path: &Path, options: &VerifyOptions) -> Result<(), VerifyError> {
     if options.second_opinion == SecondOpinion::Always {
         opinion::check(&path.links, options.at)?;
     }
-    let has_unjudged = path.links.iter().any(|link| {
-        let certificate = &link.certificate;
-        certificate.name_constraints || certificate.policy_constraints
-    });
     let user = path.links.iter().position(|link| link.role == Role::User);
-    match user.and_then(|user| path.links.get(user..)) {
-        Some(links) if has_unjudged => opinion::check(links, options.at),
-        _ => Ok(()),
+    let Some(links) = user.and_then(|user| path.links.get(user..)) else {
+        return Ok(());
+    };
+    let any = |wanted: fn(&Certificate) -> bool| links.iter().any(|l| wanted(&l.certificate));
+    if any(|certificate| certificate.name_constraints) {
+        opinion::check(links, options.at)?;
     }
+    if any(|certificate| certificate.policy_constraints) {
+        policy::check(links)?;
+    }
+    Ok(())
 }
 
 /// The CAs of a path, from the one that issued the user's certificate to the trust anchor. One whose

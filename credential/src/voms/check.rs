@@ -250,7 +250,7 @@ impl Judge<'_> {
         }
         signature::check(&path).map_err(refused)?;
         ca_files::check(&path, self.trust, &options).map_err(refused)?;
-        crate::verify::second_opinion(&path, &options).map_err(refused)?;
+        crate::verify::check_constraints(&path, &options).map_err(refused)?;
         Ok(Signer { path, not_after })
     }
 }

@@ -33,7 +33,8 @@ impl Fqan {
                 Some(_) => return None,
             };
             let in_order = own_step > step || (own_step == 0 && step == 0);
-            if !in_order || value.is_empty() || value.contains('=') {
+            let is_way_out = matches!(part, "." | "..");
+            if !in_order || value.is_empty() || value.contains('=') || is_way_out {
                 return None;
             }
             step = own_step;
@@ -112,6 +113,8 @@ mod tests {
             "/vo.lab/a\0",
             "/vo.lab/a*",
             "/vo.lab/a:b",
+            "/vo.lab/./a",
+            "/vo.lab/../other",
             "/vo.lab/\u{e9}",
         ] {
             assert_eq!(read(text), None, "{text:?}");

@@ -10,6 +10,7 @@
 
 pub mod ac;
 pub mod crl;
+pub mod raw;
 pub mod token;
 
 use std::path::Path;

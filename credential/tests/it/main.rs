@@ -19,6 +19,7 @@ mod corpus;
 mod delegation;
 mod globus;
 mod issue;
+mod matrix;
 mod names;
 mod refuse_bundle;
 mod refuse_certificate;
