@@ -6,7 +6,7 @@ use crate::frame::FrameError;
 use crate::security::auth::Attempt;
 use crate::security::policy::PolicyError;
 use crate::security::token::TokenSearch;
-use crate::security::{AuthMethod, Level, SslError};
+use crate::security::{AuthMethod, Level, SciTokenError, SslError};
 use crate::wire::WireError;
 
 /// Whose fault a failure is.
@@ -22,6 +22,16 @@ pub enum Blame {
     Config,
     /// The way between: unreachable, interrupted, too slow.
     Network,
+}
+
+/// A method that could not be offered, and why.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{method}: {why}")]
+pub struct Unprepared {
+    /// The method.
+    pub method: AuthMethod,
+    /// What is missing.
+    pub why: Box<HandshakeError>,
 }
 
 /// A handshake did not succeed.
@@ -49,6 +59,20 @@ pub enum HandshakeError {
     /// The server would take a token, but we have none that fits.
     #[error("no usable token: {0}")]
     NoToken(Box<TokenSearch>),
+    /// There is no SciToken that could be shown, or no way to show it.
+    #[error(transparent)]
+    SciToken(#[from] SciTokenError),
+    /// Our certificate has expired.
+    #[error("our certificate {} expired at unix time {end}; renew it", path.display())]
+    CertificateExpired {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// The end of the first certificate of its chain to end.
+        end: i64,
+    },
+    /// Of several methods none can be used, each for its own reason.
+    #[error("nothing to prove ourselves with: {}", unprepared_text(.0))]
+    Unprepared(Vec<Unprepared>),
     /// Our certificate or authorities for SSL cannot be used.
     #[error(transparent)]
     Ssl(#[from] SslError),
@@ -179,6 +203,9 @@ impl HandshakeError {
             Self::Policy(PolicyError::Contradiction { .. })
             | Self::NoToken(_)
             | Self::Ssl(_)
+            | Self::SciToken(_)
+            | Self::CertificateExpired { .. }
+            | Self::Unprepared(_)
             | Self::NoServerName => Blame::Config,
             Self::Policy(_)
             | Self::NoMethod { .. }
@@ -196,9 +223,12 @@ impl HandshakeError {
             Self::Frame(_) | Self::Wire { .. } | Self::Unexpected(_) => true,
             Self::UnknownSession { .. }
             | Self::Ssl(_)
+            | Self::SciToken(_)
+            | Self::CertificateExpired { .. }
             | Self::NoToken(_)
             | Self::Authentication(_) => true,
             Self::Crypto(error) => matches!(error, CryptoError::BadTag),
+            Self::Unprepared(list) => list.iter().any(|method| method.why.retryable()),
             _ => false,
         }
     }
@@ -209,6 +239,11 @@ fn attempts_text(attempts: &[Attempt]) -> String {
         return "no method was tried".to_owned();
     }
     let texts: Vec<_> = attempts.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+fn unprepared_text(list: &[Unprepared]) -> String {
+    let texts: Vec<_> = list.iter().map(ToString::to_string).collect();
     texts.join("; ")
 }
 

@@ -85,6 +85,7 @@ pub fn fuzz_sinful(data: &[u8]) {
         assert!(claim.as_str().starts_with(claim.session_id()));
     }
     let _ = crate::security::token::Token::parse(&text);
+    let _ = crate::security::SciToken::parse(&text);
 }
 
 /// A client whose server sends these bytes.
@@ -117,6 +118,7 @@ pub fn fuzz_cedar_handshake_client(data: &[u8]) {
         tokens: TokenSet::of(token.into_iter().collect()),
         password: PoolPassword::new("secret").ok(),
         ssl: None,
+        scitoken: None,
         host: None,
         claim_to_be: Some("alice".to_owned()),
         fs: true,
@@ -205,7 +207,7 @@ impl Machine {
             3 => Self::of_server(ServerSsl::start(&SslServer::unable().ok()?)),
             _ => {
                 let client = SslClient::load(SslClientFiles::default()).ok()?;
-                Self::of_client(ClientSsl::start(&client, "pool.example.org"))
+                Self::of_client(ClientSsl::start(&client, "pool.example.org", None))
             }
         }
     }

@@ -11,7 +11,9 @@ mod refusals;
 mod server;
 mod session_cache;
 mod stream;
+mod token_request;
 
+pub use crate::security::client::Proof;
 pub use crate::security::server::Policies;
 pub use client::Client;
 pub use config::{ClientConfig, Credentials, FsAuthentication, ServerConfig};
@@ -19,3 +21,4 @@ pub use error::{Error, ErrorKind, Step};
 pub use server::{Incoming, Server};
 pub use session_cache::SessionCache;
 pub use stream::{Message, ReadHalf, Stream, WriteHalf};
+pub use token_request::{IssuedToken, PendingToken, TokenAnswer, TokenRequestError, TokenWish};

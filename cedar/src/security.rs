@@ -11,6 +11,7 @@ mod password;
 #[path = "../tests/it/pki.rs"]
 mod pki;
 pub mod policy;
+mod scitoken;
 pub mod server;
 mod session;
 mod ssl;
@@ -24,5 +25,8 @@ pub use level::Level;
 pub use method::AuthMethod;
 pub use password::{PasswordError, PoolPassword};
 pub use policy::{SecurityPolicy, Wish};
+pub use scitoken::{
+    SciToken, SciTokenClaims, SciTokenError, SciTokenFault, SciTokenMiss, SciTokenSource,
+};
 pub use session::{Session, SessionSource, public_session_id};
 pub use ssl::{Authorities, SslClient, SslClientFiles, SslError, SslServer, SslServerFiles};

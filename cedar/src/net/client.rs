@@ -20,12 +20,14 @@ use crate::entropy::SystemEntropy;
 use crate::error::HandshakeError;
 use crate::security::auth::{Attempt, DirectoryReport, DirectoryTask, MethodFailure};
 use crate::security::client::{
-    ClientEstablished, ClientEvent, ClientHandshake, ClientRequest, SharedPort,
+    ClientEstablished, ClientEvent, ClientHandshake, ClientRequest, SciTokenProof, SharedPort,
 };
 use crate::security::policy::ConsistentPolicy;
 use crate::security::public_session_id;
 use crate::security::token::{TokenSet, read_directory};
-use crate::security::{AuthMethod, Session, SslClient, SslError};
+use crate::security::{
+    AuthMethod, Authorities, SciTokenError, Session, SslClient, SslClientFiles, SslError,
+};
 
 /// Starts commands at daemons. Clones share configuration and sessions.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ struct Target<'a> {
 struct Proofs {
     tokens: TokenSet,
     ssl: Option<Result<SslClient, SslError>>,
+    scitoken: Option<Result<SciTokenProof, SciTokenError>>,
 }
 
 /// A TCP connection and the address it goes to.
@@ -182,6 +185,7 @@ impl Client {
         let proofs = Proofs {
             tokens: self.tokens().await,
             ssl: self.ssl().await,
+            scitoken: self.scitoken().await,
         };
         let policy = self.config.policy.tightened();
         policy.map_err(|error| target.error(Step::Prepare, HandshakeError::Policy(error)))?;
@@ -239,6 +243,38 @@ impl Client {
         load.await.ok()
     }
 
+    /// The SciToken of the moment, and TLS without a certificate to show it through.
+    async fn scitoken(&self) -> Option<Result<SciTokenProof, SciTokenError>> {
+        if !self.config.policy.methods.contains(&AuthMethod::SciTokens) {
+            return None;
+        }
+        let credentials = &self.config.credentials;
+        let source = credentials.scitoken.clone()?;
+        let system = || Authorities {
+            system: true,
+            ..Authorities::default()
+        };
+        let files = SslClientFiles {
+            authorities: credentials
+                .ssl
+                .as_ref()
+                .map_or_else(system, |files| files.authorities.clone()),
+            ..SslClientFiles::default()
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let token = source.read(unix_now())?;
+            let tls = SslClient::load(files)?;
+            Ok(SciTokenProof { token, tls })
+        });
+        read.await.ok()
+    }
+
+    /// Forgets the sessions that were negotiated with a server: the next command there begins with a handshake, and
+    /// shows the credentials of that moment. Sessions of claims are not touched.
+    pub fn forget(&self, address: &Sinful) {
+        self.sessions.lock().forget_target(&address.to_string());
+    }
+
     fn request(
         &self,
         target: &Target<'_>,
@@ -262,6 +298,7 @@ impl Client {
             tokens: proofs.tokens,
             password: config.credentials.password.clone(),
             ssl: proofs.ssl,
+            scitoken: proofs.scitoken,
             host: target.host_name(),
             claim_to_be: config.credentials.claim_to_be.clone(),
             fs: config.credentials.fs == FsAuthentication::On && is_local,
@@ -381,6 +418,8 @@ impl Client {
             peer_version: done.peer_version,
             session_id: done.session_id,
             our_user: done.our_user,
+            proof: done.proof,
+            trust_domain: done.trust_domain,
         };
         Stream::new(dialled.tcp, done.channel, facts, self.config.timeout)
     }

@@ -9,7 +9,7 @@ use super::SessionCache;
 use crate::Sinful;
 use crate::security::server::{Authenticators, Authorizer, Policies};
 use crate::security::token::Token;
-use crate::security::{PoolPassword, SecurityPolicy, SslClientFiles};
+use crate::security::{PoolPassword, SciTokenSource, SecurityPolicy, SslClientFiles};
 use crate::version::COMPATIBLE;
 
 /// Default limit of one wait for the peer, in seconds (protocol 01 section 1.7).
@@ -31,6 +31,9 @@ pub struct Credentials {
     /// Authorities and, if there is one, our certificate, for SSL; `None`: the method is not offered.
     /// The files are read at every handshake that offers SSL.
     pub ssl: Option<SslClientFiles>,
+    /// Where a SciToken is, for SCITOKENS; `None`: the method is not offered. It is read at every handshake that
+    /// offers SCITOKENS. The server is checked against the authorities of `ssl`, or those of the system.
+    pub scitoken: Option<SciTokenSource>,
 }
 
 /// Whether a client tries FS authentication, which creates a directory where the server says.

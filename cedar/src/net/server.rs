@@ -203,6 +203,8 @@ impl Server {
             peer_version: done.peer_version,
             session_id: done.session_id.clone(),
             our_user: None,
+            proof: None,
+            trust_domain: None,
         };
         let mut stream = Stream::new(tcp, done.channel, facts, self.deadline);
         if let Some(first) = done.first {

@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 use super::error::{Error, ErrorKind, Step};
 use crate::Version;
 use crate::frame::{Channel, DEFAULT_LIMIT, FrameError, Opener, Sealer};
+use crate::security::client::Proof;
 use crate::wire::{Coding, MessageReader, MessageWriter};
 
 /// Least and most bytes asked of the socket at a time.
@@ -78,6 +79,8 @@ pub(super) struct Facts {
     pub(super) peer_version: Option<Version>,
     pub(super) session_id: Option<String>,
     pub(super) our_user: Option<String>,
+    pub(super) proof: Option<Proof>,
+    pub(super) trust_domain: Option<String>,
 }
 
 impl Facts {
@@ -226,6 +229,16 @@ impl Stream {
     /// Our identity as the server told it, after a handshake as client.
     pub fn our_user(&self) -> Option<&str> {
         self.read.facts.our_user.as_deref()
+    }
+
+    /// What we proved ourselves with, after a handshake as client; `None` in a resumed session.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.read.facts.proof.as_ref()
+    }
+
+    /// The server's trust domain as it told it, after a handshake as client; `None` in a resumed session.
+    pub fn trust_domain(&self) -> Option<&str> {
+        self.read.facts.trust_domain.as_deref()
     }
 
     /// True if the connection is encrypted.

@@ -117,6 +117,12 @@ pub enum MethodFailure {
     /// No token of ours fits.
     #[error("no usable token: {0}")]
     NoToken(Box<super::token::TokenSearch>),
+    /// The server does not take our SciToken.
+    #[error(
+        "the server does not accept our SciToken: its issuer is not trusted there, it is over or for another audience, \
+         or it is mapped to nobody"
+    )]
+    SciTokenRefused,
     /// TLS did not come about, or a certificate is not acceptable.
     #[error("TLS: {0}")]
     Tls(String),
@@ -160,7 +166,7 @@ impl ClientMethod {
     pub(crate) fn method(&self) -> AuthMethod {
         match self {
             Self::Akep2(machine) => machine.method(),
-            Self::Ssl(_) => AuthMethod::Ssl,
+            Self::Ssl(machine) => machine.method(),
             Self::Fs(_) => AuthMethod::Fs,
             Self::ClaimToBe(_) => AuthMethod::ClaimToBe,
             Self::Anonymous(_) => AuthMethod::Anonymous,

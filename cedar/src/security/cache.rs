@@ -109,6 +109,23 @@ impl SessionStore {
         Some(session.clone())
     }
 
+    /// Forgets the sessions that we negotiated with the server dialled as `address`.
+    pub fn forget_target(&mut self, address: &str) {
+        let by_id = &mut self.by_id;
+        self.by_target.retain(|(target, _), id| {
+            let is_it = target == address;
+            if is_it
+                && by_id
+                    .get(id)
+                    .is_some_and(|known| known.source == SessionSource::Negotiated)
+            {
+                by_id.remove(id);
+            }
+            !is_it
+        });
+        self.forget_targets();
+    }
+
     /// Forgets a session of any kind.
     pub fn remove(&mut self, id: &str) -> bool {
         self.by_target.retain(|_, target| target != id);
@@ -180,6 +197,26 @@ mod tests {
         assert!(store.for_peer("a", 1).is_none());
         assert!(store.by_id("a", 1).is_some());
         assert!(store.for_peer("b", 1).is_some());
+    }
+
+    #[test]
+    fn the_sessions_of_one_server_are_forgotten_and_no_others() {
+        let mut store = SessionStore::new();
+        for (id, source) in [
+            ("a", SessionSource::Negotiated),
+            ("b", SessionSource::Negotiated),
+            ("claim", SessionSource::Claim),
+        ] {
+            store.insert(session(id, source));
+        }
+        store.bind("<h:1>", &[0, 5], "a");
+        store.bind("<h:2>", &[0], "b");
+        store.bind("<h:1>", &[7], "claim");
+        store.forget_target("<h:1>");
+        assert!(store.for_target("<h:1>", 0, 1).is_none());
+        assert!(store.for_target("<h:2>", 0, 1).is_some());
+        assert!(store.by_id("a", 1).is_none());
+        assert!(store.by_id("claim", 1).is_some());
     }
 
     #[test]

@@ -10,12 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use classad::ClassAd;
 
 use self::policy_answer::PolicyAnswer;
-pub use self::request::{ClientEstablished, ClientEvent, ClientRequest, SharedPort};
+pub use self::request::{
+    ClientEstablished, ClientEvent, ClientRequest, Proof, SciTokenProof, SharedPort,
+};
 use super::auth::{Attempt, ClientMethod, DirectoryReport, DirectoryTask};
 use super::{AuthMethod, Session};
 use crate::crypto::{CryptoError, EcdhKey};
 use crate::entropy::{Entropy, Purpose};
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, Unprepared};
 use crate::frame::{Channel, HANDSHAKE_LIMIT};
 use crate::secret::SessionKey;
 use crate::wire::{Coding, MessageWriter};
@@ -35,6 +37,8 @@ pub struct ClientHandshake {
     state: State,
     /// True as soon as the server has sent anything: a close before is a refusal.
     heard: bool,
+    /// Methods of our policy that were not offered, and why.
+    unprepared: Vec<Unprepared>,
 }
 
 #[derive(Debug)]
@@ -73,7 +77,8 @@ struct Finished {
     valid_commands: Vec<i32>,
     peer_version: Option<Version>,
     our_user: Option<String>,
-    method: Option<AuthMethod>,
+    proof: Option<Proof>,
+    trust_domain: Option<String>,
 }
 
 impl ClientHandshake {
@@ -86,10 +91,15 @@ impl ClientHandshake {
         request: ClientRequest,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, HandshakeError> {
-        let offered = offer::methods(&request)?;
+        let offer::Offer {
+            methods: offered,
+            unprepared,
+        } = offer::methods(&request)?;
         let ecdh = EcdhKey::generate(entropy)?;
         let ad = offer::new_session(&request, &offered, &STANDARD.encode(ecdh.public_point()));
-        Self::begin(request, &ad, State::ExpectPolicy { ecdh, offered })
+        let mut handshake = Self::begin(request, &ad, State::ExpectPolicy { ecdh, offered })?;
+        handshake.unprepared = unprepared;
+        Ok(handshake)
     }
 
     /// Starts a command in a session that exists already.
@@ -140,6 +150,7 @@ impl ClientHandshake {
             output,
             state,
             heard: false,
+            unprepared: Vec::new(),
         })
     }
 
@@ -247,7 +258,8 @@ impl Finished {
             valid_commands: self.valid_commands,
             peer_version: self.peer_version,
             our_user: self.our_user,
-            method: self.method,
+            proof: self.proof,
+            trust_domain: self.trust_domain,
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum AuthMethod {
     Munge,
     /// HTCondor's id tokens.
     Token,
-    /// SciTokens. Not implemented here.
+    /// SciTokens, shown through TLS. As a client only.
     SciTokens,
 }
 
@@ -100,7 +100,13 @@ impl AuthMethod {
     pub fn is_implemented(self) -> bool {
         matches!(
             self,
-            Self::ClaimToBe | Self::Fs | Self::Anonymous | Self::Token | Self::Password | Self::Ssl
+            Self::ClaimToBe
+                | Self::Fs
+                | Self::Anonymous
+                | Self::Token
+                | Self::Password
+                | Self::Ssl
+                | Self::SciTokens
         )
     }
 }

@@ -68,6 +68,7 @@ impl World {
                 tokens: TokenSet::of(vec![good_token()]),
                 password: PoolPassword::new("open sesame").ok(),
                 ssl: None,
+                scitoken: None,
                 host: None,
                 claim_to_be: Some("alice@nowhere".to_owned()),
                 fs: true,
@@ -256,7 +257,7 @@ fn every_method_leads_to_an_encrypted_connection() {
     ] {
         let mut world = World::new(&[method]);
         let (mut client, mut server) = world.run().established();
-        assert_eq!(client.method, Some(method));
+        assert_eq!(client.method(), Some(method));
         assert_eq!(server.peer.user, user);
         assert_eq!(client.our_user.as_deref(), Some(user));
         assert_eq!(client.peer_version, Some(cedar::Version::new(24, 1, 0)));
@@ -289,7 +290,7 @@ fn another_pool_password_is_refused_by_whichever_side_sees_it_first() {
     world.client.password = PoolPassword::new("open barley").ok();
     // The client sees that the server's proof is wrong, and goes on with the next method.
     let (client, _) = world.run().established();
-    assert_eq!(client.method, Some(AuthMethod::ClaimToBe));
+    assert_eq!(client.method(), Some(AuthMethod::ClaimToBe));
     let mut world = World::new(&[AuthMethod::Password]);
     world.client.password = PoolPassword::new("open barley").ok();
     let error = world.run().client_error().to_string();
@@ -340,7 +341,7 @@ fn a_failing_method_is_followed_by_the_next_whatever_the_order() {
             < methods.iter().position(|m| *m == AuthMethod::ClaimToBe);
         let (client, server) = outcome.established();
         assert_eq!(
-            client.method,
+            client.method(),
             Some(AuthMethod::ClaimToBe),
             "{methods:?} {token_last_word}"
         );

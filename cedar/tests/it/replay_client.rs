@@ -52,6 +52,7 @@ fn request(ad: &Value, token: Option<&Value>) -> ClientRequest {
         tokens: TokenSet::of(token.into_iter().collect()),
         password: PoolPassword::new("sailplane-pool-secret").ok(),
         ssl: None,
+        scitoken: None,
         host: None,
         claim_to_be: Some("alice".to_owned()),
         fs: true,
@@ -185,7 +186,7 @@ fn run(name: &str, tweak: impl FnOnce(&mut ClientRequest)) -> Box<ClientEstablis
 #[test]
 fn a_token_of_a_named_key_is_taken_by_a_real_collector() {
     let done = run("10_idtokens_query_collector", |_| {});
-    assert_eq!(done.method, Some(AuthMethod::Token));
+    assert_eq!(done.method(), Some(AuthMethod::Token));
     assert_eq!(done.peer_version, Some(cedar::Version::new(23, 9, 6)));
     assert!(done.valid_commands.contains(&48));
 }
@@ -198,23 +199,23 @@ fn a_scoped_token_of_the_pool_key_is_taken_too() {
 #[test]
 fn the_pool_password_is_proven_to_a_real_collector() {
     let done = run("12_password_query", |_| {});
-    assert_eq!(done.method, Some(AuthMethod::Password));
+    assert_eq!(done.method(), Some(AuthMethod::Password));
     assert_eq!(done.our_user.as_deref(), Some("condor@password"));
 }
 
 #[test]
 fn fs_is_proven_by_a_directory() {
-    assert_eq!(run("13_fs_query", |_| {}).method, Some(AuthMethod::Fs));
+    assert_eq!(run("13_fs_query", |_| {}).method(), Some(AuthMethod::Fs));
 }
 
 #[test]
 fn claimtobe_and_anonymous_run_through() {
     assert_eq!(
-        run("15_claimtobe_query", |_| {}).method,
+        run("15_claimtobe_query", |_| {}).method(),
         Some(AuthMethod::ClaimToBe)
     );
     assert_eq!(
-        run("16_anonymous_query", |_| {}).method,
+        run("16_anonymous_query", |_| {}).method(),
         Some(AuthMethod::Anonymous)
     );
 }
@@ -224,7 +225,7 @@ fn without_authentication_nothing_is_encrypted() {
     let done = run("33_no_authentication_query", |request| {
         request.claim_to_be = None;
     });
-    assert_eq!(done.method, None);
+    assert_eq!(done.method(), None);
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn an_expired_token_is_followed_by_the_next_method() {
     let client = ClientHandshake::new_session(request, &mut entropy).unwrap();
     let (done, position) = replay(name, client, &mut entropy, &frames);
     let mut done = done.unwrap();
-    assert_eq!(done.method, Some(AuthMethod::ClaimToBe));
+    assert_eq!(done.method(), Some(AuthMethod::ClaimToBe));
     finish(name, &mut done, &frames, position);
 }
 

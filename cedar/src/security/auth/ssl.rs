@@ -239,6 +239,11 @@ mod coding_tests {
                 include_str!("../../../tests/vectors/19_ssl_proxy_query.json"),
                 "2 2 4 4 4 4",
             ),
+            // The last two are the token and the verdict about it.
+            (
+                include_str!("../../../tests/vectors/26_scitokens_query.json"),
+                "2 2 4 4 4 4 4 4",
+            ),
         ];
         for (text, wanted) in exchanges {
             let vector: serde_json::Value = serde_json::from_str(text).unwrap();

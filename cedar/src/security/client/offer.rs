@@ -4,44 +4,91 @@
 use classad::ClassAd;
 
 use super::ClientRequest;
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, Unprepared};
 use crate::security::{AuthMethod, Wish, method};
 
-/// The methods of the policy that can be offered with what we have.
-pub(super) fn methods(request: &ClientRequest) -> Result<Vec<AuthMethod>, HandshakeError> {
+/// The methods of the policy that can be offered with what we have, and those that cannot.
+pub(super) struct Offer {
+    pub(super) methods: Vec<AuthMethod>,
+    pub(super) unprepared: Vec<Unprepared>,
+}
+
+/// What is offered.
+pub(super) fn methods(request: &ClientRequest) -> Result<Offer, HandshakeError> {
     let policy = &request.policy;
-    let can = |method: &AuthMethod| match method {
-        AuthMethod::Token => request.tokens.has_usable(request.now),
-        AuthMethod::Password => request.password.is_some(),
-        AuthMethod::Ssl => request.ssl_client().is_some() && request.host.is_some(),
-        AuthMethod::ClaimToBe => request.claim_to_be.is_some(),
-        AuthMethod::Fs => request.fs,
-        other => other.is_implemented(),
+    let mut offer = Offer {
+        methods: Vec::new(),
+        unprepared: Vec::new(),
     };
-    let offered: Vec<_> = policy.methods.iter().copied().filter(can).collect();
-    if !offered.is_empty() {
-        return Ok(offered);
+    for method in policy.methods.iter().copied() {
+        match prepared(method, request) {
+            Ok(true) => offer.methods.push(method),
+            Ok(false) => {}
+            Err(why) => offer.unprepared.push(Unprepared {
+                method,
+                why: Box::new(why),
+            }),
+        }
+    }
+    if !offer.methods.is_empty() {
+        return Ok(offer);
     }
     if policy.authentication == Wish::Never {
         // The attribute may not be empty; the list is not going to be used.
-        return Ok(policy.methods.clone());
+        offer.methods.clone_from(&policy.methods);
+        return Ok(offer);
     }
-    if policy.methods.contains(&AuthMethod::Ssl) {
-        match &request.ssl {
-            Some(Err(error)) => return Err(HandshakeError::Ssl(error.clone())),
-            Some(Ok(_)) => return Err(HandshakeError::NoServerName),
-            None => {}
-        }
-    }
-    let report = request.tokens.select(None, &[], request.now).err();
-    match report {
-        Some(search) if policy.methods.contains(&AuthMethod::Token) => {
-            Err(HandshakeError::NoToken(Box::new(search)))
-        }
-        _ => Err(HandshakeError::NoMethod {
+    Err(match offer.unprepared.len() {
+        0 => HandshakeError::NoMethod {
             ours: method::join(&policy.methods),
             theirs: "not asked".to_owned(),
-        }),
+        },
+        1 => *offer.unprepared.remove(0).why,
+        _ => HandshakeError::Unprepared(offer.unprepared),
+    })
+}
+
+/// Whether a method can be offered; an error says what is missing, where the user can do something about it.
+fn prepared(method: AuthMethod, request: &ClientRequest) -> Result<bool, HandshakeError> {
+    Ok(match method {
+        AuthMethod::Token => {
+            let found = request.tokens.select(None, &[], request.now);
+            found.map_err(|search| HandshakeError::NoToken(Box::new(search)))?;
+            true
+        }
+        AuthMethod::Ssl => match &request.ssl {
+            None => false,
+            Some(Err(error)) => return Err(error.clone().into()),
+            Some(Ok(client)) => {
+                has_name(request)?;
+                if let (Some(path), Some(end)) = (client.certificate(), client.ends())
+                    && end <= request.now
+                {
+                    let path = path.to_owned();
+                    return Err(HandshakeError::CertificateExpired { path, end });
+                }
+                true
+            }
+        },
+        AuthMethod::SciTokens => match &request.scitoken {
+            None => false,
+            Some(Err(error)) => return Err(error.clone().into()),
+            Some(Ok(_)) => {
+                has_name(request)?;
+                true
+            }
+        },
+        AuthMethod::Password => request.password.is_some(),
+        AuthMethod::ClaimToBe => request.claim_to_be.is_some(),
+        AuthMethod::Fs => request.fs,
+        other => other.is_implemented(),
+    })
+}
+
+fn has_name(request: &ClientRequest) -> Result<(), HandshakeError> {
+    match request.host {
+        Some(_) => Ok(()),
+        None => Err(HandshakeError::NoServerName),
     }
 }
 

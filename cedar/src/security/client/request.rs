@@ -1,11 +1,15 @@
 //! What a client asks for, and what it gets.
 
+use std::path::PathBuf;
+
 use crate::Version;
 use crate::frame::Channel;
 use crate::security::auth::DirectoryTask;
 use crate::security::policy::ConsistentPolicy;
 use crate::security::token::TokenSet;
-use crate::security::{AuthMethod, PoolPassword, Session, SslClient, SslError};
+use crate::security::{
+    AuthMethod, PoolPassword, SciToken, SciTokenError, Session, SslClient, SslError,
+};
 
 /// What a client asks for, and everything needed to get it.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ pub struct ClientRequest {
     pub password: Option<PoolPassword>,
     /// Authorities and certificate for SSL, or why they cannot be used; `None`: no SSL.
     pub ssl: Option<Result<SslClient, SslError>>,
+    /// A SciToken, or why there is none to show; `None`: no SCITOKENS.
+    pub scitoken: Option<Result<SciTokenProof, SciTokenError>>,
     /// The name of the server, which its certificate must be for; without it no SSL.
     pub host: Option<String>,
     /// The name to claim with CLAIMTOBE.
@@ -53,6 +59,31 @@ impl ClientRequest {
     pub(super) fn ssl_client(&self) -> Option<&SslClient> {
         self.ssl.as_ref().and_then(|loaded| loaded.as_ref().ok())
     }
+
+    /// What SCITOKENS needs, if it can be used.
+    pub(super) fn scitoken_proof(&self) -> Option<&SciTokenProof> {
+        self.scitoken.as_ref().and_then(|read| read.as_ref().ok())
+    }
+}
+
+/// What SCITOKENS needs: the token, and TLS without a certificate of ours.
+#[derive(Debug, Clone)]
+pub struct SciTokenProof {
+    /// The token.
+    pub token: SciToken,
+    /// Authorities that the server's certificate is checked against.
+    pub tls: SslClient,
+}
+
+/// What we proved ourselves with in a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The method.
+    pub method: AuthMethod,
+    /// The file the credential came from, if it came from one.
+    pub origin: Option<PathBuf>,
+    /// Unix time at which the credential ends, if it does.
+    pub ends: Option<i64>,
 }
 
 /// Selection of an endpoint behind a shared port daemon (protocol 01 section 7.2).
@@ -92,6 +123,16 @@ pub struct ClientEstablished {
     pub peer_version: Option<Version>,
     /// Our identity as the server sees it.
     pub our_user: Option<String>,
+    /// The method that succeeded, and the credential; `None` without authentication, and in a resumed session.
+    pub proof: Option<Proof>,
+    /// The server's trust domain, if it told.
+    pub trust_domain: Option<String>,
+}
+
+impl ClientEstablished {
     /// The method that succeeded.
-    pub method: Option<AuthMethod>,
+    #[must_use]
+    pub fn method(&self) -> Option<AuthMethod> {
+        self.proof.as_ref().map(|proof| proof.method)
+    }
 }

@@ -3,11 +3,13 @@
 use classad::ClassAd;
 
 use super::policy_answer::PolicyAnswer;
-use super::{ClientEvent, ClientHandshake, ClientRequest, Finished, Loop, Next, POLICY, State};
+use super::{
+    ClientEvent, ClientHandshake, Finished, Loop, Next, POLICY, Proof, SciTokenProof, State,
+};
 use crate::Version;
 use crate::crypto::EcdhKey;
 use crate::entropy::Entropy;
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, Unprepared};
 use crate::secret::SessionKey;
 use crate::security::auth::{Attempt, ClientTurn, MethodFailure, Turn, akep2, fs, simple, ssl};
 use crate::security::session::{Session, SessionSource, public_session_id};
@@ -89,7 +91,7 @@ impl ClientHandshake {
         };
         self.drop_token_without_fit(&mut progress);
         if progress.left.is_empty() {
-            return Err(nothing_left(&self.request, &progress));
+            return Err(self.nothing_left(&progress));
         }
         self.send_mask(progress).map(Next::State)
     }
@@ -112,6 +114,60 @@ impl ClientHandshake {
         let keys: Vec<_> = answer.issuer_keys.iter().map(String::as_str).collect();
         let domain = answer.trust_domain.as_deref();
         self.request.tokens.select(domain, &keys, self.request.now)
+    }
+
+    /// Nothing that the server takes can be offered. Where the reason is what we have, it is told.
+    fn nothing_left(&self, progress: &Loop) -> HandshakeError {
+        let theirs = &progress.answer.methods;
+        let mut reasons: Vec<Unprepared> = Vec::new();
+        for attempt in &progress.attempts {
+            if let MethodFailure::NoToken(search) = &attempt.why {
+                reasons.push(Unprepared {
+                    method: attempt.method,
+                    why: Box::new(HandshakeError::NoToken(search.clone())),
+                });
+            }
+        }
+        let missing = self.unprepared.iter();
+        reasons.extend(
+            missing
+                .filter(|unprepared| theirs.contains(&unprepared.method))
+                .cloned(),
+        );
+        match reasons.len() {
+            0 => HandshakeError::NoMethod {
+                ours: methods::join(&self.request.policy.methods),
+                theirs: methods::join(theirs),
+            },
+            1 => *reasons.remove(0).why,
+            _ => HandshakeError::Unprepared(reasons),
+        }
+    }
+
+    /// What a method of ours has shown.
+    fn proof(&self, method: AuthMethod, answer: &PolicyAnswer) -> Proof {
+        let (origin, ends) = match method {
+            AuthMethod::Token => match self.select_token(answer) {
+                Ok(token) => (token.origin().cloned(), token.claims().expires),
+                Err(_) => (None, None),
+            },
+            AuthMethod::Ssl => match self.request.ssl_client() {
+                Some(client) => (client.certificate().map(Into::into), client.ends()),
+                None => (None, None),
+            },
+            AuthMethod::SciTokens => match self.request.scitoken_proof() {
+                Some(SciTokenProof { token, .. }) => {
+                    (token.origin().map(Into::into), token.claims().expires)
+                }
+                None => (None, None),
+            },
+            _ => (None, None),
+        };
+        Proof {
+            method,
+            origin,
+            ends,
+        }
     }
 
     fn send_mask(&mut self, progress: Loop) -> Result<State, HandshakeError> {
@@ -157,7 +213,12 @@ impl ClientHandshake {
             AuthMethod::Ssl => {
                 let client = self.request.ssl_client().ok_or_else(not_offered)?;
                 let host = self.request.host.as_deref().ok_or_else(not_offered)?;
-                ssl::ClientSsl::start(client, host)
+                ssl::ClientSsl::start(client, host, None)
+            }
+            AuthMethod::SciTokens => {
+                let proof = self.request.scitoken_proof().ok_or_else(not_offered)?;
+                let host = self.request.host.as_deref().ok_or_else(not_offered)?;
+                ssl::ClientSsl::start(&proof.tls, host, Some(proof.token.clone()))
             }
             AuthMethod::ClaimToBe => {
                 let name = self.request.claim_to_be.as_deref().unwrap_or("");
@@ -278,7 +339,8 @@ impl ClientHandshake {
             valid_commands,
             peer_version: answer.peer_version,
             our_user,
-            method,
+            proof: method.map(|method| self.proof(method, answer)),
+            trust_domain: answer.trust_domain.clone(),
         })
     }
 
@@ -315,7 +377,8 @@ impl ClientHandshake {
             valid_commands: Vec::new(),
             peer_version,
             our_user: session.our_user.clone(),
-            method: None,
+            proof: None,
+            trust_domain: None,
         })))
     }
 }
@@ -323,19 +386,6 @@ impl ClientHandshake {
 /// We offer only what we can do, and the choice was one of those.
 fn not_offered() -> HandshakeError {
     HandshakeError::Unexpected("a method is chosen that we did not offer")
-}
-
-fn nothing_left(request: &ClientRequest, progress: &Loop) -> HandshakeError {
-    match progress.attempts.first() {
-        Some(Attempt {
-            why: MethodFailure::NoToken(search),
-            ..
-        }) => HandshakeError::NoToken(search.clone()),
-        _ => HandshakeError::NoMethod {
-            ours: methods::join(&request.policy.methods),
-            theirs: methods::join(&progress.answer.methods),
-        },
-    }
 }
 
 fn read_ad(body: &[u8], coding: Coding, name: &'static str) -> Result<ClassAd, HandshakeError> {

@@ -12,6 +12,8 @@ use openssl::ssl::{
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
 
+use x509_parser::pem::Pem;
+
 use super::{Authorities, SslClientFiles, SslError, SslServerFiles};
 
 /// Any text: it only keeps sessions of one purpose from another's.
@@ -28,6 +30,7 @@ pub struct SslServer {
 pub struct SslClient {
     files: SslClientFiles,
     context: SslContext,
+    ends: Option<i64>,
 }
 
 impl SslServer {
@@ -99,21 +102,34 @@ impl SslClient {
     /// [`SslError`].
     pub fn load(files: SslClientFiles) -> Result<Self, SslError> {
         let mut builder = builder(SslMethod::tls_client())?;
+        let mut ends = None;
         if let Some(certificate) = &files.certificate {
             let key = files.key.as_ref().unwrap_or(certificate);
             identity(&mut builder, certificate, key)?;
+            ends = end_of_chain(certificate);
         }
         authorities(&mut builder, &files.authorities, false)?;
         builder.set_verify(SslVerifyMode::PEER);
         Ok(Self {
             files,
             context: builder.build(),
+            ends,
         })
     }
 
     /// The files this was loaded from.
     pub fn files(&self) -> &SslClientFiles {
         &self.files
+    }
+
+    /// The file of our certificate, if we have one.
+    pub fn certificate(&self) -> Option<&Path> {
+        self.files.certificate.as_deref()
+    }
+
+    /// Unix time at which the first certificate of our chain ends.
+    pub fn ends(&self) -> Option<i64> {
+        self.ends
     }
 
     pub(crate) fn context(&self) -> &SslContext {
@@ -159,6 +175,16 @@ fn identity(
         key: key.to_owned(),
         certificate: certificate.to_owned(),
     })
+}
+
+/// When the first certificate in a file of PEM ends; what is not a certificate is passed over.
+fn end_of_chain(path: &Path) -> Option<i64> {
+    let text = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+    Pem::iter_from_buffer(&text)
+        .filter_map(Result::ok)
+        .filter(|block| block.label == "CERTIFICATE")
+        .filter_map(|block| Some(block.parse_x509().ok()?.validity().not_after.timestamp()))
+        .min()
 }
 
 fn authorities(

@@ -127,8 +127,7 @@ fn start(client: &SslClient, host: &str, version: SslVersion) -> ClientTurn {
     ssl.set_max_proto_version(Some(version)).unwrap();
     ssl.param_mut().set_host(host).unwrap();
     let tls = Box::new(Tls::new(ssl).unwrap());
-    let machine = ClientMethod::Ssl(Box::new(ClientSsl::Ready(Ok(tls))));
-    Turn::Wait(machine, Vec::new())
+    ClientSsl::over(tls)
 }
 
 const VERSIONS: [SslVersion; 2] = [SslVersion::TLS1_2, SslVersion::TLS1_3];
