@@ -24,6 +24,7 @@ pub mod demo;
 pub mod execute;
 pub mod hardening;
 pub mod job;
+pub mod join;
 pub mod knobs;
 pub mod life;
 pub mod log;

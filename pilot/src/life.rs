@@ -1,10 +1,7 @@
-//! When the pilot's time ends: `SAILPLANE_MAX_LIFETIME`, and the end of its own token, without which it could not
+//! When the pilot's time ends: `SAILPLANE_MAX_LIFETIME`, and the end of its own credential, without which it could not
 //! speak to the pool any more.
 
-use std::path::PathBuf;
 use std::time::Duration;
-
-use cedar::security::token::read_directory;
 
 use crate::advertise::live::{EndOfLife, LifeLimit};
 
@@ -45,21 +42,6 @@ pub fn end_of_life(
     })
 }
 
-/// Unix time at which the last of our tokens ends; `None` when one does not end, or when there is none (then the
-/// collector will say what it thinks of that). Tokens may be renewed in place, so this is read again and again.
-#[must_use]
-pub fn token_end(directories: &[PathBuf]) -> Option<i64> {
-    let tokens = directories
-        .iter()
-        .flat_map(|directory| read_directory(directory).tokens);
-    let mut last = None;
-    for token in tokens.filter_map(|found| found.token.ok()) {
-        let end = token.claims().expires?;
-        last = last.max(Some(end));
-    }
-    last
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +56,7 @@ mod tests {
         assert_eq!(
             end_of_life(
                 0,
-                &[(LifeLimit::Lifetime, None), (LifeLimit::Token, None)],
+                &[(LifeLimit::Lifetime, None), (LifeLimit::Credential, None)],
                 PROMISES
             ),
             None
@@ -87,7 +69,7 @@ mod tests {
             0,
             &[
                 (LifeLimit::Lifetime, Some(50_000)),
-                (LifeLimit::Token, Some(10_000)),
+                (LifeLimit::Credential, Some(10_000)),
             ],
             PROMISES,
         );
@@ -96,7 +78,7 @@ mod tests {
             Some(EndOfLife {
                 retire: 8800,
                 die: 10_000,
-                limit: LifeLimit::Token,
+                limit: LifeLimit::Credential,
             })
         );
     }
@@ -105,7 +87,10 @@ mod tests {
     fn a_short_life_still_takes_jobs_for_half_of_it() {
         let end = end_of_life(
             100,
-            &[(LifeLimit::Lifetime, Some(700)), (LifeLimit::Token, None)],
+            &[
+                (LifeLimit::Lifetime, Some(700)),
+                (LifeLimit::Credential, None),
+            ],
             PROMISES,
         );
         assert_eq!(

@@ -2,6 +2,9 @@
 //!
 //! Protocol page 02, sections 1.1, 1.4, 1.5. The collector never answers; reading from the connection serves only to
 //! learn at once that it went away.
+//!
+//! When the pilot's credentials have been replaced on disk, a new connection is made with them before the old one goes:
+//! claims live in sessions of their own and notice nothing of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +21,7 @@ use super::live::{invalidation, private_ad};
 use super::offer::Identity;
 use crate::backoff::{BackOff, random};
 use crate::blame::chain;
+use crate::join::{Obtained, Proofs, Renewals, TokenRequests, wants_token};
 use crate::slot::StartdHandle;
 
 /// Changes that no match depends on are collected for this long, as HTCondor's startd does
@@ -26,6 +30,9 @@ const COLLECT: Duration = Duration::from_secs(1);
 
 /// First and longest pause between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// The same, while an older connection works and new credentials do not.
+const RENEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Time for the invalidations; after it the collector's own ageing has to do.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -47,6 +54,12 @@ pub struct Link {
     pub board: BoardReader,
     /// Ends the link; the invalidations are sent then.
     pub stop: CancellationToken,
+    /// Credentials that were replaced on disk.
+    pub renewals: Renewals,
+    /// Where it is told what the link has proven itself with.
+    pub proofs: Proofs,
+    /// Asks for a token when there is none; `None`: nobody does.
+    pub requests: Option<TokenRequests>,
 }
 
 /// What became of a link.
@@ -87,13 +100,13 @@ impl Link {
         let stop = self.stop.clone();
         let mut live = None;
         while !stop.is_cancelled() {
+            self.renewals.caught_up();
             let connected = tokio::select! {
                 connected = self.connect(command::UPDATE_STARTD_AD) => connected,
                 () = stop.cancelled() => break,
             };
             let error = match connected {
                 Ok(mut connection) => {
-                    tracing::info!(collector = %self.collector, "connected to the collector");
                     report.connected = true;
                     sent.marks.clear();
                     match self.serve(&mut connection, &mut sent, &mut pause).await {
@@ -110,8 +123,13 @@ impl Link {
             let text = chain(&error);
             tracing::warn!(collector = %self.collector, retry_in = ?wait, "no link to the collector: {text}");
             report.last_error = Some(text);
+            let renewals = &mut self.renewals;
+            let asks = wants_token(&error);
+            let (collector, requests) = (&self.collector, self.requests.as_ref().filter(|_| asks));
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait), if requests.is_none() => {}
+                () = obtain(requests, collector, wait) => {}
+                () = renewals.next() => pause.reset(),
                 () = stop.cancelled() => {}
             }
         }
@@ -123,6 +141,20 @@ impl Link {
 
     async fn connect(&self, command: i32) -> Result<Connection, Error> {
         let stream = self.client.start_command(&self.collector, command).await?;
+        let proof = stream.proof().cloned();
+        tracing::info!(
+            collector = %self.collector,
+            as_user = stream.our_user(),
+            method = proof.as_ref().map(|proof| proof.method.name()),
+            credential = proof
+                .as_ref()
+                .and_then(|proof| proof.origin.as_ref())
+                .map(|path| path.display().to_string()),
+            "connected to the collector"
+        );
+        if let Some(proof) = proof {
+            self.proofs.tell(&self.collector.to_string(), proof);
+        }
         let (mut read, write) = stream.into_split();
         read.set_read_timeout(None);
         Ok(Connection {
@@ -139,6 +171,8 @@ impl Link {
         sent: &mut Sent,
         pause: &mut BackOff,
     ) -> Result<(), Error> {
+        let mut renewal = BackOff::new(RENEW.0, RENEW.1);
+        let mut renew_at = None;
         loop {
             let next = {
                 let marks = self.board.borrow_and_update();
@@ -163,9 +197,38 @@ impl Link {
                     self.stop.cancelled().await;
                     return Ok(());
                 },
+                () = self.renewals.next() => {
+                    renewal.reset();
+                    renew_at = Some(Instant::now());
+                }
+                () = reached(renew_at) => {
+                    renew_at = match self.prove_again().await {
+                        Ok(new) => {
+                            *connection = new;
+                            sent.marks.clear();
+                            None
+                        }
+                        Err(error) => {
+                            let wait = renewal.next(random());
+                            tracing::warn!(
+                                collector = %self.collector,
+                                retry_in = ?wait,
+                                "the pilot's new credentials do not work here; the link stays as it is: {}",
+                                chain(&error)
+                            );
+                            Some(Instant::now() + wait)
+                        }
+                    };
+                }
                 () = sleep_until(until) => {}
             }
         }
+    }
+
+    /// A second connection, with the credentials of the moment.
+    async fn prove_again(&self) -> Result<Connection, Error> {
+        self.client.forget(&self.collector);
+        self.connect(command::UPDATE_STARTD_AD).await
     }
 
     async fn update(
@@ -251,6 +314,31 @@ impl Link {
             }
         }
     }
+}
+
+/// Never completes without a time.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks the collector for a token. Completes when it is there, and a while after asking was in vain.
+async fn obtain(requests: Option<&TokenRequests>, collector: &Sinful, wait: Duration) {
+    let Some(requests) = requests else {
+        return std::future::pending().await;
+    };
+    match requests.obtain(collector).await {
+        Ok(Obtained::Stored(_)) => return,
+        Ok(Obtained::Elsewhere) => {
+            tracing::debug!(%collector, "another collector of the same trust domain is asked for a token");
+        }
+        Err(failure) => {
+            tracing::warn!(%collector, "no token could be asked for: {}", chain(&failure));
+        }
+    }
+    tokio::time::sleep(wait).await;
 }
 
 impl Connection {

@@ -51,16 +51,17 @@ pub struct EndOfLife {
 pub enum LifeLimit {
     /// `SAILPLANE_MAX_LIFETIME`.
     Lifetime,
-    /// The end of the pilot's own token.
-    Token,
+    /// The end of what the pilot has proven itself with.
+    Credential,
 }
 
 impl std::fmt::Display for LifeLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Lifetime => "the pilot's time is over (SAILPLANE_MAX_LIFETIME)",
-            Self::Token => {
-                "the pilot's own token ends; put a new one into SEC_TOKEN_DIRECTORY before it does to stay longer"
+            Self::Credential => {
+                "the pilot's own credential ends; to stay longer, renew the token (SEC_TOKEN_DIRECTORY, SCITOKENS_FILE) or \
+                 the proxy (AUTH_SSL_CLIENT_CERTFILE) in its place before it does"
             }
         })
     }

@@ -10,6 +10,7 @@ use classad::ClassAd;
 
 use super::SlotFacts;
 use super::arguments::{self, SyntaxError};
+use super::service_credentials;
 
 /// File in the sandbox that holds the job ad.
 pub const JOB_AD_FILE: &str = ".job.ad";
@@ -48,6 +49,8 @@ pub struct Ingredients<'a> {
     pub sandbox: &'a Path,
     /// Name of the proxy in the sandbox.
     pub proxy: Option<&'a Path>,
+    /// There are credentials of services in the sandbox.
+    pub services: bool,
     /// Port range, if one is configured.
     pub ports: Option<(u16, u16)>,
 }
@@ -89,6 +92,10 @@ pub fn build(from: Ingredients<'_>) -> Vec<(String, String)> {
             "X509_USER_PROXY",
             from.sandbox.join(proxy).display().to_string(),
         );
+    }
+    if from.services {
+        let folder = from.sandbox.join(service_credentials::DIRECTORY);
+        all.set("_CONDOR_CREDS", folder.display().to_string());
     }
     // No slot has GPUs: the values that the libraries understand as "none".
     for (name, value) in [
@@ -234,6 +241,7 @@ mod tests {
             slot: &slot(),
             sandbox: Path::new("/x/dir_1"),
             proxy: Some(Path::new("proxy.pem")),
+            services: true,
             ports: None,
         })
     }
@@ -268,6 +276,10 @@ mod tests {
             Some("/x/dir_1/.job.ad")
         );
         assert_eq!(value(&variables, "OMP_NUM_THREADS"), Some("4"));
+        assert_eq!(
+            value(&variables, "_CONDOR_CREDS"),
+            Some("/x/dir_1/.condor_creds")
+        );
         assert_eq!(value(&variables, "PATH"), None);
         assert_eq!(value(&variables, "HOME"), None);
     }

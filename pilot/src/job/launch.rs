@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use super::environment::{self, Ingredients, JOB_AD_FILE, MACHINE_AD_FILE};
 use super::hold::{Hold, HoldCode};
 use super::plan::{JobPlan, Stdin, Stdout};
+use super::service_credentials::{Sent, ServiceFiles};
 use super::trouble::Trouble;
 use super::{JobConfig, SlotFacts};
 use crate::broker::{Agent, AgentError, ExecError};
@@ -33,16 +34,21 @@ pub(super) struct Launch<'a> {
     pub(super) sandbox: &'a Path,
 }
 
+/// What the shadow has sent for the services that the job names; `None` if it names none.
+pub(super) type Fetched = Option<Sent>;
+
 /// What the sandbox looked like when the payload began.
 #[derive(Debug)]
 pub(super) struct Launched {
     pub(super) catalogue: Catalogue,
     pub(super) files: u64,
+    /// Credentials that are renewed while it runs.
+    pub(super) services: Option<ServiceFiles>,
 }
 
 impl Launch<'_> {
     /// Makes the agent become the payload. When this returns the payload's program runs.
-    pub(super) async fn run(self, mut agent: Agent) -> Result<Launched, Trouble> {
+    pub(super) async fn run(self, mut agent: Agent, fetched: Fetched) -> Result<Launched, Trouble> {
         let name = |stream: &'_ Stdout| match stream {
             Stdout::Null => None,
             Stdout::Sandbox(path) => Some(path.as_path().to_owned()),
@@ -57,6 +63,10 @@ impl Launch<'_> {
         write_file(&mut agent, JOB_AD_FILE, &job_ad).await?;
         let machine_ad = environment::machine_ad_text(&self.slot.machine_ad);
         write_file(&mut agent, MACHINE_AD_FILE, &machine_ad).await?;
+        let services = match fetched {
+            Some(sent) => Some(ServiceFiles::make(&mut agent, &self.plan.services, sent).await?),
+            None => None,
+        };
         let stdin = self.stdin(&mut agent).await?;
         let stdout = output(&mut agent, &self.plan.stdout).await?;
         let stderr = if self.plan.stderr == self.plan.stdout {
@@ -68,6 +78,7 @@ impl Launch<'_> {
         let launched = Launched {
             catalogue: Catalogue::of(&entries),
             files: entries.len() as u64,
+            services,
         };
         agent
             .exec(&self.request(), [stdin, stdout, stderr])
@@ -93,6 +104,7 @@ impl Launch<'_> {
             slot: self.slot,
             sandbox: self.sandbox,
             proxy: self.plan.proxy.as_ref().map(SandboxPath::as_path),
+            services: !self.plan.services.is_empty(),
             ports: self.config.port_range,
         });
         let program = path.as_os_str().as_bytes().to_vec();

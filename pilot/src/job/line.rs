@@ -70,7 +70,18 @@ pub(super) struct Line {
     reader: JoinHandle<()>,
     /// A request whose answer has not come yet, and which nobody waits for.
     outstanding: Option<&'static str>,
+    /// Credentials that have come and that nobody has taken yet.
+    credentials: Option<Result<Answer, SyscallError>>,
     patience: Duration,
+}
+
+/// What came without being waited for.
+#[derive(Debug)]
+pub(super) enum LineEvent {
+    /// The connection is over.
+    Lost(ShadowError),
+    /// The answer to [`Call::GetCreds`] that was posted.
+    Credentials(Result<Answer, SyscallError>),
 }
 
 impl Line {
@@ -101,6 +112,7 @@ impl Line {
             incoming,
             reader,
             outstanding: None,
+            credentials: None,
             patience,
         }
     }
@@ -124,6 +136,11 @@ impl Line {
         Ok(())
     }
 
+    /// Whether nobody else can read it.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.coding == Coding::Encrypted
+    }
+
     /// Whether the answer to what was posted is here, so that the next request will not have to wait.
     pub(super) const fn is_idle(&self) -> bool {
         self.outstanding.is_none()
@@ -138,15 +155,18 @@ impl Line {
         Ok(())
     }
 
-    /// Completes when the connection is over; answers to what was posted are taken in meanwhile. Nothing is lost when
-    /// the future is dropped.
-    pub(super) async fn lost(&mut self) -> ShadowError {
+    /// Completes when the connection is over, or credentials have come; answers to what else was posted are taken in
+    /// meanwhile. Nothing is lost when the future is dropped.
+    pub(super) async fn event(&mut self) -> LineEvent {
         loop {
+            if let Some(answer) = self.credentials.take() {
+                return LineEvent::Credentials(answer);
+            }
             match self.next().await {
-                Err(error) => return error,
+                Err(error) => return LineEvent::Lost(error),
                 Ok(message) => match self.outstanding {
                     Some(call) => self.take_posted(call, &message),
-                    None => return ShadowError::Unasked,
+                    None => return LineEvent::Lost(ShadowError::Unasked),
                 },
             }
         }
@@ -195,6 +215,10 @@ impl Line {
 
     fn take_posted(&mut self, call: &'static str, message: &Message) {
         self.outstanding = None;
+        if call == Call::GetCreds.name() {
+            self.credentials = Some(Call::GetCreds.answer(self.coding, message.body()));
+            return;
+        }
         if message.reader().int().is_ok_and(|value| value >= 0) {
             return;
         }

@@ -24,6 +24,7 @@ mod output;
 pub mod plan;
 mod run;
 mod running;
+pub mod service_credentials;
 mod shadow;
 pub mod signals;
 pub mod syscalls;
@@ -171,6 +172,8 @@ pub struct JobConfig {
     pub initial_update_interval: Duration,
     /// `STARTER_UPDATE_INTERVAL`: between periodic updates.
     pub update_interval: Duration,
+    /// `SEC_CREDENTIAL_REFRESH`: between two looks at a job's OAuth credentials; `None`: one is enough.
+    pub credential_refresh: Option<Duration>,
     /// `STARTER_UPLOAD_TIMEOUT`: the longest silence of the shadow during a file transfer or a syscall.
     pub transfer_timeout: Duration,
     /// `JOB_RENICE_INCREMENT`, 0 to 19.
@@ -208,6 +211,7 @@ impl Default for JobConfig {
             killing_timeout: Duration::from_secs(30),
             initial_update_interval: Duration::from_secs(8),
             update_interval: Duration::from_secs(300),
+            credential_refresh: Some(Duration::from_secs(300)),
             transfer_timeout: Duration::from_secs(200),
             renice: 0,
             io_priority: None,

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{self, SyntaxError};
 use super::hold::{Hold, HoldCode};
+use super::service_credentials::{self, Service};
 use super::signals;
 use crate::transfer::SandboxPath;
 
@@ -48,6 +49,8 @@ pub struct JobPlan {
     pub output: OutputPlan,
     /// Base name of the proxy in the sandbox; `None` only where jobs may come without one.
     pub proxy: Option<SandboxPath>,
+    /// Services whose credentials it needs.
+    pub services: Vec<Service>,
     /// Limits and priorities.
     pub process: ProcessPlan,
     /// How it is stopped.
@@ -195,6 +198,7 @@ pub fn plan(ad: &ClassAd, site: Site<'_>) -> Result<JobPlan, Hold> {
         transfer: transfer(ad)?,
         output: output(ad)?,
         proxy,
+        services: service_credentials::needed(ad)?,
         process: ProcessPlan {
             core_limit: core_limit(ad),
             stack_limit: ad.int("StackSize").and_then(positive),

@@ -199,6 +199,10 @@ impl Job {
             .map_err(|error| Hold::new(HoldCode::CorruptedCredential, 0, error.to_string()))?;
             Some(watch)
         };
+        let fetched_credentials = match plan.services.is_empty() {
+            true => None,
+            false => Some(self.shadow.credentials().await?),
+        };
         // Nothing may be waited for between the start of the payload and the watch over it.
         self.shadow.settle().await?;
         let launch = Launch {
@@ -208,7 +212,11 @@ impl Job {
             plan,
             sandbox: payload.sandbox(),
         };
-        let Launched { catalogue, files } = launch.run(agent).await?;
+        let Launched {
+            catalogue,
+            files,
+            services,
+        } = launch.run(agent, fetched_credentials).await?;
         let mut figures = Figures::new(pid, self.clock.now(), bytes.div_ceil(1024), files);
         self.shadow.outlive(plan.lease);
         self.progress.send_modify(|progress| {
@@ -234,6 +242,7 @@ impl Job {
             stop: plan.stop,
             proxy: plan.proxy.as_ref(),
             suspended: false,
+            service_files: services,
         };
         let exit = running.until_exit().await?;
         tracing::info!(job = %plan.id, wait_status = exit.wait_status, ended = ?exit.ended, "payload ended");

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::plan::StopPlan;
+use super::service_credentials::{Sent, ServiceFiles};
 use super::shadow::{Change, Shadow};
 use super::syscalls::Call;
 use super::trouble::Trouble;
@@ -55,6 +56,8 @@ pub(super) struct Running<'a> {
     pub(super) proxy: Option<&'a SandboxPath>,
     /// Its user has stopped the job for a while.
     pub(super) suspended: bool,
+    /// Credentials of services, to be renewed; `None`: the job names none.
+    pub(super) service_files: Option<ServiceFiles>,
 }
 
 /// The slot's orders. An end of the channel is no order.
@@ -93,6 +96,7 @@ impl Running<'_> {
         let config = &self.services.config;
         let mut update_at = Instant::now() + config.initial_update_interval;
         let mut look_at = Instant::now();
+        let mut refresh_at = Instant::now() + self.refresh();
         let mut stopping = Stopping::default();
         let wait_status = loop {
             let kill_at = stopping.kill_at.unwrap_or_else(|| Instant::now() + FAR);
@@ -113,6 +117,7 @@ impl Running<'_> {
                     Change::Lost => {}
                     Change::Back => update_at = Instant::now(),
                     Change::Over(error) => return Err(error.into()),
+                    Change::Credentials(sent) => self.take_credentials(&sent),
                 },
                 order = self.orders.next() => self.obey(order, &mut stopping).await?,
                 wish = self.wishes.next() => if self.grant(wish, &stopping).await? {
@@ -121,6 +126,11 @@ impl Running<'_> {
                 },
                 () = sleep_until(kill_at) => self.kill(&mut stopping).await?,
                 () = sleep_until(look_at) => look_at = self.look_at_credential(&mut stopping).await?,
+                () = sleep_until(refresh_at) => {
+                    let is_asked = self.ask_for_credentials().await?;
+                    refresh_at = Instant::now()
+                        + if is_asked { self.refresh() } else { self.refresh().min(AGAIN) };
+                }
                 () = sleep_until(update_at) => {
                     let is_told = self.update().await?;
                     update_at = Instant::now()
@@ -212,6 +222,38 @@ impl Running<'_> {
                 );
                 Ok(Renewal::Refused)
             }
+        }
+    }
+
+    /// Time between two looks at the credentials of services.
+    fn refresh(&self) -> Duration {
+        let wanted = self.services.config.credential_refresh;
+        wanted
+            .filter(|_| self.service_files.is_some())
+            .unwrap_or(FAR)
+    }
+
+    /// Asks the shadow for them. False: it cannot be asked now.
+    async fn ask_for_credentials(&mut self) -> Result<bool, Trouble> {
+        // As with reports: nothing else may have to wait for a shadow that is slow.
+        if !self.shadow.is_idle() {
+            return Ok(false);
+        }
+        match self.shadow.post(Call::GetCreds).await {
+            Err(error) if error.is_loss() => Ok(false),
+            other => other.map(|()| true).map_err(Trouble::from),
+        }
+    }
+
+    fn take_credentials(&mut self, sent: &Sent) {
+        match (&mut self.service_files, sent) {
+            (Some(files), Sent::Credentials(sent)) => files.renew(sent),
+            (_, Sent::Unavailable) => {
+                tracing::warn!(
+                    "the submit side has no credentials for the job any more; it keeps those it has"
+                );
+            }
+            (None, Sent::Credentials(_)) => {}
         }
     }
 

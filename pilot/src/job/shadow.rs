@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 
 use super::clock::Clock;
 use super::contact::Contact;
-use super::line::Line;
 pub(super) use super::line::ShadowError;
+use super::line::{Line, LineEvent};
 use super::plan::TransferPlan;
+use super::service_credentials::Sent;
 use super::syscalls::{Answer, Call};
 use super::{LineEnds, LineState, Reconnect};
 use crate::transfer::download::chain;
@@ -24,6 +25,8 @@ pub(super) enum Change {
     Back,
     /// It is gone for good.
     Over(ShadowError),
+    /// Not the connection: the credentials that were asked for have come.
+    Credentials(Sent),
 }
 
 /// The shadow of a job.
@@ -75,7 +78,7 @@ impl Shadow {
     pub(super) async fn job_info(&mut self) -> Result<ClassAd, ShadowError> {
         match self.call(Call::GetJobInfo).await? {
             Answer::JobInfo(ad) => Ok(*ad),
-            Answer::Done => Err(ShadowError::Unasked),
+            Answer::Done | Answer::Credentials(_) => Err(ShadowError::Unasked),
         }
     }
 
@@ -126,8 +129,18 @@ impl Shadow {
                         return Change::Back;
                     }
                 }
-                error = lost(&mut self.line) => if self.lose(error) {
-                    return Change::Lost;
+                event = event(&mut self.line) => match event {
+                    LineEvent::Lost(error) => if self.lose(error) {
+                        return Change::Lost;
+                    },
+                    LineEvent::Credentials(Ok(Answer::Credentials(sent))) => {
+                        self.contact.heard(self.clock.now().monotonic);
+                        return Change::Credentials(sent);
+                    }
+                    LineEvent::Credentials(Ok(_)) => {}
+                    LineEvent::Credentials(Err(error)) => {
+                        tracing::warn!(error = chain(&error), "the job's credentials did not come");
+                    }
                 },
                 () = sleep_until(Instant::now() + wait), if deadline.is_some() => {
                     self.contact.tick(self.clock.now().monotonic);
@@ -157,10 +170,28 @@ impl Shadow {
 
     /// Completes when the present connection is gone, or another has taken its place.
     pub(super) async fn disturbed(&mut self) -> ShadowError {
-        match self.change().await {
-            Change::Lost => ShadowError::Disconnected,
-            Change::Back => ShadowError::Replaced,
-            Change::Over(error) => error,
+        loop {
+            return match self.change().await {
+                Change::Lost => ShadowError::Disconnected,
+                Change::Back => ShadowError::Replaced,
+                Change::Over(error) => error,
+                // The job they were for has ended.
+                Change::Credentials(_) => continue,
+            };
+        }
+    }
+
+    /// The credentials of the services that the job names.
+    pub(super) async fn credentials(&mut self) -> Result<Sent, ShadowError> {
+        if !self.line.as_ref().is_some_and(Line::is_encrypted) {
+            tracing::warn!(
+                "the connection to the shadow is not encrypted: no credentials are asked for"
+            );
+            return Ok(Sent::Unavailable);
+        }
+        match self.call(Call::GetCreds).await? {
+            Answer::Credentials(sent) => Ok(sent),
+            Answer::Done | Answer::JobInfo(_) => Err(ShadowError::Unasked),
         }
     }
 
@@ -238,9 +269,9 @@ impl Shadow {
 }
 
 /// Never completes while there is no connection.
-async fn lost(line: &mut Option<Line>) -> ShadowError {
+async fn event(line: &mut Option<Line>) -> LineEvent {
     match line {
-        Some(line) => line.lost().await,
+        Some(line) => line.event().await,
         None => std::future::pending().await,
     }
 }

@@ -7,12 +7,15 @@ use cedar::{Coding, MessageReader, MessageWriter, WireError};
 use classad::ClassAd;
 use thiserror::Error;
 
+use super::service_credentials::{self, Sent};
+
 const GET_JOB_INFO: i64 = -63;
 const JOB_EXIT: i64 = -65;
 const REGISTER_STARTER_INFO: i64 = -77;
 const BEGIN_EXECUTION: i64 = -78;
 const REGISTER_JOB_INFO: i64 = -81;
 const ULOG: i64 = 284;
+const GETCREDS: i64 = 302;
 const EVENT_NOTIFICATION: i64 = 304;
 
 /// `EventType` of the notice that the payload has ended.
@@ -27,6 +30,8 @@ pub enum Call<'a> {
     RegisterStarterInfo(&'a ClassAd),
     /// Progress or results of the job.
     RegisterJobInfo(&'a ClassAd),
+    /// The credentials of the services that the job names, please.
+    GetCreds,
     /// The job's process runs.
     BeginExecution,
     /// The payload has ended: what follows is taking leave. From it the shadow reckons how long that took; without it
@@ -88,6 +93,8 @@ pub enum Answer {
     Done,
     /// The job ad, to [`Call::GetJobInfo`].
     JobInfo(Box<ClassAd>),
+    /// To [`Call::GetCreds`].
+    Credentials(Sent),
 }
 
 impl Call<'_> {
@@ -98,6 +105,7 @@ impl Call<'_> {
             Self::GetJobInfo => "get_job_info",
             Self::RegisterStarterInfo(_) => "register_starter_info",
             Self::RegisterJobInfo(_) => "register_job_info",
+            Self::GetCreds => "getcreds",
             Self::BeginExecution => "begin_execution",
             Self::ExecutionExit => "event_notification",
             Self::JobExit { .. } => "job_exit",
@@ -119,6 +127,8 @@ impl Call<'_> {
             Self::GetJobInfo => message.int(GET_JOB_INFO),
             Self::RegisterStarterInfo(ad) => message.int(REGISTER_STARTER_INFO).ad(ad),
             Self::RegisterJobInfo(ad) => message.int(REGISTER_JOB_INFO).ad(ad),
+            // The text is there for the future, and nobody reads it.
+            Self::GetCreds => message.int(GETCREDS).str(""),
             Self::BeginExecution => message.int(BEGIN_EXECUTION),
             Self::ExecutionExit => {
                 let mut ad = ClassAd::new();
@@ -147,6 +157,10 @@ impl Call<'_> {
         let call = self.name();
         let malformed = |source| SyscallError::Malformed { call, source };
         let mut reader = MessageReader::new(coding, body);
+        if matches!(self, Self::GetCreds) {
+            let sent = service_credentials::read(reader).map_err(malformed)?;
+            return Ok(Answer::Credentials(sent));
+        }
         if reader.int().map_err(malformed)? < 0 {
             let errno = reader.int().map_err(malformed)?;
             reader.expect_end().map_err(malformed)?;

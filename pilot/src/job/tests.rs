@@ -330,7 +330,8 @@ fn replay(name: &str) -> Vec<i64> {
         if let Some(answer) = answer.filter(|answer| !answer.is_elided) {
             match (call.answer(Coding::Encrypted, &answer.body).unwrap(), call) {
                 (Answer::JobInfo(ad), Call::GetJobInfo) => assert!(ad.contains("TransferKey")),
-                (Answer::Done, Call::GetJobInfo) | (Answer::JobInfo(_), _) => {
+                (Answer::Done, Call::GetJobInfo)
+                | (Answer::JobInfo(_) | Answer::Credentials(_), _) => {
                     panic!("{name} {number}")
                 }
                 (Answer::Done, _) => {}

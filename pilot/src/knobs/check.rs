@@ -56,7 +56,8 @@ pub(super) fn check(config: &Config, detected: &Detected) -> Result<Knobs, KnobE
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
-    let client_policy = security::client_policy(reader);
+    let mut client_policy = security::client_policy(reader);
+    let credentials = security::credentials(reader, &mut client_policy, detected);
     let machine_max_vacate_time = reader.expression("MachineMaxVacateTime");
     let startd_attrs = attributes::common(reader);
     let ports = port_range(reader, "LOWPORT", "HIGHPORT");
@@ -64,9 +65,9 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
     Knobs {
         collectors: collectors(reader),
         collector_host: reader.text("COLLECTOR_HOST").unwrap_or_default(),
-        credentials: security::credentials(&client_policy, detected),
+        credentials,
+        token_request: security::token_request(reader, &client_policy),
         client_policy,
-        token_directories: security::token_directories(reader, detected),
         trust_domain: reader.text("TRUST_DOMAIN"),
         network_interface: reader.text("NETWORK_INTERFACE").unwrap_or_default(),
         network_hostname: reader.text("NETWORK_HOSTNAME"),
@@ -102,6 +103,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         starter_update_interval: reader.seconds("STARTER_UPDATE_INTERVAL"),
         transfer_timeout: reader.seconds("STARTER_UPLOAD_TIMEOUT"),
         site_environment: site_environment(reader),
+        credential_refresh: reader.optional_seconds("SEC_CREDENTIAL_REFRESH"),
         renice: reader.number("JOB_RENICE_INCREMENT").unwrap_or(0),
         rlimit_as_mib: reader
             .number("STARTER_RLIMIT_AS")

@@ -20,6 +20,10 @@ pub struct Detected {
     pub home: Option<PathBuf>,
     /// Whether the process is root.
     pub is_root: bool,
+    /// The account's number.
+    pub uid: u32,
+    /// Variables that name credentials of the pilot's: `X509_USER_PROXY` and those of bearer tokens.
+    pub credential_variables: Vec<(&'static str, String)>,
     pub(super) facts: Vec<(String, String)>,
 }
 
@@ -41,12 +45,23 @@ impl Detected {
             user_name,
             home,
             is_root,
+            uid: getuid().as_raw(),
+            credential_variables: credential_variables(),
             facts: Vec::new(),
         };
         detected.machine(&node);
         detected.process();
         detected.address();
         detected
+    }
+
+    /// One of the variables that name credentials.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let mut variables = self.credential_variables.iter();
+        variables
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.clone())
     }
 
     /// Adds a fact.
@@ -125,6 +140,17 @@ impl Detected {
     fn add(&mut self, name: &str, value: &str) {
         self.facts.push((name.to_owned(), value.to_owned()));
     }
+}
+
+fn credential_variables() -> Vec<(&'static str, String)> {
+    const NAMES: [&str; 4] = [
+        "X509_USER_PROXY",
+        "BEARER_TOKEN",
+        "BEARER_TOKEN_FILE",
+        "XDG_RUNTIME_DIR",
+    ];
+    let set = |name| Some((name, env::var(name).ok().filter(|value| !value.is_empty())?));
+    NAMES.into_iter().filter_map(set).collect()
 }
 
 /// The address that packets to the outside leave from. Nothing is sent: connecting a UDP socket only asks the routes.

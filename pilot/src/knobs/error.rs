@@ -144,7 +144,9 @@ pub enum Problem {
         text: String,
     },
     /// Methods, but none that the pilot has.
-    #[error("none of {text:?} can be used: the pilot has IDTOKENS, FS and CLAIMTOBE")]
+    #[error(
+        "none of {text:?} can be used: the pilot has IDTOKENS, SSL, SCITOKENS, FS and CLAIMTOBE"
+    )]
     NoMethod {
         /// The list.
         text: String,
@@ -167,6 +169,28 @@ pub enum Problem {
     /// No name of an account.
     #[error("{text:?} cannot be the name of an account")]
     Account {
+        /// The value.
+        text: String,
+    },
+    /// SSL alone, and nothing to show.
+    #[error("SSL needs a certificate to prove who the pilot is; set AUTH_SSL_CLIENT_CERTFILE")]
+    NoCertificate,
+    /// A key, and no certificate that it could belong to.
+    #[error("names a private key, but AUTH_SSL_CLIENT_CERTFILE names no certificate")]
+    KeyWithoutCertificate,
+    /// Lists of keys and of certificates that do not go together.
+    #[error(
+        "has {keys} paths, and AUTH_SSL_CLIENT_CERTFILE has {certificates}: each certificate needs its own key"
+    )]
+    KeysAndCertificates {
+        /// How many keys.
+        keys: usize,
+        /// How many certificates.
+        certificates: usize,
+    },
+    /// No identity.
+    #[error("{text:?} is not an identity (NAME or NAME@DOMAIN)")]
+    Identity {
         /// The value.
         text: String,
     },

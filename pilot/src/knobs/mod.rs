@@ -46,10 +46,11 @@ pub struct Knobs {
     pub collector_host: String,
     /// `SEC_CLIENT_*`, else `SEC_DEFAULT_*`; consistent.
     pub client_policy: SecurityPolicy,
-    /// What the pilot can prove itself with; its token directories are those of `token_directories`.
+    /// What the pilot can prove itself with. Its token directories are `SEC_TOKEN_DIRECTORY`, then
+    /// `SEC_TOKEN_SYSTEM_DIRECTORY`; new tokens go into the first.
     pub credentials: Credentials,
-    /// `SEC_TOKEN_DIRECTORY`, then `SEC_TOKEN_SYSTEM_DIRECTORY`.
-    pub token_directories: Vec<PathBuf>,
+    /// `SAILPLANE_TOKEN_REQUEST_IDENTITY`; `None`: no token is asked for.
+    pub token_request: Option<String>,
     /// `TRUST_DOMAIN`.
     pub trust_domain: Option<String>,
     /// `NETWORK_INTERFACE`: `*`, or an address, interface name or pattern.
@@ -121,6 +122,8 @@ pub struct Knobs {
     pub transfer_timeout: Duration,
     /// `STARTER_JOB_ENVIRONMENT`.
     pub site_environment: Vec<(String, String)>,
+    /// `SEC_CREDENTIAL_REFRESH`; `None`: never.
+    pub credential_refresh: Option<Duration>,
     /// `JOB_RENICE_INCREMENT`.
     pub renice: i32,
     /// `STARTER_RLIMIT_AS` in MiB; `None`: no limit.

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use cedar::net::{Credentials, FsAuthentication};
-use cedar::security::AuthMethod;
 use cedar::security::policy::{Feature, PolicyError, SecurityPolicy, Wish};
+use cedar::security::{AuthMethod, Authorities, SciTokenSource, SslClientFiles};
 
 use super::detected::Detected;
 use super::error::Problem;
@@ -38,21 +38,134 @@ pub(super) fn client_policy(reader: &mut Reader<'_>) -> SecurityPolicy {
 }
 
 /// What the methods need. `CLAIMTOBE` claims the pilot's own account name.
-pub(super) fn credentials(policy: &SecurityPolicy, detected: &Detected) -> Credentials {
+pub(super) fn credentials(
+    reader: &mut Reader<'_>,
+    policy: &mut SecurityPolicy,
+    detected: &Detected,
+) -> Credentials {
+    let ssl = ssl(reader, detected);
+    if ssl.certificate.is_none() && policy.methods.contains(&AuthMethod::Ssl) {
+        // Nobody in particular may not advertise, and a server may like SSL better than a token.
+        policy.methods.retain(|method| *method != AuthMethod::Ssl);
+        let name = reader.name_of("SEC_CLIENT_AUTHENTICATION_METHODS");
+        if policy.methods.is_empty() {
+            reader.fail(name, Problem::NoCertificate);
+        } else {
+            reader.warnings.push(format!(
+                "{name}: SSL is passed over, because AUTH_SSL_CLIENT_CERTFILE names no certificate"
+            ));
+        }
+    }
     let has = |method| policy.methods.contains(&method);
+    let scitoken = match reader.path("SCITOKENS_FILE") {
+        Some(path) => SciTokenSource::file(path),
+        None => SciTokenSource::discovery(|name| detected.variable(name), detected.uid),
+    };
     Credentials {
+        token_directories: token_directories(reader, detected),
         fs: if has(AuthMethod::Fs) {
             FsAuthentication::On
         } else {
             FsAuthentication::Off
         },
         claim_to_be: has(AuthMethod::ClaimToBe).then(|| detected.user_name.clone()),
+        // Without SSL as a method the authorities still serve SCITOKENS and requests for tokens.
+        ssl: Some(ssl),
+        scitoken: has(AuthMethod::SciTokens).then_some(scitoken),
         ..Credentials::default()
     }
 }
 
+/// Certificate, key and authorities, as HTCondor finds them
+/// (`htcondor:src/condor_io/condor_auth_ssl.cpp`, `setup_ssl_ctx`).
+fn ssl(reader: &mut Reader<'_>, detected: &Detected) -> SslClientFiles {
+    let authorities = Authorities {
+        file: present(paths(reader, "AUTH_SSL_CLIENT_CAFILE")),
+        directory: reader.path("AUTH_SSL_CLIENT_CADIR"),
+        system: reader.choice("AUTH_SSL_CLIENT_USE_DEFAULT_CAS") != Some("false"),
+    };
+    let certificates = paths(reader, "AUTH_SSL_CLIENT_CERTFILE");
+    let keys = paths(reader, "AUTH_SSL_CLIENT_KEYFILE");
+    if certificates.is_empty() && !keys.is_empty() {
+        reader.fail("AUTH_SSL_CLIENT_KEYFILE", Problem::KeyWithoutCertificate);
+    }
+    if !keys.is_empty() && !certificates.is_empty() && keys.len() != certificates.len() {
+        reader.fail(
+            "AUTH_SSL_CLIENT_KEYFILE",
+            Problem::KeysAndCertificates {
+                keys: keys.len(),
+                certificates: certificates.len(),
+            },
+        );
+    }
+    let by_variable = reader.choice("AUTH_SSL_USE_CLIENT_PROXY_ENV_VAR") == Some("true");
+    if let Some(proxy) = detected.variable("X509_USER_PROXY").filter(|_| by_variable) {
+        return SslClientFiles {
+            authorities,
+            certificate: Some(PathBuf::from(proxy)),
+            key: None,
+        };
+    }
+    let at = certificates
+        .iter()
+        .position(|path| path.exists())
+        .unwrap_or(0);
+    SslClientFiles {
+        authorities,
+        certificate: certificates.get(at).cloned(),
+        key: keys.get(at).cloned(),
+    }
+}
+
+/// The first path that is there; if none is, the first, for a message that names it.
+fn present(paths: Vec<PathBuf>) -> Option<PathBuf> {
+    let there = paths.iter().find(|path| path.exists()).cloned();
+    there.or_else(|| paths.into_iter().next())
+}
+
+/// A list of absolute paths.
+fn paths(reader: &mut Reader<'_>, name: &str) -> Vec<PathBuf> {
+    let (name, words) = reader.list(name);
+    let mut paths = Vec::new();
+    for text in words {
+        if text.starts_with('/') {
+            paths.push(PathBuf::from(text));
+        } else {
+            reader.fail(name, Problem::NotAbsolute { text });
+        }
+    }
+    paths
+}
+
+/// What a pilot without a token asks a collector for; `None`: it does not ask.
+pub(super) fn token_request(reader: &mut Reader<'_>, policy: &SecurityPolicy) -> Option<String> {
+    let identity = reader.text("SAILPLANE_TOKEN_REQUEST_IDENTITY");
+    let wanted = reader.choice("SAILPLANE_TOKEN_REQUEST") != Some("false");
+    let identity = identity.unwrap_or_default();
+    if !is_identity(&identity) {
+        let text = identity.clone();
+        reader.fail(
+            "SAILPLANE_TOKEN_REQUEST_IDENTITY",
+            Problem::Identity { text },
+        );
+    }
+    (wanted && policy.methods.contains(&AuthMethod::Token)).then_some(identity)
+}
+
+/// `NAME` or `NAME@DOMAIN`.
+fn is_identity(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',')
+    };
+    match text.split_once('@') {
+        Some((name, domain)) => part(name) && part(domain) && !domain.contains('@'),
+        None => part(text),
+    }
+}
+
 /// The token directories, in the order of their search.
-pub(super) fn token_directories(reader: &mut Reader<'_>, detected: &Detected) -> Vec<PathBuf> {
+fn token_directories(reader: &mut Reader<'_>, detected: &Detected) -> Vec<PathBuf> {
     let own = reader.path("SEC_TOKEN_DIRECTORY").or_else(|| {
         let home = detected.home.as_ref().filter(|_| !detected.is_root)?;
         Some(home.join(".condor/tokens.d"))
@@ -102,7 +215,13 @@ fn methods(reader: &mut Reader<'_>) -> Vec<AuthMethod> {
     let mut methods = Vec::new();
     for word in &words {
         match AuthMethod::from_name(word) {
-            Some(method @ (AuthMethod::Token | AuthMethod::Fs | AuthMethod::ClaimToBe)) => {
+            Some(
+                method @ (AuthMethod::Token
+                | AuthMethod::Ssl
+                | AuthMethod::SciTokens
+                | AuthMethod::Fs
+                | AuthMethod::ClaimToBe),
+            ) => {
                 if !methods.contains(&method) {
                     methods.push(method);
                 }

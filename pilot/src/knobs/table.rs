@@ -104,8 +104,8 @@ pub static TABLE: &[Knob] = &[
         Kind::List,
         Some("IDTOKENS"),
         "",
-        "How the pilot may authenticate itself, best first. It has IDTOKENS, FS and CLAIMTOBE; other methods of HTCondor \
-         in the list are passed over, with a warning.",
+        "How the pilot may authenticate itself; which of them is used, the server decides. It has IDTOKENS, SSL, \
+         SCITOKENS, FS and CLAIMTOBE; other methods of HTCondor in the list are passed over, with a warning.",
     ),
     knob(
         &["SEC_CLIENT_CRYPTO_METHODS", "SEC_DEFAULT_CRYPTO_METHODS"],
@@ -136,7 +136,9 @@ pub static TABLE: &[Knob] = &[
         Kind::Path,
         None,
         "",
-        "Directory of the pilot's tokens. If not set: .condor/tokens.d in the account's home, and none for root.",
+        "Directory of the pilot's tokens: any number of files, in each a token a line. For each collector the first that \
+         fits its trust domain and its signing keys is used. Read again when it changes. If not set: .condor/tokens.d in \
+         the account's home, and none for root.",
     ),
     knob(
         &["SEC_TOKEN_SYSTEM_DIRECTORY"],
@@ -151,6 +153,77 @@ pub static TABLE: &[Knob] = &[
         None,
         "",
         "The pool's trust domain, for information; which token is used is decided by the server's own answer.",
+    ),
+    knob(
+        &["AUTH_SSL_CLIENT_CERTFILE"],
+        Kind::List,
+        None,
+        "",
+        "The pilot's certificate for SSL, in PEM: a host's, a robot's, or a proxy with its chain. Of several paths the \
+         first that is there counts. Read again when it changes. Without one the pilot proves only who the pool is.",
+    ),
+    knob(
+        &["AUTH_SSL_CLIENT_KEYFILE"],
+        Kind::List,
+        None,
+        "",
+        "Its private key, without a passphrase; of several paths that in the place of the certificate's. If not set: in \
+         the file of the certificate, as with a proxy.",
+    ),
+    knob(
+        &["AUTH_SSL_USE_CLIENT_PROXY_ENV_VAR"],
+        Kind::Choice(&["true", "false"]),
+        Some("false"),
+        "",
+        "true: where the variable X509_USER_PROXY is set, the file it names is the certificate and the key.",
+    ),
+    knob(
+        &["AUTH_SSL_CLIENT_CAFILE"],
+        Kind::List,
+        None,
+        "",
+        "Authorities that the certificates of collectors are checked against, in PEM. Of several paths the first that is \
+         there counts.",
+    ),
+    knob(
+        &["AUTH_SSL_CLIENT_CADIR"],
+        Kind::Path,
+        None,
+        "",
+        "Directory of such authorities under their hashed names, such as /etc/grid-security/certificates.",
+    ),
+    knob(
+        &["AUTH_SSL_CLIENT_USE_DEFAULT_CAS"],
+        Kind::Choice(&["true", "false"]),
+        Some("true"),
+        "",
+        "Whether the authorities of the operating system count besides.",
+    ),
+    knob(
+        &["SCITOKENS_FILE"],
+        Kind::Path,
+        None,
+        "",
+        "File with the pilot's SciToken, for SCITOKENS; its first line that is not a comment. If not set: the variable \
+         BEARER_TOKEN, the file that BEARER_TOKEN_FILE names, bt_u<uid> in XDG_RUNTIME_DIR, and in /tmp. Read again when \
+         it changes.",
+    ),
+    knob(
+        &["SAILPLANE_TOKEN_REQUEST"],
+        Kind::Choice(&["true", "false"]),
+        Some("true"),
+        "",
+        "true: a pilot that has no token for a collector asks that collector for one, as HTCondor's daemons do. The number \
+         of the request is in the log; when an administrator of the pool has approved it (condor_token_request_approve), \
+         the token is stored in SEC_TOKEN_DIRECTORY and used. The collector must prove itself by SSL.",
+    ),
+    knob(
+        &["SAILPLANE_TOKEN_REQUEST_IDENTITY"],
+        Kind::Text,
+        Some("condor"),
+        "",
+        "The identity the pilot asks for; one without a domain is of the collector's trust domain. A pool approves by \
+         itself only requests for condor (condor_token_request_auto_approve).",
     ),
     // -- the command port
     knob(
@@ -404,6 +477,14 @@ pub static TABLE: &[Knob] = &[
         None,
         "",
         "Variables for every job, written as the environment of a submit file; the job's own ones win.",
+    ),
+    knob(
+        &["SEC_CREDENTIAL_REFRESH"],
+        Kind::Integer(0, LONG),
+        Some("300"),
+        "s",
+        "Time between two looks at a running job's OAuth credentials on the submit side; what has changed is renewed in \
+         the sandbox. 0: they are fetched once.",
     ),
     knob(
         &["JOB_RENICE_INCREMENT"],

@@ -60,7 +60,7 @@ fn a_collector_is_all_that_must_be_set() {
         Offered::Switch("/usr/lib/sailplane/sailplane-switch".into())
     );
     assert_eq!(
-        knobs.token_directories,
+        knobs.credentials.token_directories,
         [
             Path::new("/home/pilot/.condor/tokens.d"),
             Path::new("/etc/condor/tokens.d")
@@ -119,13 +119,13 @@ fn all_mistakes_are_reported_with_knob_file_and_line() {
          MEMORY = -1\n\
          LOG = log\n\
          LOWPORT = 9000\n\
-         SEC_CLIENT_AUTHENTICATION_METHODS = SSL\n\
+         SEC_CLIENT_AUTHENTICATION_METHODS = KERBEROS\n\
          NUM_SLOTS = 9\n",
     );
     let expected = [
         "/pilot.conf:5: SEC_DEFAULT_ENCRYPTION: expected REQUIRED, PREFERRED, OPTIONAL or NEVER, got \"MAYBE\"",
-        "/pilot.conf:9: SEC_CLIENT_AUTHENTICATION_METHODS: none of \"SSL\" can be used: the pilot has IDTOKENS, FS and \
-         CLAIMTOBE",
+        "/pilot.conf:9: SEC_CLIENT_AUTHENTICATION_METHODS: none of \"KERBEROS\" can be used: the pilot has IDTOKENS, SSL, \
+         SCITOKENS, FS and CLAIMTOBE",
         "/pilot.conf:8: LOWPORT: the ports 9000 and (not set) are no range (both must be set, from 1 to 65535, the \
          lower one first)",
         "/pilot.conf:7: LOG: expected an absolute path, got \"log\"",
@@ -202,7 +202,7 @@ fn client_settings_count_before_default_ones() {
     let knobs = load(
         "SEC_DEFAULT_AUTHENTICATION = OPTIONAL\nSEC_CLIENT_AUTHENTICATION = REQUIRED\nSEC_DEFAULT_INTEGRITY = preferred\n\
          SEC_DEFAULT_ENCRYPTION = OPTIONAL\nSTARTD.SEC_DEFAULT_ENCRYPTION = PREFERRED\nSEC_READ_ENCRYPTION = nonsense\n\
-         SEC_DEFAULT_AUTHENTICATION_METHODS = SSL, FS, IDTOKENS, token\nSEC_DEFAULT_SESSION_DURATION = 50000\n",
+         SEC_DEFAULT_AUTHENTICATION_METHODS = SSL, FS, MUNGE, IDTOKENS, token\nSEC_DEFAULT_SESSION_DURATION = 50000\n",
     );
     let policy = &knobs.client_policy;
     assert_eq!(policy.authentication, Wish::Required);
@@ -215,8 +215,90 @@ fn client_settings_count_before_default_ones() {
     assert_eq!(knobs.credentials.fs, cedar::net::FsAuthentication::On);
     assert_eq!(
         knobs.warnings,
-        ["SEC_DEFAULT_AUTHENTICATION_METHODS: the pilot does not have SSL; it is passed over"]
+        [
+            "SEC_DEFAULT_AUTHENTICATION_METHODS: the pilot does not have MUNGE; it is passed over",
+            "SEC_DEFAULT_AUTHENTICATION_METHODS: SSL is passed over, because AUTH_SSL_CLIENT_CERTFILE names no \
+             certificate"
+        ]
     );
+}
+
+#[test]
+fn certificates_are_found_as_htcondor_finds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("proxy.pem");
+    std::fs::write(&there, "").unwrap();
+    let there = there.display();
+    let knobs = load(&format!(
+        "SEC_CLIENT_AUTHENTICATION_METHODS = SSL, SCITOKENS\nAUTH_SSL_CLIENT_CERTFILE = /no/host.pem, {there}\n\
+         AUTH_SSL_CLIENT_KEYFILE = /no/host.key,/some/key\nAUTH_SSL_CLIENT_CADIR = /etc/grid-security/certificates\n\
+         AUTH_SSL_CLIENT_USE_DEFAULT_CAS = False\nSCITOKENS_FILE = /run/token\n"
+    ));
+    let ssl = knobs.credentials.ssl.as_ref().unwrap();
+    assert_eq!(
+        ssl.certificate.as_deref(),
+        Some(Path::new(&there.to_string()))
+    );
+    assert_eq!(ssl.key.as_deref(), Some(Path::new("/some/key")));
+    assert!(!ssl.authorities.system);
+    assert_eq!(
+        ssl.authorities.directory.as_deref(),
+        Some(Path::new("/etc/grid-security/certificates"))
+    );
+    let scitoken = knobs.credentials.scitoken.as_ref().unwrap();
+    assert_eq!(
+        scitoken.files().collect::<Vec<_>>(),
+        [Path::new("/run/token")]
+    );
+    assert_eq!(
+        knobs.token_request, None,
+        "tokens are not among the methods"
+    );
+    assert_eq!(load("").token_request.as_deref(), Some("condor"));
+    assert_eq!(load("SAILPLANE_TOKEN_REQUEST = FALSE").token_request, None);
+
+    let shown = mistakes(
+        "SEC_CLIENT_AUTHENTICATION_METHODS = SSL\nAUTH_SSL_CLIENT_KEYFILE = /x, /y\nSAILPLANE_TOKEN_REQUEST_IDENTITY = a b\n",
+    );
+    for part in [
+        "SSL needs a certificate",
+        "names a private key",
+        "is not an identity",
+    ] {
+        assert!(
+            shown.iter().any(|line| line.contains(part)),
+            "{part}: {shown:?}"
+        );
+    }
+    let shown = mistakes("AUTH_SSL_CLIENT_CERTFILE = /x, /y\nAUTH_SSL_CLIENT_KEYFILE = /x\n");
+    assert!(
+        shown[0].contains("each certificate needs its own key"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn a_proxy_may_be_named_by_its_variable() {
+    let mut here = detected();
+    here.credential_variables = vec![("X509_USER_PROXY", "/tmp/x509up_u7".to_owned())];
+    let with = |text: &str| {
+        let text = format!("COLLECTOR_HOST = cm.example.org\n{text}");
+        let files = MemoryFiles::new().file("/pilot.conf", text);
+        let config = read(&files, &["/pilot.conf".into()], &[], &here).unwrap();
+        Knobs::from_config(&config, &here)
+            .unwrap()
+            .credentials
+            .ssl
+            .unwrap()
+    };
+    assert_eq!(with("").certificate, None);
+    let ssl =
+        with("AUTH_SSL_USE_CLIENT_PROXY_ENV_VAR = true\nAUTH_SSL_CLIENT_CERTFILE = /host.pem");
+    assert_eq!(
+        ssl.certificate.as_deref(),
+        Some(Path::new("/tmp/x509up_u7"))
+    );
+    assert_eq!(ssl.key, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cedar::net::{Client, ClientConfig, Credentials, Server, ServerConfig, SessionCache};
+use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache};
 use cedar::security::Level;
 use cedar::security::server::{CommandTable, LevelPolicyError};
 use cedar::{Sinful, command};
@@ -18,6 +18,7 @@ use crate::advertise::facts::NodeFacts;
 use crate::advertise::offer::{Identity, Offer, startd_name};
 use crate::broker::BrokerHello;
 use crate::job::{JobConfig, UseLimits};
+use crate::join::TokenRequests;
 use crate::knobs::Knobs;
 use crate::serve::UPDATE_GSI_CRED;
 use crate::slot::StartdConfig;
@@ -90,13 +91,26 @@ pub(super) fn identity(
 pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache) -> Client {
     let mut config = ClientConfig::new("STARTD", PROGRAM);
     config.policy = knobs.client_policy.clone();
-    config.credentials = Credentials {
-        token_directories: knobs.token_directories.clone(),
-        ..knobs.credentials.clone()
-    };
+    config.credentials = knobs.credentials.clone();
     config.command_sock = Some(identity.address.clone());
     config.trust_domain.clone_from(&knobs.trust_domain);
     Client::new(config, sessions)
+}
+
+/// Who asks for a token when there is none; `None` where nobody shall, or no directory could take one.
+pub(super) fn token_requests(
+    knobs: &Knobs,
+    identity: &Identity,
+    client: &Client,
+) -> Option<TokenRequests> {
+    let wanted = knobs.token_request.as_deref()?;
+    let directory = knobs.credentials.token_directories.first()?.clone();
+    Some(TokenRequests::new(
+        client.config(),
+        wanted,
+        &identity.machine,
+        directory,
+    ))
 }
 
 /// The command port's end of the handshakes: claims' sessions only, and only the commands a claim is good for.
@@ -248,6 +262,7 @@ pub(super) fn job_config(
         killing_timeout: knobs.killing_timeout,
         initial_update_interval: knobs.starter_initial_update_interval,
         update_interval: knobs.starter_update_interval,
+        credential_refresh: knobs.credential_refresh,
         transfer_timeout: knobs.transfer_timeout,
         renice: knobs.renice,
         rlimit_as_mib: knobs.rlimit_as_mib,

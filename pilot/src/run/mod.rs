@@ -15,21 +15,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cedar::net::{Client, SessionCache};
+use cedar::Sinful;
+use cedar::net::SessionCache;
 use cedar::security::server::LevelPolicyError;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::advertise::board::{Board, BoardReader};
+use crate::advertise::board::Board;
 use crate::advertise::facts::NodeFacts;
 use crate::advertise::link::{Link, LinkReport};
-use crate::advertise::offer::Identity;
 use crate::blame::Exit;
 use crate::broker::BrokerError;
 use crate::execute::{self, ExecuteError, Reach};
 use crate::job::JobServices;
+use crate::join::{CredentialFiles, Proofs};
 use crate::knobs::Knobs;
 use crate::serve::Port;
 use crate::serve::address::{self, AddressError};
@@ -39,7 +40,7 @@ pub use foreign::ForeignError;
 pub use switching::SwitchError;
 use switching::Switching;
 
-use crate::slot::{Ending, JobRunner, Parts, Startd, StartdCommands, StartdHandle};
+use crate::slot::{Ending, JobRunner, Parts, Startd, StartdCommands};
 
 /// Time for sandboxes and processes to go away at the end; the helper goes on with it when the pilot is gone.
 const CLEAN_UP: Duration = Duration::from_secs(30);
@@ -158,7 +159,23 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     let (startd, commands) = StartdCommands::channel();
     let (board, reader) = Board::new();
     let stop = CancellationToken::new();
-    let links = spawn_links(&knobs, &client, &identity, &startd, &reader, &stop);
+    let proofs = Proofs::default();
+    let files = CredentialFiles::of(&knobs.credentials, &knobs.client_policy);
+    let link = Link {
+        // Each link gets its own.
+        collector: identity.address.clone(),
+        client: client.clone(),
+        identity: Arc::clone(&identity),
+        interval: knobs.update_interval,
+        startd: startd.clone(),
+        board: reader,
+        stop: stop.clone(),
+        renewals: files.watch(),
+        proofs: proofs.clone(),
+        requests: assemble::token_requests(&knobs, &identity, &client),
+    };
+    let links = spawn_links(&knobs.collectors, &link);
+    drop(link);
     let _stopped_on_error = stop.clone().drop_guard();
 
     let slots = assemble::slots(&knobs, &node);
@@ -207,6 +224,7 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
         (switching, services),
         clock.started(),
         promises,
+        proofs,
     );
     tracing::info!(
         name = identity.startd_name,
@@ -239,24 +257,12 @@ async fn open_port(knobs: &Knobs) -> Result<(TcpListener, SocketAddr), StartErro
     Ok((listener, SocketAddr::new(place.advertise, port)))
 }
 
-fn spawn_links(
-    knobs: &Knobs,
-    client: &Client,
-    identity: &Arc<Identity>,
-    startd: &StartdHandle,
-    board: &BoardReader,
-    stop: &CancellationToken,
-) -> JoinSet<LinkReport> {
+fn spawn_links(collectors: &[Sinful], model: &Link) -> JoinSet<LinkReport> {
     let mut links = JoinSet::new();
-    for collector in &knobs.collectors {
+    for collector in collectors {
         let link = Link {
             collector: collector.clone(),
-            client: client.clone(),
-            identity: Arc::clone(identity),
-            interval: knobs.update_interval,
-            startd: startd.clone(),
-            board: board.clone(),
-            stop: stop.clone(),
+            ..model.clone()
         };
         links.spawn(link.run());
     }

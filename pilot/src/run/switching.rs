@@ -11,6 +11,7 @@ use super::reconcile::{Decision, How, Next, Wishes, next};
 use crate::blame::chain;
 use crate::broker::own::{Entrance, OwnAccount, THIS_PROGRAM};
 use crate::broker::{Broker, BrokerError, BrokerHello};
+use crate::join::CredentialFiles;
 use crate::knobs::{Knobs, Offered};
 
 /// The agent's program, and where a site has it.
@@ -279,12 +280,13 @@ fn hidden(knobs: &Knobs) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = knobs
         .hide
         .iter()
-        .chain(&knobs.token_directories)
         .chain(&knobs.log)
         .chain(&knobs.pilot_proxy)
         .chain(&home)
         .cloned()
         .collect();
+    let own = CredentialFiles::of(&knobs.credentials, &knobs.client_policy);
+    paths.extend(own.paths().map(Path::to_owned));
     paths.push(knobs.execute.clone());
     paths.extend(std::env::current_dir());
     paths.extend(std::env::var_os("HOME").map(PathBuf::from));

@@ -1,18 +1,19 @@
-//! What is watched while the pilot runs: signals, the helper, the end of our token.
+//! What is watched while the pilot runs: signals, the helper, the end of our credential.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::switching::Switching;
 use crate::advertise::live::LifeLimit;
 use crate::blame::{Exit, chain};
 use crate::job::JobServices;
+use crate::join::Proofs;
 use crate::knobs::Knobs;
-use crate::life::{Promises, end_of_life, token_end};
+use crate::life::{Promises, end_of_life};
 use crate::slot::{JobRunner, Order, StartdHandle};
 
 /// Pause before a helper that died is started again; once only.
@@ -21,8 +22,8 @@ const HELPER_PAUSE: Duration = Duration::from_secs(2);
 /// A helper that worked for so long has earned another start.
 const HELPER_PROVEN: Duration = Duration::from_secs(600);
 
-/// How often tokens are read again, to see whether they were renewed.
-const TOKEN_POLL: Duration = Duration::from_secs(60);
+/// How often the end is reckoned again though nothing was heard of it.
+const END_POLL: Duration = Duration::from_secs(60);
 
 /// The signals a pilot obeys.
 #[derive(Debug)]
@@ -75,11 +76,18 @@ pub(super) fn spawn(
     (switching, services): (Switching, JobServices),
     started: i64,
     promises: Promises,
+    proofs: Proofs,
 ) -> JoinSet<()> {
     let mut watchers = JoinSet::new();
     watchers.spawn(signals.obey(startd.clone()));
     watchers.spawn(keep_helper(switching, startd.clone(), services));
-    watchers.spawn(watch_end(knobs.clone(), startd, started, promises));
+    watchers.spawn(watch_end(
+        knobs.max_lifetime,
+        startd,
+        started,
+        promises,
+        proofs,
+    ));
     watchers
 }
 
@@ -129,23 +137,26 @@ async fn keep_helper(switching: Switching, startd: StartdHandle, mut services: J
     }
 }
 
-/// Follows the end of the pilot's time, which moves when a token is renewed.
-async fn watch_end(knobs: Knobs, startd: StartdHandle, started: i64, promises: Promises) {
-    let lifetime = knobs
-        .max_lifetime
+/// Follows the end of the pilot's time, which moves when its credential is renewed.
+async fn watch_end(
+    max_lifetime: Option<Duration>,
+    startd: StartdHandle,
+    started: i64,
+    promises: Promises,
+    proofs: Proofs,
+) {
+    let lifetime = max_lifetime
         .map(|life| started.saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX)));
+    let mut changes = proofs.changes();
     loop {
-        let directories = knobs.token_directories.clone();
-        let token = tokio::task::spawn_blocking(move || token_end(&directories))
-            .await
-            .unwrap_or_default();
-        startd
-            .order(Order::End(end_of_life(
-                started,
-                &[(LifeLimit::Lifetime, lifetime), (LifeLimit::Token, token)],
-                promises,
-            )))
-            .await;
-        sleep(TOKEN_POLL).await;
+        changes.mark_unchanged();
+        let limits = [
+            (LifeLimit::Lifetime, lifetime),
+            (LifeLimit::Credential, proofs.end()),
+        ];
+        let end = end_of_life(started, &limits, promises);
+        startd.order(Order::End(end)).await;
+        // Our own handle keeps the channel open.
+        let _ = timeout(END_POLL, changes.changed()).await;
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cedar::claim::ClaimId;
 use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache, Stream};
 use cedar::security::Level;
@@ -46,6 +48,8 @@ pub(super) struct Record {
     pub(super) outputs: u32,
     /// Transfer keys that were refused.
     pub(super) refused: Vec<String>,
+    /// What it sends for the services of the job; `None`: it has not got them.
+    pub(super) services: Option<Vec<(&'static str, &'static str)>>,
     /// What the slot heard about the connection.
     pub(super) lines: Vec<LineState>,
     /// The transfer key that is good.
@@ -69,6 +73,8 @@ pub(super) struct Setup {
     pub(super) is_stalling: bool,
     /// As in [`Record`].
     pub(super) dies_at: Option<i64>,
+    /// As in [`Record`].
+    pub(super) services: Option<Vec<(&'static str, &'static str)>>,
 }
 
 /// A journey in progress.
@@ -122,6 +128,12 @@ impl Journey {
         self.shadow_task = tokio::spawn(answer(shadow, ClassAd::new(), Arc::clone(&self.record)));
         // A job that has ended takes nobody.
         let _ = self.reconnects.send(Reconnect { stream, ad }).await;
+    }
+
+    /// The text of a file in the sandbox.
+    pub(super) fn text_of(&self, name: &str) -> String {
+        let path = self.folder.path().join("execute/dir_1").join(name);
+        std::fs::read_to_string(path).unwrap_or_default()
     }
 
     /// Makes a file in the sandbox.
@@ -275,6 +287,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
     let record = Arc::new(Mutex::new(Record {
         key: "1#key".to_owned(),
         dies_at: setup.dies_at,
+        services: setup.services,
         ..Record::default()
     }));
     let ad = job_ad(&setup.ad, &shadow_address);
@@ -304,6 +317,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         max_vacate_time: Duration::from_secs(5),
         initial_update_interval: Duration::from_millis(50),
         update_interval: Duration::from_millis(100),
+        credential_refresh: Some(Duration::from_millis(150)),
         transfer_timeout: PATIENCE,
         ..JobConfig::default()
     };
@@ -372,7 +386,18 @@ async fn answer(mut stream: Stream, ad: ClassAd, record: Arc<Mutex<Record>>) {
         let mut reader = message.reader();
         let call = reader.int().unwrap();
         let mut reply = stream.message();
-        reply.int(0);
+        if call == 302 {
+            let services = record.lock().unwrap().services.clone();
+            for (service, content) in services.iter().flatten() {
+                let mut ad = ClassAd::new();
+                ad.insert("Service", *service);
+                ad.insert("Data", STANDARD.encode(content));
+                reply.int(1).ad(&ad);
+            }
+            reply.int(if services.is_some() { 0 } else { -1 });
+        } else {
+            reply.int(0);
+        }
         {
             let mut record = record.lock().unwrap();
             record.calls.push(call);

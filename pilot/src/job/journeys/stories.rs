@@ -33,6 +33,7 @@ pub(super) fn setup(script: &str) -> Setup {
         oom_kills: None,
         is_stalling: false,
         dies_at: None,
+        services: None,
     }
 }
 
@@ -396,6 +397,51 @@ async fn k6_a_renewed_proxy_of_another_changes_nothing() {
     let (end, record) = journey.end().await;
     assert_eq!(end, JobEnd::Held);
     assert_eq!(hold_codes(&record), (Some(4), Some(0)));
+}
+
+#[tokio::test]
+async fn credentials_of_services_are_fetched_and_renewed_in_the_sandbox() {
+    let script = "stat -c %a $_CONDOR_CREDS/cms_read.use; cat $_CONDOR_CREDS/scitokens.use; echo; touch ready; \
+                  until grep -q second $_CONDOR_CREDS/scitokens.use; do sleep 0.05; done; \
+                  cat $_CONDOR_CREDS/scitokens.use";
+    let mut setup = setup(script);
+    setup.ad = "OAuthServicesNeeded = \"scitokens,cms*read\"".to_owned();
+    setup.services = Some(vec![
+        ("scitokens", "the first token"),
+        ("cms*read", "other"),
+    ]);
+    let journey = begin(setup).await;
+    journey.made("ready").await;
+    // Gone on the submit side for a while: the job keeps what it has.
+    journey.record.lock().unwrap().services = None;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(
+        journey.text_of(".condor_creds/scitokens.use"),
+        "the first token"
+    );
+    journey.record.lock().unwrap().services = Some(vec![("scitokens", "second"), ("x", "y")]);
+    let (end, record) = journey.end().await;
+    assert_eq!(end, JobEnd::Finished);
+    let (_, output) = record.output.expect("an output");
+    let text = String::from_utf8_lossy(&output["_condor_stdout"]).into_owned();
+    assert_eq!(text, "600\nthe first token\nsecond");
+    assert!(
+        !output.keys().any(|name| name.contains("creds")),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_credentials_are_not_there_is_held_before_it_starts() {
+    for services in [None, Some(vec![("other", "x")])] {
+        let mut setup = setup("true");
+        setup.ad = "OAuthServicesNeeded = \"scitokens\"".to_owned();
+        setup.services = services;
+        let (end, record) = begin(setup).await.end().await;
+        assert_eq!(end, JobEnd::Held);
+        assert_eq!(hold_codes(&record).0, Some(4));
+        assert!(!record.calls.contains(&BEGIN));
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,354 @@
+//! The job's OAuth credentials: fetched from the shadow, put into the sandbox, renewed there while the job runs
+//! (`htcondor:src/condor_starter.V6.1/jic_shadow.cpp`, `refreshSandboxCredentialsOAuth`).
+//!
+//! The files are made by the agent, before it becomes the payload, and the pilot keeps them open: nobody of ours can go
+//! into the sandbox while the payload runs, so a renewal writes through the open file. A reader sees the old content or
+//! the new; a file that the payload has moved away stays the one that is renewed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cedar::{MessageReader, WireError};
+use classad::ClassAd;
+use zeroize::Zeroizing;
+
+use super::hold::{Hold, HoldCode};
+use super::trouble::Trouble;
+use crate::broker::Agent;
+use crate::transfer::SandboxPath;
+
+/// Directory of the credentials in the sandbox; `_CONDOR_CREDS` names it.
+pub const DIRECTORY: &str = ".condor_creds";
+
+/// Ending of the files' names.
+const ENDING: &str = ".use";
+
+/// Most services of a job.
+const MAX_SERVICES: usize = 64;
+
+/// Largest credential, bytes.
+const MAX_CREDENTIAL: usize = 1 << 20;
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// A service whose credential a job needs, `OAuthServicesNeeded`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// As the submit side spells it, such as `scitokens` or `cms*readonly`.
+    pub name: String,
+    /// Its file, below [`DIRECTORY`].
+    file: PathBuf,
+}
+
+/// The credential of one service, as the shadow sends it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceCredential {
+    /// Whose.
+    pub service: String,
+    /// What the file shall hold.
+    pub content: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for ServiceCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceCredential")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the shadow answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// The credentials it has for the job.
+    Credentials(Vec<ServiceCredential>),
+    /// It has not all of them; it holds the job.
+    Unavailable,
+}
+
+/// Reads `OAuthServicesNeeded`: names between commas or blanks.
+///
+/// # Errors
+/// A [`Hold`] for a name that cannot be a file's.
+pub(super) fn needed(ad: &ClassAd) -> Result<Vec<Service>, Hold> {
+    let text = ad.string("OAuthServicesNeeded").unwrap_or_default();
+    let mut services: Vec<Service> = Vec::new();
+    for name in text.split([',', ' ', '\t']).filter(|name| !name.is_empty()) {
+        if services.iter().any(|known| known.name == name) {
+            continue;
+        }
+        let refuse = |why: &str| {
+            let reason = format!(
+                "The job needs credentials of a service {name:?} (OAuthServicesNeeded), and {why}"
+            );
+            Hold::new(HoldCode::CorruptedCredential, libc::EINVAL, reason)
+        };
+        if services.len() >= MAX_SERVICES {
+            return Err(refuse("of more services than a job may name"));
+        }
+        let file_name = format!("{}{ENDING}", name.replace('*', "_"));
+        if file_name.contains('/') || SandboxPath::parse(&file_name).is_err() {
+            return Err(refuse("that cannot be the name of a file"));
+        }
+        let file = Path::new(DIRECTORY).join(file_name);
+        if services.iter().any(|known| known.file == file) {
+            return Err(refuse("another service has the same file"));
+        }
+        services.push(Service {
+            name: name.to_owned(),
+            file,
+        });
+    }
+    Ok(services)
+}
+
+/// Reads the answer to `getcreds`: ads, each announced by a 1, then a 0, or a negative number if something is missing.
+///
+/// # Errors
+/// [`WireError`].
+pub(super) fn read(mut reader: MessageReader<'_>) -> Result<Sent, WireError> {
+    let mut credentials = Vec::new();
+    loop {
+        let more = reader.int()?;
+        if more <= 0 {
+            reader.expect_end()?;
+            return Ok(match more {
+                0 => Sent::Credentials(credentials),
+                _ => Sent::Unavailable,
+            });
+        }
+        let ad = reader.ad()?;
+        if credentials.len() >= MAX_SERVICES {
+            return Ok(Sent::Unavailable);
+        }
+        let data = Zeroizing::new(ad.string("Data").unwrap_or_default());
+        let content = STANDARD
+            .decode(data.trim())
+            .map(Zeroizing::new)
+            .unwrap_or_default();
+        if content.is_empty() || content.len() > MAX_CREDENTIAL {
+            return Ok(Sent::Unavailable);
+        }
+        credentials.push(ServiceCredential {
+            service: service_name(&ad.string("Service").unwrap_or_default()),
+            content,
+        });
+    }
+}
+
+/// Shadows before 10.8 send the name of the file instead of the service's.
+fn service_name(sent: &str) -> String {
+    match sent.strip_suffix(ENDING) {
+        Some(name) if name.contains('*') => name.to_owned(),
+        Some(name) => name.replace('_', "*"),
+        None => sent.to_owned(),
+    }
+}
+
+/// The files in the sandbox.
+#[derive(Debug)]
+pub(super) struct ServiceFiles {
+    files: Vec<ServiceFile>,
+}
+
+#[derive(Debug)]
+struct ServiceFile {
+    service: String,
+    file: File,
+    content: Hidden,
+}
+
+/// What a file holds.
+struct Hidden(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes hidden", self.0.len())
+    }
+}
+
+impl ServiceFiles {
+    /// Makes directory and files through the agent, each file for its owner alone, and fills them.
+    pub(super) async fn make(
+        agent: &mut Agent,
+        services: &[Service],
+        sent: Sent,
+    ) -> Result<Self, Trouble> {
+        let Sent::Credentials(sent) = sent else {
+            return Err(unavailable(
+                services,
+                "the submit side has not got them all",
+            ));
+        };
+        agent.make_dir(Path::new(DIRECTORY), DIRECTORY_MODE).await?;
+        let mut files = Vec::with_capacity(services.len());
+        for service in services {
+            let Some(credential) = find(&sent, &service.name) else {
+                return Err(unavailable(
+                    services,
+                    &format!("the submit side did not send that of {}", service.name),
+                ));
+            };
+            let file = agent.create(&service.file, FILE_MODE).await?;
+            file.write_all_at(&credential.content, 0).map_err(|error| {
+                let reason = format!(
+                    "Cannot write {} in the sandbox: {error}",
+                    service.file.display()
+                );
+                let code = error.raw_os_error().unwrap_or(0);
+                Trouble::from(Hold::new(HoldCode::SandboxHandOver, code, reason))
+            })?;
+            files.push(ServiceFile {
+                service: service.name.clone(),
+                file,
+                content: Hidden(credential.content.clone()),
+            });
+        }
+        Ok(Self { files })
+    }
+
+    /// Writes what is new. One service's trouble does not keep the others from being renewed.
+    pub(super) fn renew(&mut self, sent: &[ServiceCredential]) {
+        for file in &mut self.files {
+            let Some(credential) = find(sent, &file.service) else {
+                continue;
+            };
+            if credential.content == file.content.0 {
+                continue;
+            }
+            match overwrite(&file.file, &file.content.0, &credential.content) {
+                Ok(()) => {
+                    tracing::info!(
+                        service = file.service,
+                        "a credential of the job was renewed in its sandbox"
+                    );
+                    file.content = Hidden(credential.content.clone());
+                }
+                Err(error) => tracing::warn!(
+                    service = file.service,
+                    "a renewed credential cannot be written into the sandbox; it is tried again: {error}"
+                ),
+            }
+        }
+    }
+}
+
+fn find<'a>(sent: &'a [ServiceCredential], service: &str) -> Option<&'a ServiceCredential> {
+    sent.iter().find(|credential| credential.service == service)
+}
+
+/// In one write, so that no reader sees a mixture: what is shorter than before is filled up with newlines, which no
+/// reader of tokens minds, before it is cut to its length.
+fn overwrite(file: &File, old: &[u8], new: &[u8]) -> std::io::Result<()> {
+    let mut filled = Zeroizing::new(new.to_vec());
+    filled.resize(new.len().max(old.len()), b'\n');
+    file.write_all_at(&filled, 0)?;
+    file.set_len(new.len() as u64)
+}
+
+fn unavailable(services: &[Service], why: &str) -> Trouble {
+    let names: Vec<_> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    let reason = format!(
+        "The job needs credentials of {} (OAuthServicesNeeded), and {why}",
+        names.join(", ")
+    );
+    Hold::new(HoldCode::CorruptedCredential, 0, reason).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use cedar::{Coding, MessageWriter};
+
+    use super::*;
+
+    fn ad(text: &str) -> ClassAd {
+        ClassAd::parse_old(text).unwrap()
+    }
+
+    fn answer(entries: &[(&str, &str)], end: i64) -> Result<Sent, WireError> {
+        let mut message = MessageWriter::new(Coding::Encrypted);
+        for (service, data) in entries {
+            let mut ad = ClassAd::new();
+            ad.insert("Service", *service);
+            ad.insert("Data", *data);
+            message.int(1).ad(&ad);
+        }
+        message.int(end);
+        let body = message.finish().unwrap();
+        read(MessageReader::new(Coding::Encrypted, &body))
+    }
+
+    #[test]
+    fn services_are_named_once_and_become_files() {
+        let list = needed(&ad(
+            "OAuthServicesNeeded = \"scitokens, cms*read scitokens\"",
+        ))
+        .unwrap();
+        let files: Vec<_> = list.iter().map(|s| s.file.display().to_string()).collect();
+        assert_eq!(
+            files,
+            [".condor_creds/scitokens.use", ".condor_creds/cms_read.use"]
+        );
+        assert!(needed(&ad("A = 1")).unwrap().is_empty());
+        for bad in ["../../etc/passwd", "a/b", "x*y,x_y"] {
+            let hold = needed(&ad(&format!("OAuthServicesNeeded = \"{bad}\""))).unwrap_err();
+            assert_eq!(hold.code, HoldCode::CorruptedCredential, "{bad}");
+        }
+        let many: Vec<_> = (0..=MAX_SERVICES).map(|n| format!("s{n}")).collect();
+        assert!(
+            needed(&ad(&format!(
+                "OAuthServicesNeeded = \"{}\"",
+                many.join(",")
+            )))
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn answers_of_new_and_of_old_shadows_are_understood() {
+        let Sent::Credentials(sent) =
+            answer(&[("scitokens", "YWJj"), ("cms_read.use", "ZGVm")], 0).unwrap()
+        else {
+            panic!("not available");
+        };
+        assert_eq!(sent[0].service, "scitokens");
+        assert_eq!(*sent[0].content, b"abc");
+        assert_eq!(sent[1].service, "cms*read");
+        assert!(!format!("{sent:?}").contains("abc"));
+        assert_eq!(answer(&[], -1).unwrap(), Sent::Unavailable);
+        assert_eq!(answer(&[("a", "YWJj")], -1).unwrap(), Sent::Unavailable);
+        assert_eq!(answer(&[("a", "!")], 0).unwrap(), Sent::Unavailable);
+        assert_eq!(answer(&[("a", "")], 0).unwrap(), Sent::Unavailable);
+        assert!(read(MessageReader::new(Coding::Encrypted, b"")).is_err());
+    }
+
+    #[test]
+    fn a_renewal_is_exact_whether_it_is_longer_or_shorter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.use");
+        let file = File::create(&path).unwrap();
+        file.write_all_at(b"first", 0).unwrap();
+        let mut files = ServiceFiles {
+            files: vec![ServiceFile {
+                service: "token".to_owned(),
+                file,
+                content: Hidden(Zeroizing::new(b"first".to_vec())),
+            }],
+        };
+        for content in ["a longer one", "short", ""] {
+            let credential = ServiceCredential {
+                service: "token".to_owned(),
+                content: Zeroizing::new(content.as_bytes().to_vec()),
+            };
+            files.renew(&[credential]);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+}
