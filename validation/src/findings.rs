@@ -42,6 +42,14 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
+impl Entry {
+    /// How grave a failure of it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.outcome.severity(&self.check)
+    }
+}
+
 /// A node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -180,7 +188,7 @@ impl Verdict {
             let Status::Failed(failure) = &outcome.status else {
                 continue;
             };
-            match check.severity {
+            match outcome.severity(check) {
                 Severity::Fail => {
                     if unfit.is_none_or(|known| known.transient && !failure.transient) {
                         unfit = Some(failure);
@@ -222,7 +230,7 @@ impl Report {
             .iter()
             .filter_map(|entry| Some((&entry.check, &entry.outcome, entry.outcome.failure()?)))
             .collect();
-        all.sort_by_key(|(check, ..)| std::cmp::Reverse(check.severity));
+        all.sort_by_key(|(check, outcome, _)| std::cmp::Reverse(outcome.severity(check)));
         all
     }
 }

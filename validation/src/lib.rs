@@ -33,4 +33,4 @@ pub use findings::{Class, Entry, Fact, Node, Report, Setting, Verdict};
 pub use knob::{Kind, Knob, Knobs};
 pub use outcome::{Attribute, Failure, Metric, MetricValue, Outcome, Status, Threshold, Whose};
 pub use probe::{Context, PingError, PoolPing, Probe, Running};
-pub use setup::{Endpoint, Setup, SwitchOffer, Wish};
+pub use setup::{Endpoint, Launcher, Setup, SwitchOffer, Wish};

@@ -6,11 +6,17 @@ use std::time::Duration;
 use classad::Expr;
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Check, Severity};
+
 /// What came of one run of a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Passed, skipped or failed.
     pub status: Status,
+    /// A failure is not graver than this, however grave the check's are: one expired list among many is not worth what
+    /// all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Severity>,
     /// What was measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
@@ -278,6 +284,7 @@ impl Outcome {
     pub const fn of(status: Status) -> Self {
         Self {
             status,
+            at_most: None,
             metrics: Vec::new(),
             attributes: Vec::new(),
             environment: Vec::new(),
@@ -353,6 +360,20 @@ impl Outcome {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    /// Not graver than this.
+    #[must_use]
+    pub const fn at_most(mut self, severity: Severity) -> Self {
+        self.at_most = Some(severity);
+        self
+    }
+
+    /// How grave it is, as an outcome of `check`.
+    #[must_use]
+    pub fn severity(&self, check: &Check) -> Severity {
+        self.at_most
+            .map_or(check.severity, |most| most.min(check.severity))
     }
 
     /// Whether it passed.

@@ -1,6 +1,7 @@
 //! What the pilot tells the checks about itself: where it works, whom it will speak to, what it offers.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The pilot, as far as checks may want to know.
@@ -29,6 +30,8 @@ pub struct Setup {
     pub voms_directory: Option<PathBuf>,
     /// What the site has for changing accounts.
     pub switch: SwitchOffer,
+    /// How a broker for jobs is started; none where the site's checks run without a pilot.
+    pub launcher: Option<Launcher>,
     /// Whether jobs have to get accounts of their own (the frontend's wish).
     pub identity_switch: Wish,
     /// Whether jobs without accounts of their own have to get namespaces.
@@ -56,6 +59,17 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+/// How the other end of the launch protocol is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    /// The helper, or the pilot's own program as the broker.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// User and group it is started as, by root; otherwise as ourselves.
+    pub account: Option<(u32, u32)>,
 }
 
 /// What a site has for changing accounts.

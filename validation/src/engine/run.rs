@@ -32,6 +32,8 @@ pub struct Engine {
     schedule: Schedule,
     /// Of each probe.
     outcomes: Vec<Option<Outcome>>,
+    /// Numbers of the probes in the order of their latest ends.
+    order: Vec<usize>,
     /// What was found before anything was run, such as manifests.
     findings: Vec<(Check, Outcome)>,
     ending: Option<Arc<dyn Ending>>,
@@ -80,6 +82,7 @@ impl Engine {
             probes: Vec::new(),
             schedule: Schedule::default(),
             outcomes: Vec::new(),
+            order: Vec::new(),
             findings: Vec::new(),
             ending: None,
             tasks: JoinSet::new(),
@@ -279,6 +282,8 @@ impl Engine {
             return;
         };
         let again = place.is_some();
+        self.order.retain(|&known| known != number);
+        self.order.push(number);
         tell(Done {
             check: probe.check(),
             outcome: place.insert(outcome),
@@ -312,7 +317,18 @@ impl Engine {
     #[must_use]
     pub fn attributes(&self, now: i64) -> Vec<(String, Expr)> {
         let detail = Detail::of(self.knobs.text("SAILPLANE_CHECK_ATTRIBUTES"));
-        attributes(self.outcomes(), detail, now)
+        // Whoever spoke last counts.
+        let latest = self
+            .order
+            .iter()
+            .filter_map(|&number| self.outcomes.get(number)?.as_ref());
+        let published = self
+            .findings
+            .iter()
+            .map(|(_, outcome)| outcome)
+            .chain(latest)
+            .flat_map(|outcome| &outcome.attributes);
+        attributes(self.outcomes(), published, detail, now)
     }
 
     /// Everything that was found.

@@ -26,7 +26,7 @@ impl Standing {
             let Some(failure) = outcome.failure() else {
                 continue;
             };
-            match check.severity {
+            match outcome.severity(check) {
                 Severity::Drain => {
                     drain.get_or_insert_with(|| (sentence(check, failure), Class::of(failure)));
                 }
@@ -78,11 +78,12 @@ impl Detail {
 /// Longest text that goes into an ad, bytes.
 const TEXT_MAX: usize = 1000;
 
-/// The attributes of a slot ad. What checks publish themselves comes last, so that of two that publish the same name
-/// the later check counts, but none replaces what the engine says.
+/// The attributes of a slot ad. What checks publish themselves comes last, in the order of `published`, so that of two
+/// that publish the same name the later one counts; none replaces what the engine says.
 #[must_use]
 pub fn attributes<'a>(
     all: impl IntoIterator<Item = (&'a Check, &'a Outcome)> + Clone,
+    published: impl IntoIterator<Item = &'a Attribute>,
     detail: Detail,
     now: i64,
 ) -> Vec<(String, Expr)> {
@@ -94,18 +95,18 @@ pub fn attributes<'a>(
     let mut failed: Vec<_> = all
         .clone()
         .into_iter()
-        .filter_map(|(check, outcome)| Some((check, outcome.failure()?)))
+        .filter_map(|(check, outcome)| Some((check, outcome.failure()?, outcome.severity(check))))
         .collect();
-    failed.sort_by_key(|(check, _)| std::cmp::Reverse(check.severity));
+    failed.sort_by_key(|(.., severity)| std::cmp::Reverse(*severity));
     let names: Vec<&str> = failed
         .iter()
-        .map(|(check, _)| check.name.as_str())
+        .map(|(check, ..)| check.name.as_str())
         .collect();
     add(
         "SailplaneChecksFailed".to_owned(),
         names.join(",").as_str().into(),
     );
-    if let Some((check, failure)) = failed.first() {
+    if let Some((check, failure, _)) = failed.first() {
         for (name, text) in [
             ("Check", check.name.as_str()),
             ("Reason", failure.why.as_str()),
@@ -116,7 +117,7 @@ pub fn attributes<'a>(
             add(format!("SailplaneFailure{name}"), text_of(text).into());
         }
     }
-    for (check, outcome) in all.clone() {
+    for (check, outcome) in all {
         let name = format!("SailplaneCheck{}", check.name.camel());
         if detail >= Detail::Results {
             let word = match outcome.status {
@@ -136,9 +137,9 @@ pub fn attributes<'a>(
             }
         }
     }
-    let published = all.into_iter().flat_map(|(_, outcome)| &outcome.attributes);
     let mut list: Vec<(String, Expr)> = published
-        .map(|attribute: &Attribute| (attribute.name().to_owned(), attribute.value().clone()))
+        .into_iter()
+        .map(|attribute| (attribute.name().to_owned(), attribute.value().clone()))
         .collect();
     list.retain(|(name, _)| {
         !own.iter()
@@ -224,7 +225,7 @@ mod tests {
             .attribute("SailplaneValidation", "healthy");
         let all = [(&proxy, &slow), (&disk, &full)];
         let text = |detail| {
-            attributes(all, detail, 7)
+            attributes(all, &slow.attributes, detail, 7)
                 .into_iter()
                 .map(|(name, value)| format!("{name}={}", value.to_old()))
                 .collect::<Vec<_>>()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, Pid, access, pipe2};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -20,11 +20,14 @@ use tokio::time::{Instant, timeout};
 
 use super::keeper::{MESSAGE, TERM, Tag};
 use super::sys::{self, Ends, Image};
-use super::{Command, Ended, How, OUTPUT_MAX, Output, ProcessError};
+use super::{Background, Command, Ended, How, OUTPUT_MAX, Output, ProcessError};
 
 /// How long the last words of a child are waited for when it has ended; something that could not be killed may hold the
 /// pipe.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How often it is seen whether a keeper that was left with something to keep has ended.
+const KEEPER_POLL: Duration = Duration::from_millis(500);
 
 /// A child that runs.
 pub(super) struct Child {
@@ -50,6 +53,7 @@ impl Child {
             directory,
             input,
             output,
+            leaves,
             ..
         } = command;
         let variables = variables(environment, clear);
@@ -70,7 +74,13 @@ impl Child {
                 zero_free(&both)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let image = Image::new(zero_free(program.as_os_str())?, words, variables, directory);
+        let image = Image::new(
+            zero_free(program.as_os_str())?,
+            words,
+            variables,
+            directory,
+            leaves,
+        );
         tracing::trace!(program = %program.display(), words = image.len(), "starting");
         Self::fork(program, &image, input, output).map_err(ProcessError::Start)
     }
@@ -116,7 +126,7 @@ impl Child {
         Ok(Self {
             program,
             control: Some(control),
-            told: tokio::spawn(listen(told, Pid::from_raw(keeper))),
+            told: tokio::spawn(listen(told, Pid::from_raw(keeper), image.leaves)),
             said: None,
             stdout,
             stderr,
@@ -173,7 +183,13 @@ impl Child {
             Some(how) => how,
             None => return Err(ProcessError::KeeperDied { program }),
         };
+        // What it left behind lives as long as this.
+        let background = (how != How::TimedOut && left > 0)
+            .then(|| self.control.take())
+            .flatten()
+            .map(|control| Background(Arc::new(control)));
         Ok(Ended {
+            background,
             how,
             stdout: self.stdout.end().await,
             stderr: self.stderr.end().await,
@@ -193,10 +209,22 @@ fn ending(status: i32) -> How {
 }
 
 /// Everything the keeper says, and then the keeper's end; goes on when nobody waits for the child any more.
-async fn listen(mut told: Receiver, keeper: Pid) -> Vec<u8> {
+async fn listen(mut told: Receiver, keeper: Pid, leaves: bool) -> Vec<u8> {
     let mut said = Vec::new();
     if let Err(error) = told.read_to_end(&mut said).await {
         tracing::debug!("a keeper cannot be heard: {error}");
+    }
+    if leaves {
+        // It may have been left with something to keep.
+        tokio::spawn(async move {
+            while matches!(
+                waitpid(keeper, Some(WaitPidFlag::WNOHANG)),
+                Ok(WaitStatus::StillAlive)
+            ) {
+                tokio::time::sleep(KEEPER_POLL).await;
+            }
+        });
+        return said;
     }
     // Its last descriptor is closed, so it is ending.
     let reaped = tokio::task::spawn_blocking(move || waitpid(keeper, None)).await;
@@ -280,7 +308,7 @@ fn find(program: PathBuf, variables: &[(OsString, OsString)]) -> Result<PathBuf,
         .rev()
         .find(|(name, _)| name == "PATH")
         .map(|(_, value)| value.as_os_str())
-        .unwrap_or(DEFAULT_PATH.as_ref());
+        .unwrap_or_else(|| DEFAULT_PATH.as_ref());
     env::split_paths(path)
         .map(|directory| directory.join(&program))
         .find(|file| is_executable(file))

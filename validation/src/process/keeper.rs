@@ -42,7 +42,7 @@ pub(super) fn tell(tag: Tag, number: i32) {
 }
 
 /// Watches over `child` until nothing is left of it.
-pub(super) fn watch(child: i32) {
+pub(super) fn watch(child: i32, leaves: bool) {
     if !live(child) {
         // Ordered to end it.
         end(Some(child));
@@ -51,6 +51,11 @@ pub(super) fn watch(child: i32) {
     let left = each_child(|_| ());
     if left > 0 {
         tell(Tag::Left, left);
+        if leaves {
+            // Nobody waits any more for what is told.
+            sys::close(RESULT);
+            keep_what_is_left();
+        }
         end(None);
     }
 }
@@ -76,6 +81,19 @@ fn live(child: i32) -> bool {
                     each_child(|pid| sys::signal(pid, libc::SIGTERM));
                 }
                 _ => return false,
+            }
+        }
+    }
+}
+
+/// Until there is nothing left, or nobody wants it any more.
+fn keep_what_is_left() {
+    while !sys::wait(true, -1).control {
+        loop {
+            match sys::reap() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(()) => return,
             }
         }
     }

@@ -29,6 +29,7 @@ pub struct Command {
     directory: Option<PathBuf>,
     input: Option<OwnedFd>,
     output: Output,
+    leaves: bool,
     deadline: Option<Instant>,
 }
 
@@ -45,7 +46,7 @@ pub enum Output {
 }
 
 /// A child that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// How.
     pub how: How,
@@ -55,11 +56,21 @@ pub struct Ended {
     pub stderr: Vec<u8>,
     /// How long it took.
     pub elapsed: Duration,
-    /// Processes that it left behind and that were killed.
+    /// Processes that it left behind: they were killed, or are kept by `background`.
     pub left: u32,
+    /// What keeps them, if it may leave something behind ([`Command::leaves`]).
+    pub background: Option<Background>,
     /// Processes of it that could not be killed: they run under another account, or hang in the kernel.
     pub survivors: u32,
 }
+
+/// Processes that a child left behind. They are killed when the last copy of this is dropped, and when we die.
+#[derive(Debug, Clone)]
+#[expect(
+    dead_code,
+    reason = "held, so that the keeper sees when it is not any more"
+)]
+pub struct Background(std::sync::Arc<OwnedFd>);
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +129,7 @@ impl Command {
             directory: None,
             input: None,
             output: Output::Keep,
+            leaves: false,
             deadline: None,
         }
     }
@@ -170,6 +182,14 @@ impl Command {
     #[must_use]
     pub const fn output(mut self, output: Output) -> Self {
         self.output = output;
+        self
+    }
+
+    /// Whether what it leaves behind when it ends by itself goes on running, until [`Ended::background`] is dropped.
+    /// Otherwise it is killed. At the deadline everything is, in any case.
+    #[must_use]
+    pub const fn leaves(mut self, leaves: bool) -> Self {
+        self.leaves = leaves;
         self
     }
 

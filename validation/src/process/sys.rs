@@ -26,6 +26,8 @@ pub(super) struct Image {
     shell_arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     directory: Option<CString>,
+    /// What the child leaves behind goes on.
+    pub(super) leaves: bool,
 }
 
 // SAFETY: the pointers point into the strings beside them, which are on the heap and never changed.
@@ -41,6 +43,7 @@ impl Image {
         words: Vec<CString>,
         variables: Vec<CString>,
         directory: Option<CString>,
+        leaves: bool,
     ) -> Self {
         let pointers = |all: &[CString]| -> Vec<*const c_char> {
             all.iter().map(|word| word.as_ptr()).collect()
@@ -60,6 +63,7 @@ impl Image {
             shell_arguments,
             environment,
             directory,
+            leaves,
         }
     }
 
@@ -152,7 +156,7 @@ fn keep(image: &Image, ends: &Ends<'_>) -> ! {
                 // SAFETY: these are the copy's own, and it does not use them.
                 unsafe { libc::close(number) };
             }
-            keeper::watch(child);
+            keeper::watch(child, image.leaves);
             finish(0)
         }
     }

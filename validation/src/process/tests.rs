@@ -148,6 +148,27 @@ async fn what_is_left_behind_ends_and_is_counted() {
 }
 
 #[tokio::test]
+async fn what_may_be_left_behind_lives_as_long_as_it_is_wanted() {
+    let begin = Instant::now();
+    let ended = shell("setsid sleep 1000 & echo $!")
+        .leaves(true)
+        .deadline(within(60_000))
+        .run()
+        .await
+        .unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert_eq!((ended.how, ended.left), (How::Exited(0), 1));
+    let pid = String::from_utf8(ended.stdout.clone()).unwrap();
+    assert!(lives(&pid));
+    let copy = ended.background.clone();
+    drop(ended);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(lives(&pid));
+    drop(copy);
+    gone(&pid).await;
+}
+
+#[tokio::test]
 async fn a_run_that_nobody_waits_for_ends() {
     let dir = tempfile::tempdir().unwrap();
     let note = dir.path().join("pid");
