@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use validation::Class;
+
 /// Why the program ended. The numbers are a contract; they only ever grow in number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
@@ -21,21 +23,48 @@ pub enum Exit {
     SiteTransient,
     /// 20: the pool could not be reached, or would not have us.
     Pool,
+    /// 30: the factory has to do something about what it sends.
+    Factory,
+    /// 31: what the factory sends could not be had now.
+    FactoryTransient,
+    /// 40: the frontend has to do something about what it asks for or sends.
+    Frontend,
+    /// 41: the same, but it may pass.
+    FrontendTransient,
     /// 70: a mistake of ours.
     Pilot,
 }
 
 impl Exit {
     /// All of them, for the help text.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Retired,
         Self::Usage,
         Self::Configuration,
         Self::SitePermanent,
         Self::SiteTransient,
         Self::Pool,
+        Self::Factory,
+        Self::FactoryTransient,
+        Self::Frontend,
+        Self::FrontendTransient,
         Self::Pilot,
     ];
+
+    /// Of a failed check.
+    #[must_use]
+    pub const fn of_class(class: Class) -> Self {
+        match class {
+            Class::Site => Self::SitePermanent,
+            Class::SiteTransient => Self::SiteTransient,
+            Class::Pool => Self::Pool,
+            Class::Factory => Self::Factory,
+            Class::FactoryTransient => Self::FactoryTransient,
+            Class::Frontend => Self::Frontend,
+            Class::FrontendTransient => Self::FrontendTransient,
+            Class::Pilot => Self::Pilot,
+        }
+    }
 
     /// The exit status.
     #[must_use]
@@ -47,6 +76,10 @@ impl Exit {
             Self::SitePermanent => 10,
             Self::SiteTransient => 11,
             Self::Pool => 20,
+            Self::Factory => 30,
+            Self::FactoryTransient => 31,
+            Self::Frontend => 40,
+            Self::FrontendTransient => 41,
             Self::Pilot => 70,
         }
     }
@@ -61,6 +94,12 @@ impl Exit {
             Self::SitePermanent => "the node cannot run jobs; its administrator has to act",
             Self::SiteTransient => "the node could not run jobs now; trying again may help",
             Self::Pool => "the pool could not be reached or refused us",
+            Self::Factory => "what the factory sends is wrong",
+            Self::FactoryTransient => "what the factory sends could not be had now",
+            Self::Frontend => {
+                "what the frontend asks for cannot be had here, or what it sends is wrong"
+            }
+            Self::FrontendTransient => "what the frontend asks for could not be had now",
             Self::Pilot => "an error in sailplane itself; please report it",
         }
     }
@@ -88,6 +127,13 @@ pub fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_check_has_one_status_for_pilot_and_report() {
+        for class in Class::ALL {
+            assert_eq!(Exit::of_class(class).code(), class.code());
+        }
+    }
 
     #[test]
     fn every_status_is_its_own() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use validation::report::Format;
 
 use crate::blame::Exit;
 use crate::credential_command;
@@ -29,6 +30,14 @@ pub enum Command {
         after_help = "Example:\n  sailplane run --config pilot.conf --set NUM_SLOTS=2 --log-format json"
     )]
     Run(Run),
+    /// Check this node as a pilot would before it takes jobs, and stop
+    ///
+    /// Nothing joins the pool, and no jobs are run but those of the checks themselves.
+    #[command(
+        after_help = "Examples:\n  sailplane validate --config pilot.conf --html report.html\n  \
+                      sailplane validate --config pilot.conf --format nagios"
+    )]
+    Validate(Validate),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),
@@ -55,6 +64,20 @@ pub struct Run {
     /// Ends when the process that started it ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
+}
+
+/// `sailplane validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Form of the report: text, json, otrx or nagios. With nagios the exit status is that of a Nagios plug-in (0 to 3)
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Also write the report as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `sailplane config`.

@@ -4,6 +4,7 @@
 //! What lives where:
 //!
 //! * [`cli`], [`log`], [`run`]: start-up, and the order in which things are started and ended;
+//! * [`validate_command`]: `sailplane validate`;
 //! * [`knobs`]: the configuration, typed;
 //! * [`advertise`]: the slot ads and the links to the collectors;
 //! * [`slot`]: the claim state machine (pure) and the task that drives it;
@@ -33,3 +34,4 @@ pub mod run;
 pub mod serve;
 pub mod slot;
 pub mod transfer;
+pub mod validate_command;

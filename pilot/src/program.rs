@@ -19,6 +19,7 @@ use crate::hardening;
 use crate::knobs::Knobs;
 use crate::log::{self, LogFormat};
 use crate::run;
+use crate::validate_command;
 
 /// Most threads that carry connections. Transfers are bound by the network, not by us.
 const THREADS: usize = 4;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Credential(command) => return credential_command::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => pilot(&args),
+        Command::Validate(args) => return validate_command::run(&args),
         Command::Config(Config::Dump(sources)) => dump(&sources),
         Command::Config(Config::Check(sources)) => check(&sources),
     }
@@ -104,7 +106,11 @@ fn pilot(args: &Run) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return report(Exit::Pilot, &error, None),
     };
-    match runtime.block_on(run::run(knobs)) {
+    let reload = |more: &[(String, String)]| {
+        let sets: Vec<_> = args.sources.set.iter().chain(more).cloned().collect();
+        Knobs::load(&args.sources.config, &sets)
+    };
+    match runtime.block_on(run::run(knobs, &reload)) {
         Ok(ending) if ending.exit == Exit::Retired => {
             tracing::info!("retired: {}", ending.why);
             Exit::Retired
@@ -132,7 +138,7 @@ fn pilot(args: &Run) -> Exit {
     }
 }
 
-fn load(sources: &Sources) -> Result<Knobs, Exit> {
+pub(crate) fn load(sources: &Sources) -> Result<Knobs, Exit> {
     Knobs::load(&sources.config, &sources.set)
         .map_err(|error| report(Exit::Configuration, &error, None))
 }
@@ -161,7 +167,7 @@ fn print(text: &str) -> Exit {
 }
 
 /// Prints an error with its causes, and a hint.
-fn report(exit: Exit, error: &dyn Error, hint: Option<&str>) -> Exit {
+pub(crate) fn report(exit: Exit, error: &dyn Error, hint: Option<&str>) -> Exit {
     let mut text = format!("sailplane: {}\n", exit.meaning());
     let mut next = Some(error);
     while let Some(error) = next {

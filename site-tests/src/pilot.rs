@@ -154,6 +154,7 @@ impl Pilot {
             ("MEMORY", (512 * options.slots).to_string()),
             ("EXECUTE", execute.display().to_string()),
             ("SAILPLANE_SWITCH", site.switch.display().to_string()),
+            ("SAILPLANE_FAILURE_NAP", "0".to_owned()),
             ("UPDATE_INTERVAL", "5".to_owned()),
             ("STARTD_NOCLAIM_SHUTDOWN", "0".to_owned()),
         ];

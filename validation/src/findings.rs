@@ -132,6 +132,18 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Site,
+        Self::SiteTransient,
+        Self::Pool,
+        Self::Factory,
+        Self::FactoryTransient,
+        Self::Frontend,
+        Self::FrontendTransient,
+        Self::Pilot,
+    ];
+
     /// The class of a failure.
     #[must_use]
     pub const fn of(failure: &Failure) -> Self {

@@ -67,10 +67,11 @@ pub const fn knob(
 
 /// All tables of the checks, in the order of the manual.
 #[must_use]
-pub fn tables() -> [&'static [Knob]; 6] {
+pub fn tables() -> [&'static [Knob]; 7] {
     [
         crate::engine::KNOBS,
         crate::builtin::KNOBS,
+        crate::site_command::KNOBS,
         crate::switching::KNOBS,
         crate::custom::KNOBS,
         crate::manifest::KNOBS,

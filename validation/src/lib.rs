@@ -8,7 +8,7 @@
 //! * [`setup`], [`knob`]: what the pilot tells the checks about itself, and the knobs they have;
 //! * [`engine`]: the order of the checks, their limits, their repetition, and what follows from their results;
 //! * [`process`]: children of checks, which end with everything they started;
-//! * [`builtin`], [`switching`], [`custom`], [`manifest`], [`fetch`]: the checks themselves and where they come from;
+//! * [`builtin`], [`site_command`], [`switching`], [`custom`], [`manifest`], [`fetch`]: the checks themselves and where they come from;
 //! * [`report`]: the findings as text, JSON, OTRX, for Nagios, and as a page.
 //!
 //! It joins no pool and runs no jobs; the pilot does, and decides by the verdict.
@@ -26,6 +26,7 @@ pub mod probe;
 pub mod process;
 pub mod report;
 pub mod setup;
+pub mod site_command;
 pub mod switching;
 
 pub use check::{Check, CheckName, Origin, Owner, Period, Severity};

@@ -102,6 +102,8 @@ pub struct Counts {
     pub activations: u64,
     /// `JobStarts`.
     pub jobs: u64,
+    /// `SailplaneEnvironmentFailures`: jobs that the node made fail.
+    pub failures: u64,
 }
 
 /// A slot's public ad, but for the sequence number of the update.
@@ -125,6 +127,7 @@ pub fn slot_ad(base: &ClassAd, offer: &Offer, live: &Live) -> ClassAd {
     ad.insert("ClaimRequests", signed(live.counts.claims));
     ad.insert("ActivationRequests", signed(live.counts.activations));
     ad.insert("JobStarts", signed(live.counts.jobs));
+    ad.insert("SailplaneEnvironmentFailures", signed(live.counts.failures));
     if let Some(claim) = &live.claim {
         claimed(&mut ad, claim);
         if let Some(job) = &live.job {

@@ -89,6 +89,8 @@ pub struct Offer {
     pub attributes: Vec<Attribute>,
     /// The same for slots that have values of their own.
     pub slot_attributes: BTreeMap<u32, Vec<Attribute>>,
+    /// What the checks say; it wins over what was configured, because it is newer.
+    pub checks: Vec<Attribute>,
 }
 
 impl Offer {
@@ -130,7 +132,7 @@ pub fn base_ad(node: &NodeFacts, identity: &Identity, offer: &Offer, slot: u32) 
     if let Some(account) = offer.accounts.get(&slot) {
         ad.insert("SailplaneSlotAccount", account.as_str());
     }
-    for (name, expr) in offer.facts.iter().chain(own) {
+    for (name, expr) in offer.facts.iter().chain(own).chain(&offer.checks) {
         ad.insert(name.as_str(), expr.clone());
     }
     // Nothing that an operator adds may change who the slot is or where it is found.

@@ -217,7 +217,8 @@ impl Scene {
              SAILPLANE_SWITCH = {switch}\n\
              SAILPLANE_JOB_AGENT = {agent}\n\
              X509_CERT_DIR = {certificates}\n\
-             SAILPLANE_CREDENTIAL_GRACE = {grace}\n",
+             SAILPLANE_CREDENTIAL_GRACE = {grace}\n\
+             SAILPLANE_FAILURE_NAP = 0\n",
             tokens = self.tokens.display(),
             execute = self.execute.display(),
             memory = 128 * SLOTS,

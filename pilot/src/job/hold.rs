@@ -45,6 +45,8 @@ pub struct Hold {
     pub subcode: i32,
     /// `HoldReason`, one line.
     pub reason: String,
+    /// The node is at fault, and another job would fare no better on it.
+    pub node: bool,
 }
 
 impl Hold {
@@ -54,7 +56,15 @@ impl Hold {
             code,
             subcode,
             reason: one_line(reason.as_ref()),
+            node: false,
         }
+    }
+
+    /// One that a disk of the node is at fault of, if the error number says that: full, broken, or not to be written.
+    #[must_use]
+    pub fn of_disk(mut self) -> Self {
+        self.node = [libc::ENOSPC, libc::EIO, libc::EROFS, libc::ESTALE].contains(&self.subcode);
+        self
     }
 
     /// The event that makes the shadow hold the job.

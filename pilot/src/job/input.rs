@@ -159,10 +159,13 @@ fn explain(error: DownloadError<AgentError>) -> Trouble {
         DownloadError::Storage(error @ StorageError::TooMuchBeforeCredential { .. }) => {
             Hold::new(HoldCode::MaxTransferInputSizeExceeded, error.errno(), chain(&error)).into()
         }
-        DownloadError::Storage(error) => input(
+        DownloadError::Storage(error) => Hold::new(
+            HoldCode::TransferInputError,
             error.errno(),
             format!("Transfer of input files failed at the execution point: {}", chain(&error)),
-        ),
+        )
+        .of_disk()
+        .into(),
         DownloadError::Shadow(ack) => shadow_failed(&ack),
         DownloadError::NoCredential(_) => Hold::new(
             HoldCode::FailedToAccessUserAccount,
@@ -185,13 +188,17 @@ fn explain(error: DownloadError<AgentError>) -> Trouble {
 /// The shadow could not send everything and said so: a hold with its own words, unless it may pass.
 fn shadow_failed(ack: &Ack) -> Trouble {
     let Some(hold) = &ack.hold else {
-        return Trouble::passing("The shadow could not send the input files");
+        return Trouble::Submit {
+            reason: "The shadow could not send the input files".to_owned(),
+        };
     };
     if ack.result > 0 {
-        return Trouble::passing(format!(
-            "The shadow could not send the input files: {}",
-            one_line(&hold.reason)
-        ));
+        return Trouble::Submit {
+            reason: format!(
+                "The shadow could not send the input files: {}",
+                one_line(&hold.reason)
+            ),
+        };
     }
     Hold::new(
         HoldCode::TransferInputError,

@@ -344,6 +344,16 @@ pub enum JobEnd {
     Evicted,
     /// The shadow was asked to hold it.
     Held,
+    /// The shadow was asked to hold it, and the node is at fault.
+    HeldByNode {
+        /// One sentence.
+        reason: String,
+    },
+    /// The submit side could not do its part now; the shadow was asked to run it again.
+    Submit {
+        /// One sentence.
+        reason: String,
+    },
     /// Its result could not be delivered, through no fault of job or node; the shadow was asked to run it again.
     Requeued,
     /// It was stopped before its process started.

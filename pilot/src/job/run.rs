@@ -423,7 +423,14 @@ impl Job {
                     reason = hold.reason,
                     "job held"
                 );
-                (hold.event(now), JobEnd::Held)
+                let end = if hold.node {
+                    JobEnd::HeldByNode {
+                        reason: hold.reason.clone(),
+                    }
+                } else {
+                    JobEnd::Held
+                };
+                (hold.event(now), end)
             }
             Trouble::Site { permanent, reason } => {
                 tracing::error!(permanent, reason, "the site could not run a job");
@@ -432,6 +439,16 @@ impl Job {
                     reason: reason.clone(),
                 };
                 // A shadow that asks for the job and does not find it does the same.
+                if !self.shadow.is_connected() {
+                    return end;
+                }
+                (requeue_event(&reason, now), end)
+            }
+            Trouble::Submit { reason } => {
+                tracing::warn!(reason, "the submit side could not do its part");
+                let end = JobEnd::Submit {
+                    reason: reason.clone(),
+                };
                 if !self.shadow.is_connected() {
                     return end;
                 }

@@ -22,6 +22,12 @@ pub(super) enum Trouble {
         /// One sentence.
         reason: String,
     },
+    /// The submit side could not do its part now: the job goes back to the queue, and the node is not at fault.
+    #[error("{reason}")]
+    Submit {
+        /// One sentence.
+        reason: String,
+    },
     /// The output did not arrive, and may do so with a shadow that comes back.
     #[error("{reason}")]
     OutputLost {

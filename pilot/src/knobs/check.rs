@@ -126,6 +126,8 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         io_priority: io_priority(reader.choice("SAILPLANE_JOB_IO_PRIORITY")),
         credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
         max_lifetime: reader.optional_seconds("SAILPLANE_MAX_LIFETIME"),
+        configuration: configuration(reader.config),
+        checks: checks(reader),
         warnings: Vec::new(),
         dump: listing::dump(reader.config),
     }
@@ -276,6 +278,34 @@ fn site_environment(reader: &mut Reader<'_>) -> Vec<(String, String)> {
     })
 }
 
+/// What somebody set; what cannot be expanded is left out, because it may not be meant for the pilot.
+fn configuration(config: &Config) -> BTreeMap<String, String> {
+    config
+        .iter()
+        .filter(|knob| is_configured(Some(knob.origin)))
+        .filter_map(|knob| {
+            let value = config.get(knob.name).ok().flatten()?;
+            Some((knob.name.to_owned(), value))
+        })
+        .collect()
+}
+
+/// What the checks have, each value of its kind.
+fn checks(reader: &mut Reader<'_>) -> validation::Knobs {
+    let mut knobs = validation::Knobs::default();
+    for knob in validation::knob::tables().into_iter().flatten() {
+        if let Some(name) = knob.names.first()
+            && let Some(value) = reader.of_kind(name, knob.kind)
+        {
+            knobs.set(name, value);
+        }
+    }
+    for (name, sentence) in validation::engine::mistakes(&knobs) {
+        reader.fail(name, Problem::Check { sentence });
+    }
+    knobs
+}
+
 fn constant_seconds(expr: &Expr) -> Option<Duration> {
     match EvalContext::new().eval(expr) {
         Value::Integer(seconds) => Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))),
@@ -323,8 +353,7 @@ fn unknown_knobs(reader: &mut Reader<'_>) {
 /// The knob of ours that is spelled nearly as `name`.
 fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
-    let ours = table::TABLE
-        .iter()
+    let ours = table::all()
         .flat_map(|knob| knob.names)
         .filter(|known| known.starts_with("SAILPLANE_"));
     ours.map(|known| (distance(&name, known), *known))

@@ -137,6 +137,12 @@ pub enum Problem {
         /// The words.
         allowed: &'static [&'static str],
     },
+    /// Something of the checks.
+    #[error("{sentence}")]
+    Check {
+        /// What is wrong.
+        sentence: String,
+    },
     /// No known method.
     #[error("{text:?} is not an authentication method")]
     Method {

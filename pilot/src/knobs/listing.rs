@@ -5,12 +5,12 @@ use std::fmt::Write;
 use condorconf::{Config, Origin};
 
 use super::reader::{effective, is_configured};
-use super::table::{self, Kind, Knob, TABLE};
+use super::table::{self, Kind, Knob};
 
 /// Every knob with its value and origin, in the language itself; then the knobs that are set but not read.
 pub(super) fn dump(config: &Config) -> String {
     let mut text = String::new();
-    for knob in TABLE {
+    for knob in table::all() {
         let name = effective(config, knob);
         // Dumped values were checked before; one that cannot be expanded is among the mistakes.
         let value = config.get(name).ok().flatten();
@@ -73,7 +73,7 @@ pub fn manual() -> String {
          environment, `--set`. `STARTD.<KNOB>` counts before `<KNOB>`. An unknown `SAILPLANE_` knob is an error.\n\
          HTCondor's other knobs are not read. `sailplane config dump` shows every value and where it is from.\n",
     );
-    for knob in TABLE {
+    for knob in table::all() {
         describe(&mut text, knob);
     }
     text
@@ -107,6 +107,7 @@ fn kind(knob: &Knob) -> String {
         Kind::Expression => format!("ClassAd expression{unit}"),
         Kind::Environment => "List of NAME=VALUE".to_owned(),
         Kind::Wish => "REQUIRED, PREFERRED, OPTIONAL or NEVER".to_owned(),
+        Kind::Flag => "True or False".to_owned(),
         Kind::Choice(words) => format!("One of {}", words.join(", ")),
     }
 }

@@ -1,6 +1,6 @@
 //! The configuration, typed: from files, environment and command line to checked values.
 //!
-//! [`TABLE`] is the one list of everything the pilot reads; defaults, ranges, the dump and the manual come from it. A
+//! [`all`] is the one list of everything the pilot reads, its own ([`TABLE`]) and what its checks have; defaults, ranges, the dump and the manual come from it. A
 //! knob that begins with `SAILPLANE_` and is not in it is an error; HTCondor's knobs that the pilot does not read are
 //! ignored, and those whose absence would surprise are warned of.
 
@@ -31,7 +31,7 @@ pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
 pub use self::listing::manual;
 pub use self::offered::Offered;
-pub use self::table::{Kind, Knob, TABLE};
+pub use self::table::{Kind, Knob, TABLE, all};
 pub use pool::config::ClassAdEvaluator;
 
 /// An attribute of the slot ad: name and expression.
@@ -154,6 +154,10 @@ pub struct Knobs {
     pub credential_grace: Duration,
     /// `SAILPLANE_MAX_LIFETIME`; `None`: without limit.
     pub max_lifetime: Option<Duration>,
+    /// Every knob that somebody set, whether the pilot reads it or not, with its value.
+    pub configuration: BTreeMap<String, String>,
+    /// What the checks have.
+    pub checks: validation::Knobs,
     /// Legal but odd, one sentence each.
     pub warnings: Vec<String>,
     dump: String,

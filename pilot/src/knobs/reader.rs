@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use classad::Expr;
 use condorconf::{Config, Origin};
+use validation::knob::Value;
 
 use super::error::{KnobError, Problem};
 use super::table::{self, Kind, Knob};
@@ -106,6 +107,29 @@ impl<'a> Reader<'a> {
             self.fail(name, Problem::Choice { text, allowed });
         }
         word
+    }
+
+    /// A value as its kind wants it; `None` if it is not set, or wrong, which is remembered.
+    pub(super) fn of_kind(&mut self, name: &'static str, kind: Kind) -> Option<Value> {
+        let set = self.look_up(name).0;
+        self.value(set).filter(|text| !text.trim().is_empty())?;
+        match kind {
+            Kind::Text | Kind::Environment => self.value(set).map(Value::Text),
+            Kind::Expression => {
+                self.expression_of(set)?;
+                self.value(set).map(Value::Text)
+            }
+            Kind::Wish | Kind::Choice(_) => {
+                self.choice(name).map(|word| Value::Text(word.to_owned()))
+            }
+            Kind::List => Some(Value::List(self.list(name).1)),
+            Kind::Path => self.path(name).map(Value::Path),
+            Kind::Integer(..) => self.integer(name).map(Value::Integer),
+            Kind::Flag => {
+                let outcome = self.config.optional_bool(set);
+                self.keep(outcome).flatten().map(Value::Flag)
+            }
+        }
     }
 
     pub(super) fn expression(&mut self, name: &str) -> Expr {

@@ -1,63 +1,14 @@
 //! The one list of what the pilot reads.
 
-/// What a knob's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Any text.
-    Text,
-    /// Items between commas or blanks.
-    List,
-    /// An absolute path.
-    Path,
-    /// A whole number within the bounds.
-    Integer(i64, i64),
-    /// A ClassAd expression.
-    Expression,
-    /// `NAME=VALUE` items, quoted as in a submit file.
-    Environment,
-    /// `REQUIRED`, `PREFERRED`, `OPTIONAL` or `NEVER`.
-    Wish,
-    /// One of these words, in capital or small letters.
-    Choice(&'static [&'static str]),
-}
-
-/// One knob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Knob {
-    /// The names under which it is looked up; the first that is set counts.
-    pub names: &'static [&'static str],
-    /// What its value is.
-    pub kind: Kind,
-    /// Its value if nothing sets it, which may refer to other knobs; of the last name.
-    pub default: Option<&'static str>,
-    /// The unit of a number; empty where there is none.
-    pub unit: &'static str,
-    /// What it does.
-    pub help: &'static str,
-}
+pub use validation::knob::{Kind, Knob};
+use validation::knob::{knob, tables};
 
 const MAX: i64 = i32::MAX as i64;
 
 /// The largest time, in seconds: ten years and a bit.
 const LONG: i64 = 315_576_000;
 
-const fn knob(
-    names: &'static [&'static str],
-    kind: Kind,
-    default: Option<&'static str>,
-    unit: &'static str,
-    help: &'static str,
-) -> Knob {
-    Knob {
-        names,
-        kind,
-        default,
-        unit,
-        help,
-    }
-}
-
-/// Everything the pilot reads. Names and defaults are HTCondor 23.9.6's (`htcondor:src/condor_utils/param_info.in`)
+/// Everything the pilot reads but what the checks have ([`all`]). Names and defaults are HTCondor 23.9.6's (`htcondor:src/condor_utils/param_info.in`)
 /// where it has the knob; where the default differs, the help says so.
 pub static TABLE: &[Knob] = &[
     // -- the pool
@@ -622,17 +573,20 @@ const BASE: [(&str, &str); 4] = [
     ("HOUR", "(60 * $(MINUTE))"),
 ];
 
+/// Everything that is read: by the pilot, then by the checks.
+pub fn all() -> impl Iterator<Item = &'static Knob> {
+    TABLE.iter().chain(tables().into_iter().flatten())
+}
+
 /// All defaults.
 pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let own = TABLE
-        .iter()
-        .filter_map(|knob| Some((*knob.names.last()?, knob.default?)));
+    let own = all().filter_map(|knob| Some((*knob.names.last()?, knob.default?)));
     BASE.into_iter().chain(own)
 }
 
 /// The knob that has this name.
 pub(super) fn find(name: &str) -> Option<&'static Knob> {
-    TABLE.iter().find(|knob| {
+    all().find(|knob| {
         knob.names
             .iter()
             .any(|known| known.eq_ignore_ascii_case(name))

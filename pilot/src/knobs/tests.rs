@@ -550,12 +550,11 @@ fn every_knob_of_the_table_is_read_and_has_a_good_default() {
     let _ = check::read(&mut reader, &detected());
     assert!(reader.errors.is_empty(), "{:?}", reader.errors);
     let seen: BTreeSet<&str> = reader.seen.iter().copied().collect();
-    let table: BTreeSet<&str> = TABLE
-        .iter()
+    let table: BTreeSet<&str> = all()
         .filter_map(|knob| knob.names.first().copied())
         .collect();
     assert_eq!(seen, table);
-    let names: Vec<&str> = TABLE.iter().flat_map(|knob| knob.names).copied().collect();
+    let names: Vec<&str> = all().flat_map(|knob| knob.names).copied().collect();
     assert_eq!(
         names.iter().collect::<BTreeSet<_>>().len(),
         names.len(),

@@ -11,6 +11,7 @@ use cedar::security::server::{CommandTable, LevelPolicyError};
 use cedar::{Sinful, command};
 use launch_protocol::broker::CredentialRequired;
 use tokio::net::lookup_host;
+use validation::engine::black_hole::Limits;
 
 use super::StartError;
 use super::switching::Switching;
@@ -143,6 +144,19 @@ pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
         shutdown_limit: knobs.shutdown_graceful_timeout,
         alives_missed: knobs.max_claim_alives_missed,
         execute,
+        black_hole: black_hole(knobs),
+    }
+}
+
+/// When the node counts as a black hole.
+fn black_hole(knobs: &Knobs) -> Limits {
+    let checks = &knobs.checks;
+    let count = |name| checks.count(name);
+    Limits {
+        failures: usize::try_from(count("SAILPLANE_BLACK_HOLE_FAILURES")).unwrap_or(usize::MAX),
+        window: checks.seconds("SAILPLANE_BLACK_HOLE_WINDOW"),
+        pause: checks.seconds("SAILPLANE_BLACK_HOLE_PAUSE"),
+        times: u32::try_from(count("SAILPLANE_BLACK_HOLE_TIMES")).unwrap_or(u32::MAX),
     }
 }
 
@@ -152,7 +166,7 @@ pub(super) fn slots(knobs: &Knobs, node: &NodeFacts) -> u32 {
     knobs.num_slots.unwrap_or(cpus)
 }
 
-/// What is offered.
+/// What is offered, with what the identity switch says.
 pub(super) fn offer(
     knobs: &Knobs,
     node: &NodeFacts,
@@ -160,10 +174,6 @@ pub(super) fn offer(
     hello: &BrokerHello,
     switching: &Switching,
 ) -> Offer {
-    let cpus = knobs.num_cpus.unwrap_or(node.cpus);
-    let memory = knobs
-        .memory_mib
-        .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
     let facts = vec![
         (
             "SailplaneIdentitySwitch".to_owned(),
@@ -206,6 +216,18 @@ pub(super) fn offer(
         ("GLEXEC_JOB".to_owned(), switching.separates().into()),
     ];
     Offer {
+        facts,
+        ..bare_offer(knobs, node, identity)
+    }
+}
+
+/// What is offered, without anything about the identity switch.
+pub(super) fn bare_offer(knobs: &Knobs, node: &NodeFacts, identity: &Identity) -> Offer {
+    let cpus = knobs.num_cpus.unwrap_or(node.cpus);
+    let memory = knobs
+        .memory_mib
+        .unwrap_or_else(|| node.memory_mib.saturating_sub(knobs.reserved_memory_mib));
+    Offer {
         slots: slots(knobs, node),
         cpus,
         memory_mib: memory,
@@ -219,10 +241,11 @@ pub(super) fn offer(
         collector_host: knobs.collector_host.clone(),
         disk_kib: knobs.disk_kib,
         reserved_disk_kib: knobs.reserved_disk_mib.saturating_mul(1024),
-        facts,
+        facts: Vec::new(),
         accounts: knobs.slot_users.clone(),
         attributes: knobs.startd_attrs.clone(),
         slot_attributes: knobs.slot_attrs.clone(),
+        checks: Vec::new(),
     }
 }
 

@@ -1,12 +1,17 @@
 //! The pilot from start to retirement: what is started in which order, and what is ended in which.
 //!
 //! Start-up is arranged around the first slot ad: the links to the collectors do their handshakes while the helper
-//! starts and the node is looked at; the first ad goes out when all of them are done.
+//! starts and the node is checked; the first ad goes out when all of them are done. Where no jobs can run, the pilot
+//! says so ([`failing`]) instead of that ad.
 
 mod assemble;
+pub(crate) mod checks;
+mod failing;
 mod foreign;
+mod health;
 mod lacks;
 mod reconcile;
+pub(crate) mod result_file;
 mod switching;
 mod watch;
 
@@ -22,21 +27,25 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use validation::{CheckName, Class, Failure};
 
 use crate::advertise::board::Board;
 use crate::advertise::facts::NodeFacts;
 use crate::advertise::link::{Link, LinkReport};
 use crate::blame::Exit;
-use crate::broker::BrokerError;
+use crate::broker::{Broker, BrokerError, BrokerHello};
 use crate::execute::{self, ExecuteError, Reach};
 use crate::job::JobServices;
 use crate::join::{CredentialFiles, Proofs};
-use crate::knobs::Knobs;
+use crate::knobs::{KnobErrors, Knobs};
 use crate::serve::Port;
 use crate::serve::address::{self, AddressError};
 use crate::slot::claims::ClaimError;
 use crate::slot::clock::Clock;
+use checks::{Checked, Checks};
+use failing::Failing;
 pub use foreign::ForeignError;
+use health::Heed;
 pub use switching::SwitchError;
 use switching::Switching;
 
@@ -68,6 +77,17 @@ pub enum StartError {
         /// Where it does.
         allowed: Vec<PathBuf>,
     },
+    /// The checks say that no jobs can run here.
+    #[error("check {check} failed: {}", failure.why)]
+    Unfit {
+        /// The gravest check that failed.
+        check: CheckName,
+        /// Why it did.
+        failure: Box<Failure>,
+    },
+    /// What a check says about the configuration cannot be.
+    #[error("a check of the node changes the configuration into one that is wrong")]
+    Knobs(#[source] KnobErrors),
     /// No claim ids.
     #[error("no claim ids")]
     Claim(#[from] ClaimError),
@@ -98,6 +118,8 @@ impl StartError {
             Self::Execute(_) | Self::Switch(_) | Self::ExecuteNotAllowed { .. } => {
                 Exit::SitePermanent
             }
+            Self::Unfit { failure, .. } => Exit::of_class(Class::of(failure)),
+            Self::Knobs(_) => Exit::Factory,
             Self::Address(_) => Exit::SiteTransient,
             Self::Claim(_) | Self::Signals(_) | Self::Port(_) | Self::Policy(_) => Exit::Pilot,
         }
@@ -108,6 +130,7 @@ impl StartError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Execute(error) => Some(error.hint()),
+            Self::Unfit { failure, .. } => Some(failure.hint.clone()),
             Self::NoCollector => {
                 Some("add to the configuration: COLLECTOR_HOST = cm.example.org:9618".to_owned())
             }
@@ -144,13 +167,16 @@ impl StartError {
     }
 }
 
-/// Runs the pilot until it has retired.
+/// Reads the configuration again, with further values that win over all others.
+pub type Reload<'a> = &'a (dyn Fn(&[(String, String)]) -> Result<Knobs, KnobErrors> + Sync);
+
+/// Runs the pilot until it has retired. `reload` is asked when a check of the node changes the configuration.
 ///
 /// # Errors
 /// [`StartError`] if it could not start; how it ended otherwise.
-pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
+pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError> {
     let clock = Clock::start();
-    let signals = watch::Signals::catch().map_err(StartError::Signals)?;
+    let mut signals = watch::Signals::catch().map_err(StartError::Signals)?;
     let (listener, address) = open_port(&knobs).await?;
     let node = NodeFacts::probe();
     let identity = Arc::new(assemble::identity(&knobs, &node, address, &clock));
@@ -178,19 +204,43 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     drop(link);
     let _stopped_on_error = stop.clone().drop_guard();
 
-    let slots = assemble::slots(&knobs, &node);
-    let (switching, broker, hello) = Switching::start(&knobs, slots).await?;
-    let execute = execute::prepare(
-        &knobs.execute,
-        if switching.separates() {
-            Reach::Everybody
-        } else {
-            Reach::Ourselves
-        },
-    )?;
-    assemble::check_execute(&execute, &hello)?;
+    // The pool hears nothing of the pilot before it is known that jobs can run here.
+    let (checked, switched) = tokio::select! {
+        both = look(&knobs, &node) => both,
+        signal = signals.any() => {
+            let why = format!("{signal}, before the pilot had joined");
+            return Ok(Ending { exit: Exit::Retired, why });
+        }
+    };
+    let heed = Heed::of(&knobs);
+    let fit = match fit(&knobs, reload, heed, checked.as_ref(), switched) {
+        Ok(fit) => fit,
+        Err(error) => {
+            let failing = Failing {
+                knobs: &knobs,
+                node: &node,
+                identity: &identity,
+                checked,
+                commands,
+                board,
+                links,
+                stop,
+            };
+            return Err(failing.stay(error, signals).await);
+        }
+    };
+    let Fit {
+        knobs,
+        switching,
+        broker,
+        hello,
+        execute,
+    } = fit;
     switching.tell(&hello);
-    let offer = assemble::offer(&knobs, &node, &identity, &hello, &switching);
+    let mut offer = assemble::offer(&knobs, &node, &identity, &hello, &switching);
+    if let Some(checked) = &checked {
+        offer.checks = checked.engine.attributes(clock.started());
+    }
     let job_config = assemble::job_config(&knobs, &identity, &execute, &hello, &switching);
     let services = JobServices::new(job_config, broker, client.clone(), identity.address.clone());
     let cleanups = services.cleanups.clone();
@@ -217,6 +267,16 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
         }
         .run(),
     );
+    let health = checked.map(|checked| {
+        let result = result_file::place(&knobs);
+        tokio::spawn(health::watch(
+            checked,
+            heed,
+            result,
+            startd.clone(),
+            stop.clone(),
+        ))
+    });
     let watchers = watch::spawn(
         &knobs,
         signals,
@@ -243,9 +303,85 @@ pub async fn run(knobs: Knobs) -> Result<Ending, StartError> {
     if timeout(CLEAN_UP, cleanups.wait()).await.is_err() {
         tracing::warn!("not everything is cleaned up; the helper goes on with it");
     }
+    if let Some(health) = health
+        && timeout(CLEAN_UP, health).await.is_err()
+    {
+        tracing::warn!("the checks did not end in time; what they started is killed");
+    }
     // The port's task ends by the same order; a panic in it is worth no more than that now.
     let _ = port.await;
     Ok(ending)
+}
+
+/// What came of starting whoever starts the payloads.
+type Switched = Result<(Switching, Broker, BrokerHello), SwitchError>;
+
+/// Looks at the node, and starts what starts the payloads, at the same time.
+async fn look(knobs: &Knobs, node: &NodeFacts) -> (Option<Checked>, Switched) {
+    let checks = async {
+        if Heed::of(knobs) == Heed::None {
+            return None;
+        }
+        match Checks::new(knobs, node) {
+            Ok(checks) => Some(checks.first(|done| checks::log(&done)).await),
+            Err(error) => {
+                // Our own checks are tested to go together; a pilot is worth more than they are.
+                tracing::error!("the node is not checked: {error}");
+                None
+            }
+        }
+    };
+    let (checked, switched) = tokio::join!(
+        checks,
+        Switching::start(knobs, assemble::slots(knobs, node))
+    );
+    if let (Some(checked), Some(path)) = (&checked, result_file::place(knobs)) {
+        result_file::write(&path, &checked.engine.report());
+    }
+    (checked, switched)
+}
+
+/// What a pilot on a node that is fit has.
+struct Fit {
+    knobs: Knobs,
+    switching: Switching,
+    broker: Broker,
+    hello: BrokerHello,
+    execute: PathBuf,
+}
+
+/// Whether jobs can run here. What the checks found is the better explanation of what does not work otherwise.
+fn fit(
+    knobs: &Knobs,
+    reload: Reload<'_>,
+    heed: Heed,
+    checked: Option<&Checked>,
+    switched: Switched,
+) -> Result<Fit, StartError> {
+    let mut knobs = knobs.clone();
+    if let Some(checked) = checked {
+        if heed == Heed::Full {
+            checked.verdict()?;
+        }
+        checked.apply(&mut knobs, reload)?;
+    }
+    let (switching, broker, hello) = switched?;
+    let execute = execute::prepare(
+        &knobs.execute,
+        if switching.separates() {
+            Reach::Everybody
+        } else {
+            Reach::Ourselves
+        },
+    )?;
+    assemble::check_execute(&execute, &hello)?;
+    Ok(Fit {
+        knobs,
+        switching,
+        broker,
+        hello,
+        execute,
+    })
 }
 
 async fn open_port(knobs: &Knobs) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -1,5 +1,6 @@
 //! Who starts the payloads: the site's helper, or this program under the pilot's own account.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::CredentialRequired;
@@ -12,7 +13,7 @@ use crate::blame::chain;
 use crate::broker::own::{Entrance, OwnAccount, THIS_PROGRAM};
 use crate::broker::{Broker, BrokerError, BrokerHello};
 use crate::join::CredentialFiles;
-use crate::knobs::{Knobs, Offered};
+use crate::knobs::{Knobs, Offered, SwitchWish};
 
 /// The agent's program, and where a site has it.
 const AGENT: &str = "sailplane-job";
@@ -269,6 +270,28 @@ fn own_account(knobs: &Knobs, entrance: Entrance) -> Result<OwnAccount, SwitchEr
         }),
         None => Err(SwitchError::NoAgent { looked_at: places }),
     }
+}
+
+/// How this program is started as the broker that would be used without the helper: through the site's other means, in
+/// namespaces, or plainly. `None`: it could not be.
+pub(super) fn own_launcher(knobs: &Knobs) -> Option<(PathBuf, Vec<OsString>)> {
+    let entrance = match (&knobs.sailplane_switch, knobs.identity_switch) {
+        (Offered::Glexec(program), SwitchWish::Required | SwitchWish::Optional) => {
+            Entrance::Glexec {
+                program: program.clone(),
+                pilot_proxy: knobs.pilot_proxy.clone(),
+            }
+        }
+        (Offered::Sudo(program), SwitchWish::Required | SwitchWish::Optional) => Entrance::Sudo {
+            program: program.clone(),
+        },
+        _ if knobs.isolation == SwitchWish::Never => Entrance::Open,
+        _ => Entrance::Namespaces {
+            hide: hidden(knobs),
+        },
+    };
+    let own = own_account(knobs, entrance).ok()?;
+    Some((std::env::current_exe().ok()?, own.arguments()))
 }
 
 /// What payloads in namespaces do not see of the pilot's.

@@ -45,6 +45,18 @@ impl Signals {
         })
     }
 
+    /// The next signal that ends a pilot, in words.
+    pub(super) async fn any(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.quit.recv() => return "SIGQUIT",
+                _ = self.hangup.recv() => {}
+            }
+        }
+    }
+
     /// SIGTERM retires, as does condor_master's graceful stop; a second one, SIGINT and SIGQUIT stop at once.
     async fn obey(mut self, startd: StartdHandle) {
         let mut asked = false;

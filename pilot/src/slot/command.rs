@@ -15,6 +15,7 @@ use crate::advertise::board::SlotUpdate;
 use crate::advertise::live::EndOfLife;
 use crate::blame::Exit;
 use crate::job::{Reconnect, Wish};
+use crate::knobs::Attribute;
 
 /// Most messages waiting for the slots' task.
 const QUEUE: usize = 256;
@@ -116,6 +117,15 @@ pub enum Order {
     },
     /// Take work again, with this runner.
     Resume(JobRunner),
+    /// What follows from the checks now.
+    Checks {
+        /// Why no work is taken as long as this is so; `None`: it is.
+        why: Option<String>,
+        /// What the slot ads say about them.
+        attributes: Vec<Attribute>,
+        /// The ads are to go out soon, not only when their time comes: something else than figures has changed.
+        announce: bool,
+    },
     /// The end of the pilot's time moved.
     End(Option<EndOfLife>),
 }

@@ -1,6 +1,7 @@
 //! What the slots' task does with what it is told: by schedds and shadows through the command port, by the links, and
 //! by the pilot itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::Sinful;
@@ -10,7 +11,8 @@ use super::command::{Accepted, Activate, Berth, Command, Grant, Locate, Order, R
 use super::event::{ClaimNumber, Event, Lease, Ticket, Time};
 use super::matching::{fits, pledge, wanted};
 use super::seat::Pending;
-use super::startd::{Ending, Startd};
+use super::startd::{Bar, Ending, Startd};
+use crate::advertise::offer::base_ad;
 use crate::blame::Exit;
 
 /// Bounds of the keep-alive interval a schedd may ask for, seconds.
@@ -120,14 +122,25 @@ impl Startd {
                 });
                 self.all(&Event::RetireFast);
             }
-            Order::Pause { why } => {
-                self.pause = Some(why);
-                self.poll();
-            }
+            Order::Pause { why } => self.bar(Bar::Helper, Some(why)),
             Order::Resume(runner) => {
                 self.runner = runner;
-                self.pause = None;
-                self.poll();
+                self.bar(Bar::Helper, None);
+            }
+            Order::Checks {
+                why,
+                attributes,
+                announce,
+            } => {
+                self.offer.checks = attributes;
+                for seat in &mut self.seats {
+                    let base = base_ad(&self.node, &self.identity, &self.offer, seat.number);
+                    seat.base = Arc::new(base);
+                }
+                for slot in (0..self.seats.len()).filter(|_| announce) {
+                    self.board.changed(slot, false);
+                }
+                self.bar(Bar::Checks, why);
             }
             Order::End(end) => {
                 if self.end != end {
@@ -137,6 +150,23 @@ impl Startd {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes no jobs for now, or does again as far as `bar` is concerned. Jobs that run go on.
+    pub(super) fn bar(&mut self, bar: Bar, why: Option<String>) {
+        let before = self.bars.clone();
+        match why {
+            Some(why) => self.bars.insert(bar, why),
+            None => self.bars.remove(&bar),
+        };
+        if before == self.bars {
+            return;
+        }
+        self.poll();
+        // Matches depend on it.
+        for slot in 0..self.seats.len() {
+            self.board.changed(slot, true);
         }
     }
 
@@ -153,7 +183,7 @@ impl Startd {
             }
         }
         tracing::info!("retiring: {why}");
-        self.pause.get_or_insert(why);
+        self.bars.entry(Bar::Retirement).or_insert(why);
         self.all(&Event::Retire { limit });
         for slot in 0..self.seats.len() {
             self.board.changed(slot, true);

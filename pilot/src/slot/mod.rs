@@ -1,5 +1,6 @@
 //! The claim state machine and the task that drives it.
 
+mod bystander;
 pub mod claims;
 pub mod clock;
 mod command;
@@ -13,6 +14,7 @@ mod runner;
 mod seat;
 mod startd;
 
+pub use bystander::stand_by;
 pub use command::{Accepted, Activate, Berth, Grant, Locate, Order, Request, StartdHandle};
 pub use runner::JobRunner;
 pub use startd::{Ending, Parts, Startd, StartdCommands, StartdConfig};

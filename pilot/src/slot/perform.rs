@@ -7,11 +7,12 @@ use cedar::{ClaimId, Sinful};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError};
 use tracing::Instrument;
+use validation::engine::black_hole::{Effect, Launch};
 
 use super::errand;
 use super::event::{Action, Cause, ClaimNumber, Event, Force, Outcome, State, Ticket, Verdict};
 use super::seat::{Pending, RunningJob};
-use super::startd::{LineNote, Startd};
+use super::startd::{Bar, LineNote, Startd};
 use crate::advertise::offer::short_slot_name;
 use crate::backoff::random;
 use crate::blame::Exit;
@@ -19,6 +20,22 @@ use crate::job::{
     Activation, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder, Wish,
     Wishes,
 };
+
+/// What the end of a job says of the environment: nothing, if it was the job's own doing, or the submit side's, or
+/// nobody's. What the job said of itself, such as its exit code, is not looked at.
+fn launch(end: &JobEnd) -> Option<(Launch, String)> {
+    match end {
+        JobEnd::Finished | JobEnd::Evicted | JobEnd::Requeued => Some((Launch::Ran, String::new())),
+        JobEnd::Site { reason, .. } | JobEnd::HeldByNode { reason } => {
+            Some((Launch::Failed, reason.clone()))
+        }
+        JobEnd::Held
+        | JobEnd::Submit { .. }
+        | JobEnd::NotStarted { .. }
+        | JobEnd::ShadowLost
+        | JobEnd::LeaseOver => None,
+    }
+}
 
 /// Orders a job may have waiting: a soft one, a hard one, and room for repetitions.
 const ORDERS: usize = 8;
@@ -288,11 +305,16 @@ impl Startd {
             return;
         };
         seat.job = None;
+        let launch = launch(&end);
+        if let Some((Launch::Failed, _)) = launch {
+            seat.counts.failures += 1;
+        }
         let outcome = match &end {
             JobEnd::Site {
                 permanent: false,
                 reason,
-            } => {
+            }
+            | JobEnd::HeldByNode { reason } => {
                 let pause = seat.pause.next(random());
                 tracing::warn!(
                     slot = seat.number,
@@ -313,6 +335,16 @@ impl Startd {
                 );
                 Outcome::LeaseOver
             }
+            JobEnd::Submit { reason } => {
+                let pause = seat.pause.next(random());
+                tracing::warn!(
+                    slot = seat.number,
+                    ?pause,
+                    "the submit side could not do its part for a job: {reason}"
+                );
+                seat.trouble = Some(reason.clone());
+                Outcome::BackOff(pause)
+            }
             JobEnd::NotStarted { why } => {
                 tracing::info!(slot = seat.number, "a job was not started: {why}");
                 Outcome::Reusable
@@ -330,7 +362,29 @@ impl Startd {
         {
             self.retire(Exit::SitePermanent, reason, self.config.shutdown_limit);
         }
+        if let Some((launch, why)) = launch {
+            self.hole.note(self.clock.now(), launch, &why);
+            self.look_into_the_hole();
+        }
         self.event(slot, Event::JobEnded { claim, outcome });
+    }
+
+    /// Stops or resumes matching as the count of environment failures wants it.
+    pub(super) fn look_into_the_hole(&mut self) {
+        match self.hole.effect(self.clock.now()) {
+            Effect::Open => self.bar(Bar::BlackHole, None),
+            Effect::Closed { why, .. } => {
+                if !self.bars.contains_key(&Bar::BlackHole) {
+                    tracing::error!("no jobs for now: {why}");
+                }
+                self.bar(Bar::BlackHole, Some(why));
+            }
+            Effect::Retire { why } => {
+                if self.ending.is_none() {
+                    self.retire(Exit::SiteTransient, why, self.config.shutdown_limit);
+                }
+            }
+        }
     }
 
     /// Whether a slot shows that it is offered; for tests and for the log at the start.

@@ -1,7 +1,7 @@
 //! The task that owns all slots: it takes commands, ends of jobs and the passing of time, feeds them to the machines,
 //! and carries out what they say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use classad::ClassAd;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep_until;
+use validation::engine::black_hole::{BlackHole, Limits};
 
 use super::claims::{ClaimBook, ClaimError};
 use super::clock::Clock;
@@ -44,6 +45,8 @@ pub struct StartdConfig {
     pub alives_missed: u32,
     /// `EXECUTE`.
     pub execute: PathBuf,
+    /// `SAILPLANE_BLACK_HOLE_*`.
+    pub black_hole: Limits,
 }
 
 /// What the slots' task is made of.
@@ -78,6 +81,19 @@ pub struct Ending {
     pub why: String,
 }
 
+/// What keeps jobs away from all slots for now; of several the first is named in the ads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bar {
+    /// The pilot ends.
+    Retirement,
+    /// Nobody is there to start them.
+    Helper,
+    /// The node made too many of them fail.
+    BlackHole,
+    /// A check fails.
+    Checks,
+}
+
 /// A change of a job's connection: slot, claim, which activation of it, and what it is now.
 pub(super) type LineNote = (usize, ClaimNumber, u64, LineState);
 type LineSender = mpsc::UnboundedSender<LineNote>;
@@ -104,7 +120,10 @@ pub struct Startd {
     pub(super) usage: NodeUse,
     pub(super) end: Option<EndOfLife>,
     pub(super) ending: Option<Ending>,
-    pub(super) pause: Option<String>,
+    /// Why no jobs are taken.
+    pub(super) bars: BTreeMap<Bar, String>,
+    pub(super) hole: BlackHole,
+    pub(super) node: NodeFacts,
     pub(super) last_claimed: Time,
     pub(super) next_poll: Time,
 }
@@ -137,6 +156,7 @@ impl Startd {
         }
         let usage = NodeUse::probe(&config.execute);
         let next_poll = now.saturating_add(config.poll);
+        let hole = BlackHole::new(config.black_hole);
         Ok(Self {
             config,
             identity,
@@ -156,7 +176,9 @@ impl Startd {
             usage,
             end: None,
             ending: None,
-            pause: None,
+            bars: BTreeMap::new(),
+            hole,
+            node: node.clone(),
             last_claimed: now,
             next_poll,
         })
@@ -253,6 +275,7 @@ impl Startd {
         if self.next_poll <= now {
             self.next_poll = now.saturating_add(self.config.poll);
             self.usage = NodeUse::probe(&self.config.execute);
+            self.look_into_the_hole();
             self.poll();
         }
         if self.noclaim_due().is_some_and(|due| due <= now) {
@@ -286,7 +309,7 @@ impl Startd {
             {
                 fits_claim = wanted(&ad, &holder.request, now);
             }
-            let willing = self.pause.is_none();
+            let willing = self.bars.is_empty();
             self.event(
                 slot,
                 Event::Start {
@@ -325,7 +348,7 @@ impl Startd {
             claims: &self.claims,
             usage: self.usage,
             end: self.end,
-            reason: self.pause.as_deref(),
+            reason: self.bars.values().next().map(String::as_str),
             worklife: self.config.policy.worklife,
         };
         Some(self.seats.get(slot)?.ad(common))
@@ -351,7 +374,7 @@ impl Startd {
 
 /// The receiving end of a [`StartdHandle`], for [`Startd::new`].
 #[derive(Debug)]
-pub struct StartdCommands(mpsc::Receiver<Command>);
+pub struct StartdCommands(pub(super) mpsc::Receiver<Command>);
 
 impl StartdCommands {
     /// A handle, and what the task needs to hear it. The handle exists first so that links can be made while the

@@ -38,6 +38,7 @@ fn offer(attributes: Vec<(String, Expr)>) -> Offer {
         accounts: std::collections::BTreeMap::new(),
         attributes,
         slot_attributes: [(2, vec![("Own".to_owned(), Expr::from(2_i64))])].into(),
+        checks: Vec::new(),
     }
 }
 

@@ -8,8 +8,9 @@ use sailplane::blame::Exit;
 use sailplane::job::{JobEnd, Renewal, StopHow, StopOrder, Wish};
 use sailplane::slot::Order;
 use sailplane::slot::event::Policy;
+use validation::engine::black_hole::Limits;
 
-use crate::pair::{Pilot, Setup, SubmitSide};
+use crate::pair::{NO_HOLE, Pilot, Setup, SubmitSide};
 
 const REQUEST: &str = "MyType = \"Job\"\nUser = \"alice@pool\"\nScheddName = \"s@pool\"\nRequirements = TARGET.Cpus >= 1\n\
     AccountingGroup = \"physics\"\nStartdSendsAlives = true\n_condor_StartdHandlesAlives = true\n\
@@ -352,6 +353,90 @@ async fn a_passing_trouble_of_the_site_closes_the_slot_for_a_while() {
             .as_deref(),
         Some("no free account")
     );
+}
+
+/// With a limit of one failure: what the end of a job does to matching.
+async fn after(end: JobEnd) -> (Option<bool>, String, Option<i64>) {
+    let setup = Setup {
+        black_hole: Limits {
+            failures: 1,
+            ..NO_HOLE
+        },
+        ..Setup::default()
+    };
+    let mut pilot = Pilot::start(setup).await;
+    let schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
+    let (_, _syscalls) = schedd.activate(JOB).await;
+    pilot.job().await.end(end);
+    schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await;
+    let ad = pilot.ad().await;
+    (
+        ad.bool("Start"),
+        ad.string("SailplaneNotAcceptingReason").unwrap_or_default(),
+        ad.int("SailplaneEnvironmentFailures"),
+    )
+}
+
+#[tokio::test]
+async fn only_what_the_node_is_to_blame_for_makes_a_black_hole() {
+    for end in [
+        JobEnd::Site {
+            permanent: false,
+            reason: "no free account".to_owned(),
+        },
+        JobEnd::HeldByNode {
+            reason: "no free account".to_owned(),
+        },
+    ] {
+        let (start, why, failures) = after(end).await;
+        assert_eq!((start, failures), (Some(false), Some(1)));
+        assert_eq!(
+            why,
+            "1 of the last 1 jobs failed within 600 s because of this node, the last one so: no free account"
+        );
+    }
+    for end in [JobEnd::Finished, JobEnd::Held, JobEnd::Evicted] {
+        let (start, why, failures) = after(end).await;
+        assert_ne!(start, Some(false));
+        assert_eq!((why.as_str(), failures), ("", Some(0)));
+    }
+    // The slot waits, but the node is not to blame.
+    let (_, why, failures) = after(JobEnd::Submit {
+        reason: "no file".to_owned(),
+    })
+    .await;
+    assert_eq!((why.as_str(), failures), ("no file", Some(0)));
+}
+
+#[tokio::test]
+async fn checks_keep_jobs_away_and_let_them_come_again() {
+    let pilot = Pilot::start(Setup::default()).await;
+    let order = |why: Option<&str>| Order::Checks {
+        why: why.map(str::to_owned),
+        attributes: vec![
+            ("SailplaneValidation".to_owned(), "unfit".into()),
+            // Nothing that a check publishes changes who the slot is.
+            ("Name".to_owned(), "somebody else".into()),
+        ],
+        announce: true,
+    };
+    let name = pilot.ad().await.string("Name");
+    pilot.startd.order(order(Some("no disk"))).await;
+    let ad = pilot.ad().await;
+    assert_eq!(ad.bool("Start"), Some(false));
+    assert_eq!(ad.string("SailplaneValidation").as_deref(), Some("unfit"));
+    assert_eq!(
+        ad.string("SailplaneNotAcceptingReason").as_deref(),
+        Some("no disk")
+    );
+    assert_eq!(ad.string("Name"), name);
+    pilot.startd.order(order(None)).await;
+    let ad = pilot.ad().await;
+    assert_ne!(ad.bool("Start"), Some(false));
+    assert!(ad.string("SailplaneNotAcceptingReason").is_none());
+    let schedd = SubmitSide::matched(&pilot).await;
+    schedd.request(REQUEST).await;
 }
 
 #[tokio::test]

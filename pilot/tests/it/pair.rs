@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use validation::engine::black_hole::Limits;
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -55,7 +56,16 @@ pub(crate) struct Setup {
     pub(crate) start: &'static str,
     pub(crate) policy: Policy,
     pub(crate) noclaim: Option<Duration>,
+    pub(crate) black_hole: Limits,
 }
+
+/// So many failures that no test has them by chance.
+pub(crate) const NO_HOLE: Limits = Limits {
+    failures: 0,
+    window: Duration::from_secs(600),
+    pause: Duration::from_secs(300),
+    times: 0,
+};
 
 impl Default for Setup {
     fn default() -> Self {
@@ -63,6 +73,7 @@ impl Default for Setup {
             start: "true",
             policy: Policy::default(),
             noclaim: None,
+            black_hole: NO_HOLE,
         }
     }
 }
@@ -121,6 +132,7 @@ impl Pilot {
             accounts: std::collections::BTreeMap::new(),
             attributes: Vec::new(),
             slot_attributes: Default::default(),
+            checks: Vec::new(),
         };
         let config = StartdConfig {
             policy: setup.policy,
@@ -129,6 +141,7 @@ impl Pilot {
             shutdown_limit: Duration::from_secs(60),
             alives_missed: 6,
             execute: "/tmp".into(),
+            black_hole: setup.black_hole,
         };
         let table = [
             command::REQUEST_CLAIM,

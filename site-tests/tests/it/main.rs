@@ -30,6 +30,7 @@ mod reuse;
 mod sound;
 mod submissions;
 mod suspension;
+mod validation;
 mod values;
 
 use anyhow::Result;

@@ -84,7 +84,8 @@ pub static KNOBS: &[Knob] = &[
         Some("1200"),
         "s",
         "How long a pilot that cannot start because of its node stays before it ends, so that the batch system does not send one \
-         after the other to a broken node. SIGTERM, SIGINT and SIGQUIT end it at once. 0 is not at all.",
+         after the other to a broken node. SIGTERM, SIGINT and SIGQUIT end it at once. 0 is not at all; a pilot whose standard error is \
+         a terminal does not nap either.",
     ),
     knob(
         &["SAILPLANE_BLACK_HOLE_FAILURES"],

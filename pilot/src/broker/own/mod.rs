@@ -116,7 +116,7 @@ pub struct OwnAccount {
 
 impl OwnAccount {
     /// The arguments of the program.
-    pub(super) fn arguments(&self) -> Vec<OsString> {
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut all: Vec<OsString> = vec![ARGUMENT.into(), self.agent.clone().into()];
         let mut add = |word: &str, path: &Path| all.extend([word.into(), path.into()]);
         if let Some(path) = &self.ca_directory {
