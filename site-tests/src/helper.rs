@@ -225,6 +225,8 @@ impl Cargo {
         let mut command = Command::new(script);
         command
             .arg(into)
+            // The program of this package is built with the tests.
+            .arg("--helper-only")
             .env("CARGO", cargo())
             .env("CARGO_TARGET_DIR", &self.target);
         process::output(&mut command)

@@ -8,6 +8,9 @@
 //! These are helpers for tests and for the README's first command, not a library for others: errors are texts for a
 //! person ([`anyhow::Error`]). All of it needs root, because raising a pool makes mounts and accounts.
 
+// What is not asked for is not there: `sailplane-site-test` is built without all this.
+#![cfg(feature = "pool")]
+
 mod ad;
 mod ca;
 mod embedded;

@@ -15,6 +15,7 @@ use super::build::{Draft, KeyType, bundle, parse_name, public, serial};
 use super::error::IssueError;
 use super::proxies::ProxyIssuer;
 use crate::secret::SecretPem;
+use crate::verify::read_all;
 
 /// A self-signed certification authority.
 pub struct Authority {
@@ -74,6 +75,29 @@ impl Authority {
             certificate: draft.sign(&key)?,
             key,
             name: name.to_owned(),
+            key_type,
+        })
+    }
+
+    /// Takes an authority that exists: its certificate and its private key, which is not encrypted, as PEM. Everybody
+    /// it certifies gets a key of `key_type`.
+    ///
+    /// # Errors
+    /// [`IssueError::Library`], or [`IssueError::OtherKey`] if the key is another authority's.
+    pub fn from_pem(certificate: &[u8], key: &[u8], key_type: KeyType) -> Result<Self, IssueError> {
+        let certificate = X509::from_pem(certificate)?;
+        // With a passphrase given, OpenSSL does not ask for one on the terminal.
+        let key = PKey::private_key_from_pem_passphrase(key, b"")?;
+        let read = read_all(vec![certificate.to_der()?])?;
+        let name = read.first().map(|read| read.subject.display());
+        let name = name.unwrap_or_default();
+        if !certificate.public_key()?.public_eq(&key) {
+            return Err(IssueError::OtherKey(name));
+        }
+        Ok(Self {
+            certificate,
+            key,
+            name,
             key_type,
         })
     }

@@ -20,6 +20,9 @@ pub enum IssueError {
     /// It is a CA's.
     #[error("{0} is a certification authority, which makes no proxies")]
     Ca(String),
+    /// The private key belongs to another certificate.
+    #[error("the private key is not that of {0}")]
+    OtherKey(String),
     /// Its key usage does not allow it to sign.
     #[error("the certificate {0} may not sign: its key usage lacks digitalSignature")]
     KeyUsage(String),

@@ -27,6 +27,7 @@ mod reconnect;
 mod renewals;
 mod retirement;
 mod reuse;
+mod site_test;
 mod sound;
 mod submissions;
 mod suspension;
