@@ -71,10 +71,7 @@ fn found(output: &Output) -> Result<Vec<Found>> {
         let at = |place: &str| entry.pointer(place).cloned().unwrap_or_default();
         let (outcome, status) = (at("/outcome"), at("/outcome/status"));
         Found {
-            name: entry["check"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+            name: at("/check/name").as_str().unwrap_or_default().to_owned(),
             how: if status == "passed" {
                 "passed"
             } else if status.get("skipped").is_some() {

@@ -89,7 +89,7 @@ fn performance(report: &Report) -> String {
     );
     for item in view::items(report) {
         // What fails this check is critical to whoever watches, or only worth a warning.
-        let is_critical = item.check.severity >= crate::check::Severity::Drain;
+        let is_critical = item.outcome.severity(item.check) >= crate::check::Severity::Drain;
         for metric in &item.outcome.metrics {
             if let Some(datum) = datum(item.check.name.as_str(), metric, is_critical) {
                 text.push(' ');

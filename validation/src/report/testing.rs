@@ -112,12 +112,13 @@ pub(crate) fn broken() -> Report {
             ),
         ),
         (
-            Check::new("crl-age", "age of the revocation lists").severity(Severity::Warn),
+            Check::new("crl-age", "age of the revocation lists"),
             Outcome::failed(Failure::site(
                 "3 of 90 revocation lists are over",
                 "see that fetch-crl runs",
             ))
-            .number("overdue", 3.0, "", Some(Threshold::AtMost(0.0))),
+            .number("overdue", 3.0, "", Some(Threshold::AtMost(0.0)))
+            .at_most(Severity::Warn),
         ),
         (
             Check::new("client-check-squid-sh", "check_squid.sh of the frontend")

@@ -36,8 +36,8 @@ impl Mark {
     ];
 
     /// Of an outcome.
-    pub(super) const fn of(entry: &Entry) -> Self {
-        match (&entry.outcome.status, entry.check.severity) {
+    pub(super) fn of(entry: &Entry) -> Self {
+        match (&entry.outcome.status, entry.severity()) {
             (Status::Passed, _) => Self::Passed,
             (Status::Skipped { .. }, _) => Self::Skipped,
             (Status::Failed(_), Severity::Fail) => Self::Failed,
