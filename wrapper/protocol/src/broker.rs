@@ -468,13 +468,13 @@ impl Purpose {
 }
 
 impl OpenLimits {
-    fn put(&self, w: &mut Writer) {
+    pub(crate) fn put(&self, w: &mut Writer) {
         for limit in [self.memory_bytes, self.pids, self.cpu_millis] {
             w.option(limit.as_ref(), |w, limit| w.u64(*limit));
         }
     }
 
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             memory_bytes: r.option("memory_bytes", Reader::u64)?,
             pids: r.option("pids", Reader::u64)?,

@@ -1,6 +1,6 @@
 //! Entry for the fuzz target `launch_protocol`.
 
-use crate::{agent, broker, exec, order, policy, verdict};
+use crate::{agent, broker, exec, monitor, order, policy, verdict};
 
 /// First byte chooses the channel; what decodes must encode to the same bytes.
 ///
@@ -17,7 +17,7 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         };
     }
-    match channel % 11 {
+    match channel % 13 {
         0 => round_trip!(broker::Request),
         1 => round_trip!(broker::Reply),
         2 => round_trip!(agent::Request),
@@ -28,6 +28,8 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
         7 => round_trip!(verdict::VerifyRequest),
         8 => round_trip!(policy::Request),
         9 => round_trip!(order::Order),
-        _ => round_trip!(policy::Answer),
+        10 => round_trip!(policy::Answer),
+        11 => round_trip!(monitor::Ask),
+        _ => round_trip!(monitor::Reply),
     }
 }

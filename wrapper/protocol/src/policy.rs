@@ -305,7 +305,7 @@ impl Answer {
 }
 
 impl Caller {
-    fn put(&self, w: &mut Writer) {
+    pub(crate) fn put(&self, w: &mut Writer) {
         w.u32(self.uid);
         w.option(self.name.as_ref(), |w, name| w.name("name", name));
         w.list("groups", &self.groups, MAX_GROUPS, |w, gid| w.u32(*gid));
@@ -320,7 +320,7 @@ impl Caller {
         }
     }
 
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let listed = |r: &mut Reader<'_>| {
             r.list("listed", MAX_LISTED, 8, |r| {
                 Ok((r.name("listed")?, r.u32()?))
@@ -475,7 +475,7 @@ impl Decision {
 }
 
 impl Groups {
-    fn put(&self, w: &mut Writer) {
+    pub(crate) fn put(&self, w: &mut Writer) {
         w.option(self.primary.as_ref(), |w, name| w.name("primary", name));
         w.list(
             "secondary",
@@ -487,7 +487,7 @@ impl Groups {
         );
     }
 
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             primary: r.option("primary", |r| r.name("primary"))?,
             secondary: r.list("secondary", MAX_MAPPED_GROUPS, 5, |r| r.name("secondary"))?,

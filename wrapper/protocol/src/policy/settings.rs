@@ -155,7 +155,7 @@ const MAX_LIMITS: usize = 16;
 const MAX_VARIABLE: usize = 128;
 
 impl Settings {
-    pub(super) fn put(&self, w: &mut Writer) {
+    pub(crate) fn put(&self, w: &mut Writer) {
         for list in [
             &self.caller_names,
             &self.caller_prefixes,
@@ -199,7 +199,7 @@ impl Settings {
         });
     }
 
-    pub(super) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let settings = Self {
             caller_names: take_names(r, "callers")?,
             caller_prefixes: take_names(r, "callers")?,
