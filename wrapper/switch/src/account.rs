@@ -3,7 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use launch_protocol::monitor::{Account, BROKER_UIDS, FIRST_BROKER_UID};
 use launch_protocol::policy::{Caller, Entry, Settings};
+
+use crate::lease::Record;
 
 /// User and group number of "nobody", as which the helpers without privilege run.
 pub(crate) const NOBODY: u32 = 65_534;
@@ -41,6 +44,7 @@ pub(crate) struct MappedGroups {
 pub(crate) enum Unfit {
     Root,
     Nobody,
+    Broker,
     Caller,
     CallerGroup,
     OutOfRange,
@@ -55,6 +59,7 @@ impl fmt::Display for Unfit {
         f.write_str(match self {
             Self::Root => "it has root's number or an impossible one",
             Self::Nobody => "nobody is the verifier's account",
+            Self::Broker => "brokers have such numbers",
             Self::Caller => "it is, or may be, the account of a pilot",
             Self::CallerGroup => "it is in a group whose members may be pilots",
             Self::OutOfRange => "its uid is outside target_uid_min to target_uid_max",
@@ -132,6 +137,19 @@ impl TargetAccount {
         account.admit(rules)
     }
 
+    /// The account of a payload whose monitor is gone: root has written its numbers down after the check.
+    pub(crate) fn recorded(record: &Record) -> Self {
+        Self {
+            name: format!("uid{}", record.uid),
+            uid: record.uid,
+            gid: record.gid,
+            groups: Vec::new(),
+            home: PathBuf::new(),
+            shell: PathBuf::new(),
+            dynamic: record.dynamic,
+        }
+    }
+
     fn admit(mut self, rules: Rules<'_>) -> Result<Self, Unfit> {
         if let Some(MappedGroups { primary, secondary }) = rules.groups {
             self.gid = primary.unwrap_or(self.gid);
@@ -144,6 +162,9 @@ impl TargetAccount {
         }
         if self.uid == NOBODY || self.gid == NOBODY {
             return Err(Unfit::Nobody);
+        }
+        if all().chain([&self.uid]).copied().any(is_brokers) {
+            return Err(Unfit::Broker);
         }
         if self.uid == caller.uid || caller.listed_users.iter().any(|(_, uid)| *uid == self.uid) {
             return Err(Unfit::Caller);
@@ -182,14 +203,28 @@ impl TargetAccount {
         &self.home
     }
 
-    pub(crate) fn shell(&self) -> &Path {
-        &self.shell
-    }
-
     /// Nobody else uses this uid: whatever runs under it is the payload's.
     pub(crate) fn is_dynamic(&self) -> bool {
         self.dynamic
     }
+
+    /// As the broker is told.
+    pub(crate) fn facts(&self) -> Account {
+        Account {
+            name: self.name.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+            home: self.home.clone(),
+            shell: self.shell.clone(),
+            dynamic: self.dynamic,
+        }
+    }
+}
+
+/// A number under which a broker may run.
+pub(crate) fn is_brokers(number: u32) -> bool {
+    (FIRST_BROKER_UID..FIRST_BROKER_UID + BROKER_UIDS).contains(&number)
 }
 
 /// A prefix and digits, as pool accounts are named.

@@ -1,66 +1,63 @@
-//! One group per payload (requirements K3, K4, K7, K8): a cgroup2 directory below the pilot's own, even
-//! where that hierarchy has no controllers; else one in the old freezer's; else "this uid's descendants
-//! of the broker". What is counted and limited comes from the controllers of either kind.
+//! One group per payload (requirements K3, K4, K8): a cgroup2 directory below the pilot's own, even where
+//! that hierarchy has no controllers; else one in the old freezer's; else none. What is limited is limited by the
+//! controllers of either kind. What they count the broker reads for itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::OpenLimits;
+use launch_protocol::monitor;
 use launch_protocol::policy::LimitRules;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
 use nix::unistd::{Pid, getpid};
 
-use crate::mounts;
-use crate::proc::{self, Process};
 use crate::sys;
 
-/// What is used of the controllers; the old kind calls the third one `blkio`.
+/// What is used of cgroup2's controllers; the old kind calls the third one `blkio`.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
 /// Controllers of the old kind that count and limit.
 const COUNTING: [&str; 3] = ["memory", "pids", "blkio"];
 /// Those that stand in for cgroup2 where it is missing.
-const TRACKING: [&str; 2] = ["freezer", "cpuacct"];
+const STANDING_IN: [&str; 2] = ["freezer", "cpuacct"];
 
-/// How this host lets payloads be tracked.
+/// Where groups are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tracking {
-    /// The pilot's own directory in the cgroup2 hierarchy.
-    unified: Option<PathBuf>,
-    /// Controllers that a group there has.
-    within: Vec<&'static str>,
-    /// The pilot's own directories in old hierarchies, for what cgroup2 does not do here.
-    old: Vec<(&'static str, PathBuf)>,
+    /// As the broker is told.
+    pub(crate) places: monitor::Tracking,
     /// `clone3` can make a child inside a group, and the child lives.
     clone_into: bool,
 }
 
 impl Tracking {
-    /// Finds the hierarchies and tries them out.
-    pub(crate) fn discover() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+    /// Tries the pilot's own directories in the hierarchies that there are.
+    pub(crate) fn try_out(hierarchies: &[(String, PathBuf)]) -> Self {
         let probe = format!("sailplane-{}-probe", getpid());
+        let own = |name: &str, kind| {
+            let (_, path) = hierarchies.iter().find(|(known, _)| known == name)?;
+            is_cgroup(path, kind).then(|| path.clone())
+        };
         let mut found = Self::default();
-        if let Some(parent) = mounts::own_unified(&mounts, &own) {
+        if let Some(parent) = own("cgroup2", CGROUP2_SUPER_MAGIC) {
             found.try_unified(parent, &probe);
         }
-        for name in COUNTING.into_iter().chain(TRACKING) {
-            let wanted = match name {
-                "blkio" => !found.within.contains(&"io"),
-                name if COUNTING.contains(&name) => !found.within.contains(&name),
-                _ => found.unified.is_none(),
+        for name in COUNTING.into_iter().chain(STANDING_IN) {
+            let new = if name == "blkio" { "io" } else { name };
+            let wanted = match COUNTING.contains(&name) {
+                true => !found.within(new),
+                false => found.places.unified.is_none(),
             };
-            let Some(parent) = mounts::own_old(&mounts, &own, name).filter(|_| wanted) else {
+            let Some(parent) = own(name, CGROUP_SUPER_MAGIC).filter(|_| wanted) else {
                 continue;
             };
             if fs::create_dir(parent.join(&probe)).is_ok() {
                 let _ = fs::remove_dir(parent.join(&probe));
-                found.old.push((name, parent));
+                found.places.old.push((name.to_owned(), parent));
             }
         }
         found
@@ -78,7 +75,8 @@ impl Tracking {
         }
         let has = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
         let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
-        self.within = CONTROLLERS.into_iter().filter(has).collect();
+        let within = CONTROLLERS.into_iter().filter(has).map(str::to_owned);
+        self.places.within = within.collect();
         // Not where the call is unknown or filtered. And some kernels (6.18 for one) compare the kill
         // count of the parent's group with the child's and kill the newborn when they differ.
         self.clone_into = open(&dir, DIRECTORY, Mode::empty())
@@ -86,58 +84,23 @@ impl Tracking {
             .and_then(sys::wait_for)
             == Ok(0);
         let usable = dir.join("cgroup.events").exists() && dir.join("cgroup.procs").exists();
-        self.unified = usable.then_some(parent);
+        self.places.unified = usable.then_some(parent);
         let _ = fs::remove_dir(&dir);
     }
 
-    fn has(&self, name: &str) -> bool {
-        let old = if name == "io" { "blkio" } else { name };
-        self.within.contains(&name) || self.old.iter().any(|(known, _)| *known == old)
-    }
-
-    /// For people and logs.
-    pub(crate) fn word(&self) -> &'static str {
-        match &self.unified {
-            Some(_) => "cgroup2",
-            None if self.has("freezer") => "freezer",
-            None => "sweep",
-        }
+    fn within(&self, name: &str) -> bool {
+        self.places.within.iter().any(|known| known == name)
     }
 
     /// Are processes told apart by group, or only by account?
     pub(crate) fn has_groups(&self) -> bool {
-        self.unified.is_some() || self.has("freezer")
-    }
-
-    /// Where memory figures come from.
-    pub(crate) fn memory_source(&self) -> &'static str {
-        match (self.within.contains(&"memory"), self.has("memory")) {
-            (true, _) => "cgroup2",
-            (false, true) => "cgroup1",
-            (false, false) => "proc",
-        }
-    }
-
-    /// What this host lets us do beyond what is done everywhere.
-    pub(crate) fn features(&self) -> Vec<String> {
-        [
-            ("group-freeze", self.has_groups()),
-            ("memory-limit", self.has("memory")),
-            ("pids-limit", self.has("pids")),
-            ("cpu-limit", self.has("cpu")),
-            ("memory-peak", self.has("memory")),
-            ("pids-peak", self.has("pids")),
-            ("io-usage", self.has("io")),
-        ]
-        .into_iter()
-        .filter(|(_, is_there)| *is_there)
-        .map(|(name, _)| name.to_owned())
-        .collect()
+        let freezer = self.places.old.iter().any(|(name, _)| name == "freezer");
+        self.places.unified.is_some() || freezer
     }
 
     fn parents(&self) -> impl Iterator<Item = &PathBuf> {
-        let old = self.old.iter().map(|(_, parent)| parent);
-        self.unified.iter().chain(old)
+        let old = self.places.old.iter().map(|(_, parent)| parent);
+        self.places.unified.iter().chain(old)
     }
 
     /// Directories that a group of this name will have; recorded before they are made.
@@ -145,18 +108,15 @@ impl Tracking {
         self.parents().map(|dir| dir.join(name)).collect()
     }
 
-    /// Removes empty groups of brokers that are gone: those that waited for a payload. The kernel
-    /// refuses where a process is left.
+    /// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses
+    /// where a process is left.
     pub(crate) fn remove_orphans(&self) {
-        for parent in self.parents() {
-            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        for entry in self.parents().filter_map(|it| fs::read_dir(it).ok()) {
+            for entry in entry.flatten() {
                 let name = entry.file_name();
-                let broker = name
-                    .to_str()
-                    .and_then(|name| name.strip_prefix("sailplane-"))
-                    .and_then(|rest| rest.split_once('-'))
-                    .and_then(|(pid, _)| pid.parse().ok());
-                if broker.is_some_and(proc::is_gone) {
+                let rest = name.to_str().and_then(|it| it.strip_prefix("sailplane-"));
+                let pid = rest.and_then(|rest| rest.split_once('-')?.0.parse().ok());
+                if pid.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH)) {
                     let _ = fs::remove_dir(entry.path());
                 }
             }
@@ -166,14 +126,8 @@ impl Tracking {
     /// Makes a group.
     pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
         let mut group = Group {
-            uid: None,
-            unified: None,
-            within: self.within.clone(),
-            old: Vec::new(),
             clone_into: self.clone_into,
-            source: self.memory_source(),
-            peak_seen: 0,
-            cpu_seen: (0, 0),
+            ..Group::default()
         };
         match group.make(self, name) {
             Ok(()) => Ok(group),
@@ -185,131 +139,127 @@ impl Tracking {
     }
 }
 
+/// Is this the root's own view of such a hierarchy, and not something that only looks so?
+fn is_cgroup(path: &Path, kind: FsType) -> bool {
+    let dir = open(path, DIRECTORY, Mode::empty());
+    dir.and_then(|dir| fstatfs(&dir))
+        .is_ok_and(|facts| facts.filesystem_type() == kind)
+}
+
 const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_CLOEXEC);
 
+/// A payload's directory in one hierarchy.
 #[derive(Debug)]
-struct Unified {
+struct Part {
+    /// `cgroup2`, or an old controller.
+    hierarchy: String,
     path: PathBuf,
-    dir: OwnedFd,
-    events: File,
-}
-
-/// A directory in an old hierarchy.
-#[derive(Debug)]
-struct Old {
-    controller: &'static str,
-    path: PathBuf,
-    /// Not `cgroup.procs`: a whole process that moves makes every fork and every change of groups on
-    /// the machine wait, ten milliseconds or so; a thread that moves itself does not (Linux 5.5).
+    /// Of the old kind. Not `cgroup.procs`: a whole process that moves makes every fork and every change of
+    /// groups on the machine wait, ten milliseconds or so; a thread that moves itself does not (Linux 5.5).
     /// Whoever enters here has one thread.
-    entry: File,
-}
-
-/// What a group has used.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    pub(crate) user_usec: u64,
-    pub(crate) system_usec: u64,
-    pub(crate) memory_current: u64,
-    pub(crate) memory_peak: u64,
-    pub(crate) processes: u32,
-    pub(crate) processes_peak: Option<u64>,
-    pub(crate) io_read: Option<u64>,
-    pub(crate) io_write: Option<u64>,
-    pub(crate) oom_kills: Option<u64>,
+    entry: Option<File>,
 }
 
 /// One payload's group.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Whose processes are its members where there are no groups.
-    uid: Option<u32>,
-    unified: Option<Unified>,
-    within: Vec<&'static str>,
-    old: Vec<Old>,
+    parts: Vec<Part>,
+    /// The directory in cgroup2.
+    dir: Option<OwnedFd>,
+    /// Its controllers.
+    within: Vec<String>,
     clone_into: bool,
-    source: &'static str,
-    peak_seen: u64,
-    cpu_seen: (u64, u64),
 }
 
 impl Group {
     fn make(&mut self, tracking: &Tracking, name: &str) -> Result<(), Errno> {
-        for (controller, parent) in &tracking.old {
+        for (controller, parent) in &tracking.places.old {
             let path = parent.join(name);
             fs::create_dir(&path).map_err(errno)?;
-            let entry = OpenOptions::new().write(true).open(path.join("tasks"));
-            let entry = entry.map_err(|error| {
-                let _ = fs::remove_dir(&path);
-                errno(error)
-            })?;
-            self.old.push(Old {
-                controller,
-                path,
-                entry,
+            self.parts.push(Part {
+                hierarchy: controller.clone(),
+                entry: None,
+                path: path.clone(),
             });
+            let entry = OpenOptions::new().write(true).open(path.join("tasks"));
+            if let Some(part) = self.parts.last_mut() {
+                part.entry = Some(entry.map_err(errno)?);
+            }
         }
-        if let Some(parent) = &tracking.unified {
+        if let Some(parent) = &tracking.places.unified {
             let path = parent.join(name);
             fs::create_dir(&path).map_err(errno)?;
-            let opened = open(&path, DIRECTORY, Mode::empty())
-                .and_then(|dir| Ok((dir, File::open(path.join("cgroup.events")).map_err(errno)?)));
-            let (dir, events) = opened.inspect_err(|_| {
-                let _ = fs::remove_dir(&path);
-            })?;
-            self.unified = Some(Unified { path, dir, events });
+            self.parts.push(Part {
+                hierarchy: "cgroup2".to_owned(),
+                entry: None,
+                path: path.clone(),
+            });
+            self.dir = Some(open(&path, DIRECTORY, Mode::empty())?);
+            self.within.clone_from(&tracking.places.within);
         }
         Ok(())
     }
 
-    /// For `clone3`, where that works.
-    pub(crate) fn entry(&self) -> Option<BorrowedFd<'_>> {
-        let unified = self.unified.as_ref().filter(|_| self.clone_into);
-        unified.map(|group| group.dir.as_fd())
+    /// What a monitor that is gone has written down of one.
+    pub(crate) fn left(paths: Vec<PathBuf>) -> Self {
+        let part = |path| Part {
+            hierarchy: "freezer".to_owned(),
+            path,
+            entry: None,
+        };
+        Self {
+            parts: paths.into_iter().map(part).collect(),
+            ..Self::default()
+        }
     }
 
-    /// From now on it is a payload's.
-    pub(crate) fn assign(&mut self, uid: u32) {
-        self.uid = Some(uid);
+    /// For `clone3`, where that works.
+    pub(crate) fn entry(&self) -> Option<BorrowedFd<'_>> {
+        let dir = self.dir.as_ref().filter(|_| self.clone_into);
+        dir.map(|dir| dir.as_fd())
     }
 
     /// In the child: enters what `clone3` has not put it into.
     pub(crate) fn join(&self, enter_unified: bool) -> Result<(), Errno> {
-        if let (Some(group), true) = (&self.unified, enter_unified) {
-            fs::write(group.path.join("cgroup.procs"), "0").map_err(errno)?;
-        }
-        let mut entries = self.old.iter().map(|old| &old.entry);
-        entries.try_for_each(|mut entry| entry.write_all(b"0").map_err(errno))
+        self.parts.iter().try_for_each(|part| match &part.entry {
+            Some(entry) => (&*entry).write_all(b"0").map_err(errno),
+            None if enter_unified => fs::write(part.path.join("cgroup.procs"), "0").map_err(errno),
+            None => Ok(()),
+        })
     }
 
-    /// The directory of an old controller.
-    fn old(&self, name: &str) -> Option<&Path> {
-        let found = self.old.iter().find(|old| old.controller == name);
-        found.map(|old| old.path.as_path())
+    fn path_in(&self, hierarchy: &str) -> Option<&Path> {
+        let found = self.parts.iter().find(|part| part.hierarchy == hierarchy);
+        found.map(|part| part.path.as_path())
     }
 
-    /// The directory where processes are told apart.
-    fn members_at(&self) -> Option<&Path> {
-        let unified = self.unified.as_ref().map(|group| group.path.as_path());
-        unified.or_else(|| self.old("freezer"))
+    /// The directories where processes are told apart: one, or of what is left of a group, all.
+    fn told_by(&self) -> impl Iterator<Item = &Path> {
+        let kind = match self.dir {
+            Some(_) => "cgroup2",
+            None => "freezer",
+        };
+        let parts = self.parts.iter().filter(move |part| part.hierarchy == kind);
+        parts.map(|part| part.path.as_path())
     }
 
-    /// A controller's file: of this name in cgroup2, else of that in an old hierarchy.
-    fn file(&self, controller: &str, new: &str, old: (&str, &str)) -> Option<PathBuf> {
-        match &self.unified {
-            Some(group) if self.within.contains(&controller) => Some(group.path.join(new)),
-            _ => self.old(old.0).map(|path| path.join(old.1)),
-        }
+    /// The kernel tells when it is empty, and kills it at once.
+    pub(crate) fn has_events(&self) -> bool {
+        self.dir.is_some()
     }
 
-    /// Sets the job's limits within the site's, before anything of the payload runs in it. What there is
-    /// no controller for is not limited: [`Tracking::features`] says so.
+    /// Sets the job's limits within the site's. What there is no controller for is not limited; the broker
+    /// says so.
     pub(crate) fn restrict(&self, job: &OpenLimits, site: &LimitRules) -> Result<(), Errno> {
         let lower = |job: Option<u64>, site: Option<u64>| job.into_iter().chain(site).min();
         let set = |value: Option<u64>, controller: &str, new: &str, old: &str| {
-            let file = self.file(controller, new, (controller, old));
+            let inside = self.within.iter().any(|known| known == controller);
+            let file = match self.path_in("cgroup2").filter(|_| inside) {
+                Some(path) => Some(path.join(new)),
+                None => self.path_in(controller).map(|path| path.join(old)),
+            };
             value.zip(file).map_or(Ok(()), |(value, file)| {
                 fs::write(file, value.to_string()).map_err(errno)
             })
@@ -317,16 +267,10 @@ impl Group {
         let memory = lower(job.memory_bytes, site.memory_bytes);
         set(memory, "memory", "memory.max", "memory.limit_in_bytes")?;
         // Memory is memory, also on the disk. There is no such file where swap is not counted.
-        let swap = match self.source {
-            "cgroup2" => memory.map(|_| 0),
-            _ => memory,
-        };
-        let _ = set(
-            swap,
-            "memory",
-            "memory.swap.max",
-            "memory.memsw.limit_in_bytes",
-        );
+        let inside = self.within.iter().any(|known| known == "memory");
+        let swap = memory.map(|bytes| if inside { 0 } else { bytes });
+        let (new, old) = ("memory.swap.max", "memory.memsw.limit_in_bytes");
+        let _ = set(swap, "memory", new, old);
         let pids = lower(job.pids, site.pids.map(u64::from));
         set(pids, "pids", "pids.max", "pids.max")?;
         let site = site.cpu_percent.map(|percent| u64::from(percent) * 10);
@@ -335,154 +279,52 @@ impl Group {
         set(quota, "cpu", "cpu.max", "")
     }
 
-    /// Becomes ready (`POLLPRI`) when the answer of [`Self::is_populated`] may have changed.
-    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(|group| group.events.as_fd())
-    }
-
-    /// Is there any process in it? Zombies do not count.
-    pub(crate) fn is_populated(&self) -> bool {
-        let Some(group) = &self.unified else {
-            return !self.members().is_empty();
-        };
-        let mut text = [0; 256];
-        match group.events.read_at(&mut text, 0) {
-            Ok(length) => text
-                .get(..length)
-                .unwrap_or_default()
-                .split(|byte| *byte == b'\n')
-                .any(|line| line == b"populated 1"),
-            // The directory was taken away under us: then nothing can be in it.
-            Err(_) => false,
-        }
-    }
-
-    fn members(&self) -> Vec<i32> {
-        match (self.members_at(), self.uid) {
-            (Some(path), _) => members(path),
-            (None, Some(uid)) => proc::descendants(getpid(), uid),
-            (None, None) => Vec::new(),
-        }
-    }
-
-    /// Kills everything in it. Returns as soon as the order is given; where there is no
-    /// [`Self::events`] it must be repeated until it is empty.
+    /// Kills everything in it. Returns as soon as the order is given; without [`Self::has_events`] it must be
+    /// repeated until it is empty.
     pub(crate) fn kill(&mut self) {
-        // See `try_unified`: the kill count now differs from the broker's own group.
+        // See `try_unified`: the kill count now differs from the monitor's own group.
         self.clone_into = false;
-        if let Some(path) = self.members_at() {
-            return kill_group(path);
-        }
-        // A bomb takes all the time there is, unless it has to stand back (a nice value does not help
-        // against many sessions). What is stopped has no children; what was born meanwhile is stopped
-        // the next time.
-        sys::be_urgent(true);
-        for signal in [libc::SIGSTOP, libc::SIGSTOP, libc::SIGKILL] {
-            self.signal_all(signal);
-        }
-        sys::be_urgent(false);
+        self.told_by().for_each(kill_group);
     }
 
-    /// Stops the whole group, or lets it run on (requirement K8): the kernel's freezer misses no
-    /// newborn process. Without one there is only the signal.
-    pub(crate) fn suspend(&self, stop: bool) {
-        if self.members_at().is_none_or(|path| !freeze(path, stop)) {
+    /// Stops the whole group, or lets it run on (requirement K8): the kernel's freezer misses no newborn process.
+    pub(crate) fn freeze(&self, stop: bool) {
+        if !self.told_by().any(|path| freeze(path, stop)) {
             self.signal_all(if stop { libc::SIGSTOP } else { libc::SIGCONT });
         }
     }
 
-    /// Signals every process in it. A number is used only while its process is held by a handle and
-    /// still listed, so that nothing outside can be hit.
+    /// Signals every process in it. A number is used only while its process is held by a handle and still
+    /// listed, so that nothing outside can be hit.
     pub(crate) fn signal_all(&self, signal: i32) {
-        let held: Vec<_> = self
-            .members()
-            .into_iter()
-            .filter_map(|pid| Some((pid, sys::process_descriptor(Pid::from_raw(pid)).ok()?)))
-            .collect();
-        let still = self.members();
-        for (_, process) in held.iter().filter(|(pid, _)| still.contains(pid)) {
-            let _ = sys::signal_process(process.as_fd(), signal);
+        for path in self.told_by() {
+            let hold = |pid| Some((pid, sys::process_descriptor(Pid::from_raw(pid)).ok()?));
+            let held: Vec<_> = members(path).into_iter().filter_map(hold).collect();
+            let still = members(path);
+            for (_, process) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+                let _ = sys::signal_process(process.as_fd(), signal);
+            }
         }
-    }
-
-    /// What it has used so far.
-    pub(crate) fn figures(&mut self) -> Figures {
-        let members = self.members();
-        let table: Vec<_> = members.iter().copied().filter_map(Process::read).collect();
-        let (user, system) = self.processor_time(&table);
-        // Orphans take their time with them; never report less than before.
-        self.cpu_seen = (self.cpu_seen.0.max(user), self.cpu_seen.1.max(system));
-        let text = |file: Option<PathBuf>| file.and_then(|file| fs::read_to_string(file).ok());
-        let number = |file| text(file).and_then(|text| text.trim().parse::<u64>().ok());
-        let memory = |new, old| self.file("memory", new, ("memory", old));
-        let resident = || table.iter().map(Process::resident_bytes).sum();
-        let memory_current = number(memory("memory.current", "memory.usage_in_bytes"));
-        let memory_current = memory_current.unwrap_or_else(resident);
-        // Absent before Linux 5.19.
-        let peak = number(memory("memory.peak", "memory.max_usage_in_bytes"));
-        let oom = text(memory("memory.events", "memory.oom_control"));
-        let io = text(self.file(
-            "io",
-            "io.stat",
-            ("blkio", "blkio.throttle.io_service_bytes"),
-        ));
-        let moved = |new, old| io.as_deref().map(|text| bytes_moved(text, new, old));
-        let figures = Figures {
-            user_usec: self.cpu_seen.0,
-            system_usec: self.cpu_seen.1,
-            memory_current,
-            memory_peak: self.peak_seen.max(memory_current).max(peak.unwrap_or(0)),
-            processes: u32::try_from(members.len()).unwrap_or(u32::MAX),
-            // Absent before Linux 6.11.
-            processes_peak: number(self.file("pids", "pids.peak", ("pids", "pids.peak"))),
-            io_read: moved("rbytes=", "Read"),
-            io_write: moved("wbytes=", "Write"),
-            oom_kills: oom.map(|text| keyed(&text, "oom_kill")),
-        };
-        self.peak_seen = figures.memory_peak;
-        figures
-    }
-
-    /// Microseconds of user and system time.
-    fn processor_time(&self, table: &[Process]) -> (u64, u64) {
-        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-        if let Some(group) = &self.unified {
-            let stat = read(group.path.join("cpu.stat"));
-            (keyed(&stat, "user_usec"), keyed(&stat, "system_usec"))
-        } else if let Some(path) = self.old("cpuacct") {
-            let nanoseconds = |name| read(path.join(name)).trim().parse().unwrap_or(0_u64);
-            let (user, system) = ("cpuacct.usage_user", "cpuacct.usage_sys");
-            (nanoseconds(user) / 1000, nanoseconds(system) / 1000)
-        } else {
-            let user = table.iter().map(Process::user_usec).sum();
-            (user, table.iter().map(Process::system_usec).sum())
-        }
-    }
-
-    /// Where memory figures come from.
-    pub(crate) fn source(&self) -> &'static str {
-        self.source
     }
 
     /// Removes the (empty) group.
     pub(crate) fn remove(&mut self) -> Result<(), Errno> {
-        // What is not there need not be removed.
-        let remove = |path: &Path| match fs::remove_dir(path).map_err(errno) {
-            Err(Errno::ENOENT) => Ok(()),
-            other => other,
-        };
-        while let Some(old) = self.old.pop() {
-            remove(&old.path)?;
+        self.dir = None;
+        while let Some(part) = self.parts.last_mut() {
+            part.entry = None;
+            match fs::remove_dir(&part.path).map_err(errno) {
+                // What is not there need not be removed.
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+            self.parts.pop();
         }
-        match self.unified.take() {
-            Some(group) => remove(&group.path),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 /// Processes in a group's directory.
-pub(crate) fn members(group: &Path) -> Vec<i32> {
+fn members(group: &Path) -> Vec<i32> {
     let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
@@ -490,18 +332,14 @@ pub(crate) fn members(group: &Path) -> Vec<i32> {
 /// Stops a group with the freezer of its kind, or lets it run on; false: it has none.
 fn freeze(group: &Path, stop: bool) -> bool {
     let new = fs::write(group.join("cgroup.freeze"), if stop { "1" } else { "0" });
-    let old = || {
-        fs::write(
-            group.join("freezer.state"),
-            if stop { "FROZEN" } else { "THAWED" },
-        )
-    };
-    new.or_else(|_| old()).is_ok()
+    let state = if stop { "FROZEN" } else { "THAWED" };
+    new.or_else(|_| fs::write(group.join("freezer.state"), state))
+        .is_ok()
 }
 
 /// One write where the kernel has `cgroup.kill` (5.14); else freeze, kill each. A group that was
 /// suspended is not any more.
-pub(crate) fn kill_group(group: &Path) {
+fn kill_group(group: &Path) {
     let order = OpenOptions::new()
         .write(true)
         .open(group.join("cgroup.kill"));
@@ -515,47 +353,6 @@ pub(crate) fn kill_group(group: &Path) {
     freeze(group, false);
 }
 
-fn keyed(text: &str, key: &str) -> u64 {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .find(|(name, _)| *name == key)
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-/// Sum over all devices: `8:0 rbytes=1 wbytes=2` in cgroup2, `8:0 Read 1` in the old kind.
-fn bytes_moved(text: &str, new: &str, old: &str) -> u64 {
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace().skip(1);
-            let first = words.next()?;
-            if first == old {
-                return words.next()?.parse::<u64>().ok();
-            }
-            std::iter::once(first)
-                .chain(words)
-                .find_map(|word| word.strip_prefix(new)?.parse().ok())
-        })
-        .sum()
-}
-
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn k7_bytes_moved_are_read_from_both_kinds() {
-        let new =
-            "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n259:0 rbytes=5 wbytes=0\n";
-        let old = "8:0 Read 10\n8:0 Write 20\n8:0 Sync 30\n8:0 Total 30\n259:0 Read 5\nTotal 35\n";
-        for text in [new, old] {
-            assert_eq!(bytes_moved(text, "rbytes=", "Read"), 15);
-            assert_eq!(bytes_moved(text, "wbytes=", "Write"), 20);
-        }
-        assert_eq!(bytes_moved("", "rbytes=", "Read"), 0);
-    }
 }

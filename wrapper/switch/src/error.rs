@@ -39,8 +39,6 @@ pub enum StartupError {
     NotRoot,
     /// The site's policy does not do, or does not admit the caller.
     Refused(Refusal),
-    /// The pilot speaks another version.
-    Version(u32),
     /// A system call failed.
     System(&'static str, Errno),
 }
@@ -49,7 +47,8 @@ impl StartupError {
     /// gLExec's exit status.
     pub fn status(&self) -> u8 {
         match self {
-            Self::Usage | Self::NoControlSocket | Self::Version(_) => CALLER,
+            Self::Usage | Self::NoControlSocket => CALLER,
+            Self::Refused(refusal) if refusal.code.starts_with("startup.") => CALLER,
             Self::NotRoot => NOT_AUTHORISED,
             Self::Refused(refusal) if refusal.class == RefusalClass::Caller => NOT_AUTHORISED,
             _ => ADMINISTRATOR,
@@ -61,7 +60,6 @@ impl StartupError {
         match self {
             Self::Usage => "startup.usage",
             Self::NoControlSocket => "startup.socket",
-            Self::Version(_) => "startup.version",
             Self::UserNamespace => "startup.userns",
             Self::NoNewPrivileges => "startup.no_new_privs",
             Self::NosuidMount(_) => "startup.nosuid",
@@ -103,11 +101,6 @@ impl fmt::Display for StartupError {
             Self::NoControlSocket => {
                 f.write_str("descriptor 3 is not a packet socket; the pilot must start this program")
             }
-            Self::Version(theirs) => write!(
-                f,
-                "the pilot speaks launch protocol {theirs}, this helper {}; install matching versions",
-                launch_protocol::VERSION
-            ),
             Self::UserNamespace => f.write_str(
                 "this is not the initial user namespace, where accounts cannot be switched; \
                  start the pilot outside of the container's user namespace",

@@ -48,6 +48,7 @@ pub(crate) fn with_own_numbers<T>(
         descriptors: &[pipe.as_fd(), null, null],
         group: None,
         sees_parent: false,
+        urgent: false,
     }
     .start()
     .and_then(|_| hatch());

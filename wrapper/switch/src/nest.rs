@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use launch_protocol::agent::Reply;
 use launch_protocol::order::{Order, View};
@@ -46,8 +46,8 @@ pub(crate) struct Kit<'a> {
 #[derive(Debug)]
 pub(crate) struct Nest {
     pub(crate) group: Group,
-    /// For the lease's record.
-    pub(crate) directories: Vec<PathBuf>,
+    /// Its name in each hierarchy.
+    pub(crate) name: String,
     pub(crate) waiting: Started,
 }
 
@@ -55,41 +55,19 @@ pub(crate) struct Nest {
 #[derive(Debug, Default)]
 pub(crate) struct Nursery {
     ready: Option<Nest>,
-    /// The child of one died unused; do not make the next before somebody asks.
-    spoiled: bool,
     made: u32,
 }
 
 impl Nursery {
-    /// Should one be made ahead of need?
-    pub(crate) fn is_cold(&self) -> bool {
-        self.ready.is_none() && !self.spoiled
-    }
-
-    /// Makes one ahead of need.
+    /// Makes one ahead of need. Whoever takes it will be told why it cannot be.
     pub(crate) fn warm_up(&mut self, tracking: &Tracking, kit: Kit<'_>) {
-        if self.is_cold() {
-            match self.make(tracking, kit) {
-                Ok(nest) => self.ready = Some(nest),
-                // Whoever asks will be told why.
-                Err(_) => self.spoiled = true,
-            }
+        if self.ready.is_none() {
+            self.ready = self.make(tracking, kit).ok();
         }
-    }
-
-    /// Somebody will ask soon.
-    pub(crate) fn expect_use(&mut self) {
-        self.spoiled = false;
-    }
-
-    /// Is one waiting?
-    pub(crate) fn is_warm(&self) -> bool {
-        self.ready.is_some()
     }
 
     /// The ready one, or a new one.
     pub(crate) fn take(&mut self, tracking: &Tracking, kit: Kit<'_>) -> Result<Nest, Errno> {
-        self.spoiled = false;
         let fits = |nest: &mut Nest| nest.waiting.numbers.is_some() == kit.own_numbers;
         if let Some(nest) = self.ready.take_if(fits) {
             return Ok(nest);
@@ -105,7 +83,7 @@ impl Nursery {
         match hatch(&group, kit) {
             Ok(waiting) => Ok(Nest {
                 group,
-                directories: tracking.directories(&name),
+                name,
                 waiting,
             }),
             Err(errno) => {
@@ -115,17 +93,11 @@ impl Nursery {
         }
     }
 
-    /// Takes note that a child has been reaped; true if it was the waiting one.
-    pub(crate) fn reaped(&mut self, child: Pid) -> bool {
-        let ours = self
-            .ready
-            .as_ref()
-            .is_some_and(|nest| nest.waiting.pid == child);
-        if ours && let Some(mut nest) = self.ready.take() {
+    /// Takes note that a child has been reaped.
+    pub(crate) fn reaped(&mut self, child: Pid) {
+        if let Some(mut nest) = self.ready.take_if(|nest| nest.waiting.pid == child) {
             let _ = nest.group.remove();
-            self.spoiled = true;
         }
-        ours
     }
 
     /// Takes the ready one down.

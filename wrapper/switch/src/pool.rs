@@ -11,6 +11,7 @@ use std::path::Path;
 
 use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::is_account_name;
+use launch_protocol::monitor::Linked;
 use launch_protocol::policy::is_lease_name;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -32,17 +33,6 @@ const MAX_EXACT: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Pool {
     dir: OwnedFd,
-}
-
-/// What became of the wish to lease an account.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Linked {
-    /// It is leased.
-    Done,
-    /// Somebody else was faster with this account.
-    AccountTaken,
-    /// Somebody else was faster for this identity.
-    LeaseExists,
 }
 
 impl Pool {
@@ -174,7 +164,7 @@ impl Pool {
         Ok(named.st_nlink == 2 && held.st_ino == named.st_ino)
     }
 
-    /// Leases that were last used before `before` (Unix seconds), with their accounts.
+    /// Accounts, and their leases that were last used before `before` (Unix seconds).
     pub(crate) fn idle(&self, before: i64) -> Result<Vec<(String, String)>, Errno> {
         let entries = self.entries()?;
         let account_of = |inode| {
@@ -184,7 +174,7 @@ impl Pool {
         Ok(entries
             .iter()
             .filter(|(name, facts)| is_lease_name(name) && facts.st_mtime < before)
-            .filter_map(|(name, facts)| Some((name.clone(), account_of(facts.st_ino)?.0.clone())))
+            .filter_map(|(name, facts)| Some((account_of(facts.st_ino)?.0.clone(), name.clone())))
             .collect())
     }
 
@@ -214,9 +204,10 @@ impl Pool {
     }
 
     /// All accounts, leased or not.
-    pub(crate) fn accounts(&self) -> Result<Vec<String>, Errno> {
+    pub(crate) fn accounts(&self) -> Result<Vec<(String, String)>, Errno> {
         let names = self.entries()?.into_iter().map(|(name, _)| name);
-        Ok(names.filter(|name| is_account_name(name)).collect())
+        let names = names.filter(|name| is_account_name(name));
+        Ok(names.map(|name| (name, String::new())).collect())
     }
 
     /// Every regular file.
@@ -362,12 +353,16 @@ mod tests {
         pool.claim(LEASE, "/CN=Alice", true).expect("ours");
         assert_eq!(pool.link("grid00", LEASE), Ok(Linked::Done));
         assert_eq!(pool.touch("grid00", LEASE), Ok(true));
-        let now = crate::refuse::unix_now();
+        let now = std::time::SystemTime::now();
+        let now = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        let now = i64::try_from(now.as_secs()).expect("a time");
         assert_eq!(pool.idle(now - 60), Ok(Vec::new()));
         // Looked idle, but was used while it was being released.
         assert_eq!(pool.release(LEASE, now - 60), Ok(false));
         assert_eq!(pool.holder(LEASE, "grid"), Ok(Some("grid00".into())));
-        let idle = vec![(LEASE.to_owned(), "grid00".to_owned())];
+        let idle = vec![("grid00".to_owned(), LEASE.to_owned())];
         assert_eq!(pool.idle(now + 60), Ok(idle));
         assert_eq!(pool.release(LEASE, now + 60), Ok(true));
         assert_eq!(pool.holder(LEASE, "grid"), Ok(None));

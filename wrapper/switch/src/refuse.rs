@@ -1,7 +1,5 @@
 //! Making refusals.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
 
 fn refusal(
@@ -18,11 +16,6 @@ fn refusal(
         may_succeed_later: later,
         who,
     }
-}
-
-/// The credential did not do.
-pub(crate) fn credential(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
-    refusal(RefusedBy::Credential, class, code, message, later)
 }
 
 /// There is no account.
@@ -43,12 +36,4 @@ pub(crate) fn trouble(code: &str, message: String) -> Refusal {
 /// The pilot asked for something that cannot be.
 pub(crate) fn caller(code: &str, message: &str) -> Refusal {
     helper(RefusalClass::Caller, code, message.to_owned(), false)
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_now() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use launch_protocol::CONTROL_FD;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -136,6 +137,26 @@ pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
     )
 }
 
+/// The exit status of a child that is ending; one that is not, a second later, is killed.
+pub(crate) fn end(child: Pid) -> u8 {
+    let handle = sys::process_descriptor(child);
+    let ending = handle.is_ok_and(|handle| {
+        let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::from(1000_u16)) == Ok(1)
+    });
+    if !ending {
+        let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+    }
+    let status = sys::wait_for(child).unwrap_or(0);
+    match status & 0x7f {
+        0 => u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX),
+        _ => CHILD_KILLED,
+    }
+}
+
+/// Stands for the exit status of a child that was killed.
+const CHILD_KILLED: u8 = 113;
+
 /// Exit status of a child that could not become the program it should.
 pub(crate) const CANNOT_START: u8 = 126;
 
@@ -153,6 +174,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) group: Option<&'a Group>,
     /// Its parent has a number where it is born.
     pub(crate) sees_parent: bool,
+    /// It goes before everything that is not urgent.
+    pub(crate) urgent: bool,
 }
 
 impl Errand<'_> {
@@ -169,6 +192,9 @@ impl Errand<'_> {
             }
             place_all(self.descriptors).map_err(at("descriptors"))?;
             setsid().map_err(at("setsid"))?;
+            if self.urgent {
+                sys::be_urgent();
+            }
             become_account(&self.who)?;
             die_with(parent)?;
             sys::block_signals(false);

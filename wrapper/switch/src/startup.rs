@@ -12,11 +12,15 @@ use nix::sys::prctl;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid, chdir, geteuid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{
+    Gid, Uid, chdir, geteuid, getgid, getgroups, getppid, getuid, setgroups, setresgid, setresuid,
+    setsid,
+};
 
 use crate::error::StartupError;
 use crate::sys;
 use launch_protocol::CONTROL_FD;
+use launch_protocol::policy::Caller;
 
 /// Resource limits as the caller had them; payloads get them back.
 #[derive(Clone, Debug)]
@@ -116,9 +120,26 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     Ok(SavedLimits { limits })
 }
 
+/// Who calls, as the kernel says. To be asked before all uids become root's.
+pub(crate) fn real_caller() -> Caller {
+    let further = getgroups().unwrap_or_default();
+    let groups = std::iter::once(getgid()).chain(further);
+    Caller {
+        uid: getuid().as_raw(),
+        groups: groups.map(|gid| gid.as_raw()).collect(),
+        executable: fs::read_link(format!("/proc/{}/exe", getppid())).ok(),
+        ..Caller::default()
+    }
+}
+
+/// The null device.
+pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
+    open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
 /// Away from the caller's standard streams.
 pub(crate) fn drop_streams() -> Result<(), Errno> {
-    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    let null = open_null()?;
     (0..3).try_for_each(|number| sys::place(null.as_fd(), number))
 }
 

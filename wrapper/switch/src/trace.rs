@@ -8,8 +8,7 @@ use std::process::Command;
 use nix::errno::Errno;
 
 use crate::error::StartupError;
-use crate::site;
-use crate::trusted::{self, Kind};
+use crate::programs::{beside_ourselves, conf};
 
 /// Becomes the program that answers, or says why not. For root only: whoever else calls gets no
 /// further, set-uid bit or not.
@@ -17,13 +16,13 @@ pub(crate) fn trace(caller_uid: u32, words: &[OsString]) -> StartupError {
     if caller_uid != 0 {
         return StartupError::NotRoot;
     }
-    let program = site::beside_ourselves().join("sailplane-policy");
-    if let Err(error) = trusted::check(&program, Kind::File) {
-        return StartupError::Untrusted("libexec", error);
-    }
+    let program = match beside_ourselves("sailplane-policy") {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
     let failed = Command::new(program)
         .arg("trace")
-        .arg(site::conf())
+        .arg(conf())
         .args(words)
         .env_clear()
         .exec();

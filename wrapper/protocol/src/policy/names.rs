@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::codec::{DecodeError, Reader, Text, Writer};
 
 /// What to look up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     /// The account of this name, with its groups.
     Account(String),

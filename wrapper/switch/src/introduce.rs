@@ -1,0 +1,280 @@
+//! How monitor and broker come together: what the site has configured and who may call, told by a broker
+//! that has not heard anything from a pilot yet.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use launch_protocol::broker::{Refusal, RefusalClass};
+use launch_protocol::monitor::{Ask, Mode, Numbers, Reply};
+use launch_protocol::policy::{Caller, Settings};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::audit::Audit;
+use crate::cgroup::Tracking;
+use crate::error::StartupError;
+use crate::lease::LeaseDir;
+use crate::names::Names;
+use crate::programs::{self, conf};
+use crate::refuse::{helper, trouble};
+use crate::spawn::packet_sockets;
+use crate::trusted::{self, Kind};
+use crate::wire::{Gone, Wire};
+
+/// How long a configuration that has changed may take to be read, while payloads run.
+const REREADING: Duration = Duration::from_secs(5);
+
+/// What every broker is started with.
+#[derive(Clone, Copy)]
+pub(crate) struct Start<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) words: &'a [std::ffi::OsString],
+    /// Who calls, as the kernel says.
+    pub(crate) caller: &'a Caller,
+    /// Standard output and error.
+    pub(crate) streams: [BorrowedFd<'a>; 2],
+    pub(crate) null: BorrowedFd<'a>,
+    /// Rung when there is something to be fetched.
+    pub(crate) bell: BorrowedFd<'a>,
+}
+
+/// A broker, and the name service that it asks.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) pid: Pid,
+    pub(crate) wire: Wire,
+    pub(crate) names: Names,
+}
+
+/// What the monitor acts on.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) settings: Settings,
+    pub(crate) caller: Caller,
+    pub(crate) may_omit_key: bool,
+    pub(crate) hooks: [Numbers; 2],
+    /// `sailplane-job`
+    pub(crate) agent: PathBuf,
+    /// `sailplane-verify`
+    pub(crate) verifier: PathBuf,
+    pub(crate) tracking: Tracking,
+    pub(crate) audit: Audit,
+    pub(crate) leases: LeaseDir,
+}
+
+/// Starts the name service: its process number, the socket for questions, the copies.
+pub(crate) fn start_names(null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd, Names), StartupError> {
+    let program = programs::beside_ourselves("sailplane-names")?;
+    let started = || {
+        let (questions, theirs) = packet_sockets()?;
+        let (copies, witness) = packet_sockets()?;
+        let descriptors = [theirs.as_fd(), null, null, witness.as_fd()];
+        let pid = programs::start_as_nobody(&program, &[], &descriptors)?;
+        Ok((pid, questions, Names::new(copies)))
+    };
+    started().map_err(|errno| StartupError::System("starting sailplane-names", errno))
+}
+
+/// Starts a broker and lets it introduce itself. It waits for the answer to its last word. `meanwhile`: what to
+/// do while it works.
+pub(crate) fn introduce(
+    start: Start<'_>,
+    meanwhile: impl FnOnce(&Standing),
+) -> Result<(Broker, Standing), StartupError> {
+    let program = programs::beside_ourselves("sailplane-broker")?;
+    let (pid, socket) = programs::start_broker(&program, start.words, start.streams, start.bell)
+        .map_err(|errno| StartupError::System("starting sailplane-broker", errno))?;
+    let (_, questions, names) = start_names(start.null)?;
+    let wire = Wire::new(socket);
+    let mut broker = Broker { pid, wire, names };
+    let standing = listen(start, &mut broker, questions, meanwhile)?;
+    Ok((broker, standing))
+}
+
+fn listen(
+    start: Start<'_>,
+    broker: &mut Broker,
+    questions: OwnedFd,
+    meanwhile: impl FnOnce(&Standing),
+) -> Result<Standing, StartupError> {
+    let deadline = (start.mode == Mode::Configure).then(|| Instant::now() + REREADING);
+    let (mut questions, mut meanwhile) = (Some(questions), Some(meanwhile));
+    let mut tracking = Tracking::default();
+    let mut standing: Option<Standing> = None;
+    loop {
+        let (ask, _) = next(broker, deadline)?;
+        let lost = |Gone| ended();
+        let refusal = match (ask, &mut standing) {
+            (Ask::Begin { hierarchies }, None) if questions.is_some() => {
+                if start.mode != Mode::Configure {
+                    tracking = Tracking::try_out(&hierarchies);
+                }
+                let reply = Reply::Begun {
+                    mode: start.mode,
+                    monitor: std::process::id().cast_signed(),
+                    caller: Box::new(start.caller.clone()),
+                    tracking: tracking.places.clone(),
+                };
+                match (open(&conf(), "configuration"), questions.take()) {
+                    (Ok(conf), Some(questions)) => {
+                        let beside = [conf.as_fd(), questions.as_fd()];
+                        broker.wire.answer(&reply, &beside).map_err(lost)?;
+                        continue;
+                    }
+                    (Err(refusal), _) => refusal,
+                    _ => return Err(ended()),
+                }
+            }
+            (Ask::Configured(settings), None) => {
+                let ready = Standing::new(*settings, std::mem::take(&mut tracking));
+                match ready.and_then(|ready| Ok((files(&ready.settings)?, ready))) {
+                    Ok((files, ready)) => {
+                        let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+                        broker.wire.answer(&Reply::Files, &beside).map_err(lost)?;
+                        if let Some(work) = meanwhile.take() {
+                            work(&ready);
+                        }
+                        standing = Some(ready);
+                        continue;
+                    }
+                    Err(refusal) => refusal,
+                }
+            }
+            (Ask::Verifier, Some(standing)) => match standing.start_verifier(start.null) {
+                Ok((child, socket)) => {
+                    let child = child.as_raw();
+                    let reply = Reply::Started { child };
+                    broker
+                        .wire
+                        .answer(&reply, &[socket.as_fd()])
+                        .map_err(lost)?;
+                    continue;
+                }
+                Err(refusal) => refusal,
+            },
+            (Ask::Audit { line }, Some(standing)) => {
+                standing.audit.record(&line);
+                continue;
+            }
+            (Ask::Decline(refusal), _) => return Err(refusal.into()),
+            (
+                Ask::Admitted {
+                    caller,
+                    may_omit_key,
+                    hooks,
+                },
+                Some(_),
+            ) => {
+                let mut standing = standing.ok_or_else(ended)?;
+                (standing.caller, standing.may_omit_key) = (*caller, may_omit_key);
+                // What the kernel has said stays.
+                standing.caller.uid = start.caller.uid;
+                standing.hooks = hooks;
+                return Ok(standing);
+            }
+            _ => return Err(ended()),
+        };
+        broker
+            .wire
+            .answer(&Reply::Refused(refusal), &[])
+            .map_err(lost)?;
+    }
+}
+
+fn next(
+    broker: &mut Broker,
+    deadline: Option<Instant>,
+) -> Result<(Ask, Vec<OwnedFd>), StartupError> {
+    loop {
+        if let Some(question) = broker.wire.receive().map_err(|Gone| ended())? {
+            return Ok(question);
+        }
+        let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(ended());
+        }
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        let sources = [broker.wire.as_fd(), broker.names.as_fd()];
+        let named = usize::from(!broker.names.has_ended());
+        let sources = sources.iter().take(1 + named);
+        let mut sources: Vec<_> = sources
+            .map(|source| PollFd::new(*source, PollFlags::POLLIN))
+            .collect();
+        // Interrupted: look again.
+        let _ = poll(&mut sources, timeout);
+        broker.names.listen();
+    }
+}
+
+impl Standing {
+    /// Looks whether everything is as it must be.
+    fn new(settings: Settings, tracking: Tracking) -> Result<Self, Refusal> {
+        let own = crate::startup::own_path();
+        let libexec = settings.libexec.clone();
+        let libexec = libexec.or_else(|| own.parent().map(Path::to_owned));
+        let libexec = libexec.unwrap_or_default();
+        let verify = &settings.verifier;
+        for path in &verify.directories {
+            trust("certdir or vomsdir", path, Kind::Directory)?;
+        }
+        for path in &verify.files {
+            trust("token keys", path, Kind::File)?;
+        }
+        let program = |name| {
+            let path = libexec.join(name);
+            trust("libexec", &path, Kind::File).map(|()| path)
+        };
+        Ok(Self {
+            agent: program("sailplane-job")?,
+            verifier: program("sailplane-verify")?,
+            audit: Audit::open(&settings.audit).map_err(|error| untrusted("log_file", &error))?,
+            leases: LeaseDir::open(&settings.rundir)
+                .map_err(|error| untrusted("rundir", &error))?,
+            caller: Caller::default(),
+            may_omit_key: false,
+            hooks: Default::default(),
+            settings,
+            tracking,
+        })
+    }
+
+    /// Starts the verifier: its process number and socket.
+    pub(crate) fn start_verifier(&self, null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd), Refusal> {
+        let words = &self.settings.verifier.words;
+        let started = packet_sockets().and_then(|(ours, theirs)| {
+            let descriptors = [theirs.as_fd(), null, null];
+            programs::start_as_nobody(&self.verifier, words, &descriptors).map(|pid| (pid, ours))
+        });
+        started.map_err(|errno| trouble("verifier.start", errno.desc().to_owned()))
+    }
+}
+
+/// The configuration and the policy files, opened now.
+pub(crate) fn files(settings: &Settings) -> Result<Vec<File>, Refusal> {
+    let paths = std::iter::once(conf()).chain(settings.policy_files.iter().cloned());
+    paths.map(|path| open(&path, "policy")).collect()
+}
+
+fn open(path: &Path, key: &str) -> Result<File, Refusal> {
+    trusted::open_file(path).map_err(|error| untrusted(key, &error))
+}
+
+fn trust(key: &str, path: &Path, kind: Kind) -> Result<(), Refusal> {
+    trusted::check(path, kind).map_err(|error| untrusted(key, &error))
+}
+
+/// A file or directory that must be trusted is not.
+pub(crate) fn untrusted(key: &str, error: &trusted::TrustError) -> Refusal {
+    let class = RefusalClass::SitePermanent;
+    helper(class, error.code(), format!("{key}: {error}"), false)
+}
+
+/// Without a broker nothing can be done.
+pub(crate) fn ended() -> StartupError {
+    let text = "sailplane-broker has ended unexpectedly; check that all can execute it";
+    trouble("broker.ended", text.to_owned()).into()
+}

@@ -1,0 +1,325 @@
+//! The loop: the broker's questions, children reaped. One thread, one `poll`; nothing in here waits for a
+//! child or a peer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use launch_protocol::broker::Refusal;
+use launch_protocol::monitor::{Ask, MAX_LISTED, Mode, Reply};
+use launch_protocol::policy::Caller;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::stat::{Mode as FileMode, umask};
+use nix::unistd::Pid;
+
+use crate::error::StartupError;
+use crate::guardian::Guardian;
+use crate::held::Held;
+use crate::introduce::{self, Broker, Standing, Start, ended};
+use crate::nest::{Kit, Nest, Nursery};
+use crate::refuse::{caller, trouble};
+use crate::spawn::{self, Started};
+use crate::startup::SavedLimits;
+use crate::sys;
+use crate::wire::Gone;
+
+/// What the monitor is started for, and by whom.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) mode: Mode,
+    /// Further words for the broker.
+    pub(crate) words: Vec<OsString>,
+    pub(crate) caller: Caller,
+    pub(crate) limits: SavedLimits,
+    /// The pilot's socket.
+    pub(crate) control: Option<OwnedFd>,
+    /// The administrator's standard output and error are the broker's.
+    pub(crate) speaks: bool,
+}
+
+/// What a child is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It, and what it starts, is killed with the payload of this number.
+    Payload(u32),
+    /// Something done for a payload, or for all.
+    Servant,
+}
+
+/// Root's part of one broker.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    pub(crate) standing: Standing,
+    pub(crate) held: BTreeMap<u32, Held>,
+    pub(crate) children: BTreeMap<i32, Role>,
+    pub(crate) nursery: Nursery,
+    pub(crate) broker: Broker,
+    pub(crate) null: OwnedFd,
+    /// Leases that monitors which are gone may have left.
+    pub(crate) stale: Option<Vec<String>>,
+    pub(crate) hooks_made: u32,
+    limits: SavedLimits,
+    signals: OwnedFd,
+    bell: EventFd,
+    ended: VecDeque<(i32, i32)>,
+    terminate: bool,
+    mode: Mode,
+    caller: Caller,
+}
+
+/// Serves until the broker has nothing more to do.
+pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
+    let system = |call| move |errno| StartupError::System(call, errno);
+    // The broker looks into the groups that are made here.
+    umask(FileMode::from_bits_truncate(0o022));
+    let null = crate::startup::open_null().map_err(system("opening /dev/null"))?;
+    let signals =
+        sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]).map_err(system("signalfd"))?;
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let bell = EventFd::from_value_and_flags(0, flags).map_err(system("eventfd"))?;
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let streams = match call.speaks {
+        true => [out.as_fd(), err.as_fd()],
+        false => [null.as_fd(); 2],
+    };
+    let start = Start {
+        mode: call.mode,
+        words: &call.words,
+        caller: &call.caller,
+        streams,
+        null: null.as_fd(),
+        bell: bell.as_fd(),
+    };
+    let mut nursery = Nursery::default();
+    let meanwhile = |standing: &Standing| {
+        if call.mode == Mode::Serve {
+            nursery.warm_up(&standing.tracking, kit(standing, &call.limits, &null));
+        }
+    };
+    let introduced = introduce::introduce(start, meanwhile);
+    let (broker, standing) = introduced.inspect_err(|_| nursery.close())?;
+    let beside = call.control.as_ref().map(|control| control.as_fd());
+    let admitted = broker.wire.answer(&Reply::Done, beside.as_slice());
+    admitted.map_err(|Gone| ended())?;
+    let guardian = match call.mode {
+        Mode::Serve => Guardian::start(&call).map_err(system("starting the guardian"))?,
+        _ => Guardian::none(),
+    };
+    let mut monitor = Monitor {
+        standing,
+        held: BTreeMap::new(),
+        children: BTreeMap::new(),
+        nursery,
+        broker,
+        null,
+        stale: None,
+        hooks_made: 0,
+        limits: call.limits,
+        signals,
+        bell,
+        ended: VecDeque::new(),
+        terminate: false,
+        mode: call.mode,
+        caller: call.caller,
+    };
+    let outcome = monitor.serve();
+    let (status, clean) = monitor.end();
+    if clean {
+        guardian.dismiss();
+    }
+    outcome.map(|()| status)
+}
+
+/// What agents start with.
+fn kit<'a>(standing: &'a Standing, limits: &'a SavedLimits, null: &'a OwnedFd) -> Kit<'a> {
+    Kit {
+        program: &standing.agent,
+        limits,
+        null: null.as_fd(),
+        own_numbers: standing.settings.isolation.private_pid,
+    }
+}
+
+impl Monitor {
+    fn serve(&mut self) -> Result<(), StartupError> {
+        loop {
+            // Questions first: whoever asks has nothing else to do.
+            while let Some((ask, beside)) = match self.broker.wire.receive() {
+                Ok(question) => question,
+                Err(Gone) => return Ok(()),
+            } {
+                match ask {
+                    Ask::Decline(refusal) => return Err(refusal.into()),
+                    Ask::Audit { line } => {
+                        self.standing.audit.record(&line);
+                        continue;
+                    }
+                    _ => {}
+                }
+                let (reply, beside) = self
+                    .answer(ask, beside)
+                    .unwrap_or_else(|refusal| (Reply::Refused(refusal), Vec::new()));
+                let beside: Vec<_> = beside.iter().map(|file| file.as_fd()).collect();
+                if self.broker.wire.answer(&reply, &beside).is_err() {
+                    return Ok(());
+                }
+            }
+            self.wait()?;
+            while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+                if i32::try_from(signal) == Ok(libc::SIGTERM) {
+                    self.terminate = true;
+                    let _ = self.bell.write(1);
+                }
+            }
+            while let Some((child, status)) = sys::reap() {
+                self.reaped(child, status);
+            }
+            self.broker.names.listen();
+        }
+    }
+
+    fn wait(&self) -> Result<(), StartupError> {
+        let readable = |source| PollFd::new(source, PollFlags::POLLIN);
+        let mut sources = vec![
+            readable(self.broker.wire.as_fd()),
+            readable(self.signals.as_fd()),
+        ];
+        if !self.broker.names.has_ended() {
+            sources.push(readable(self.broker.names.as_fd()));
+        }
+        match poll(&mut sources, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(StartupError::System("poll", errno)),
+        }
+    }
+
+    fn reaped(&mut self, child: Pid, status: i32) {
+        self.nursery.reaped(child);
+        // Else an orphan of a payload, or nobody whom the broker knows.
+        if self.children.remove(&child.as_raw()).is_some() {
+            self.ended.push_back((child.as_raw(), status));
+            let _ = self.bell.write(1);
+        }
+    }
+
+    pub(crate) fn endings(&mut self) -> Reply {
+        let count = self.ended.len().min(MAX_LISTED);
+        Reply::Endings {
+            ended: self.ended.drain(..count).collect(),
+            terminate: self.terminate,
+        }
+    }
+
+    pub(crate) fn kit(&self) -> Kit<'_> {
+        kit(&self.standing, &self.limits, &self.null)
+    }
+
+    /// Makes one ahead of need.
+    pub(crate) fn warm_up(&mut self) {
+        let kit = kit(&self.standing, &self.limits, &self.null);
+        self.nursery.warm_up(&self.standing.tracking, kit);
+    }
+
+    /// What waits for a payload, with an account or without.
+    pub(crate) fn take_nest(&mut self) -> Result<Nest, Errno> {
+        let kit = kit(&self.standing, &self.limits, &self.null);
+        self.nursery.take(&self.standing.tracking, kit)
+    }
+
+    /// Starts an agent in a payload's group.
+    pub(crate) fn start_agent(
+        &mut self,
+        payload: u32,
+        waiting: Option<Started>,
+    ) -> Result<(i32, OwnedFd), Errno> {
+        let kit = kit(&self.standing, &self.limits, &self.null);
+        let held = self.held.get_mut(&payload).ok_or(Errno::ESRCH)?;
+        let (pid, socket) = held.start_agent(waiting, kit, &self.standing)?;
+        self.children.insert(pid.as_raw(), Role::Payload(payload));
+        Ok((pid.as_raw(), socket))
+    }
+
+    /// A payload that exists.
+    pub(crate) fn find(&mut self, payload: u32) -> Result<&mut Held, Refusal> {
+        let text = "there is no payload of this number";
+        let found = self.held.get_mut(&payload);
+        found.ok_or_else(|| caller("payload.unknown", text))
+    }
+
+    /// Kills a payload's group, and those who may not have entered it yet.
+    pub(crate) fn kill(&mut self, payload: u32) {
+        if let Some(held) = self.held.get_mut(&payload) {
+            held.kill();
+        }
+        for (child, role) in &self.children {
+            if *role == Role::Payload(payload) {
+                // Not reaped, so the number is its own.
+                let _ = sys::kill(*child, libc::SIGKILL);
+            }
+        }
+    }
+
+    /// The configuration has changed: a fresh broker reads it, for this one has heard the pilot.
+    pub(crate) fn reread(&mut self) -> Result<Reply, Refusal> {
+        let start = Start {
+            mode: Mode::Configure,
+            words: &[],
+            caller: &self.caller,
+            streams: [self.null.as_fd(); 2],
+            null: self.null.as_fd(),
+            bell: self.bell.as_fd(),
+        };
+        let introduced = introduce::introduce(start, |_| ());
+        let (fresh, standing) = introduced.map_err(|error| error.refusal())?;
+        drop(fresh);
+        let tracking = std::mem::take(&mut self.standing.tracking);
+        self.standing = Standing {
+            tracking,
+            ..standing
+        };
+        Ok(Reply::Reread {
+            settings: Box::new(self.standing.settings.clone()),
+            caller: Box::new(self.standing.caller.clone()),
+            may_omit_key: self.standing.may_omit_key,
+        })
+    }
+
+    /// Starts the name service again.
+    pub(crate) fn restart_names(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
+        let started = introduce::start_names(self.null.as_fd());
+        let (pid, questions, names) = started.map_err(|error| error.refusal())?;
+        self.broker.names = names;
+        Ok((self.started(pid), vec![questions]))
+    }
+
+    /// A child that the broker hears of when it ends.
+    pub(crate) fn started(&mut self, pid: Pid) -> Reply {
+        let child = pid.as_raw();
+        self.children.insert(child, Role::Servant);
+        Reply::Started { child }
+    }
+
+    /// There is no broker any more. Without it nothing may run. Its exit status, and whether nothing is left.
+    fn end(&mut self) -> (u8, bool) {
+        let payloads: Vec<_> = self.held.keys().copied().collect();
+        for payload in &payloads {
+            self.kill(*payload);
+        }
+        self.nursery.close();
+        // It has closed its socket, so it ends. One that does not is made to.
+        let status = spawn::end(self.broker.pid);
+        if !payloads.is_empty() && self.mode == Mode::Serve {
+            let left = payloads.len();
+            let line = format!("\"event\":\"abandon\",\"payloads\":{left}");
+            self.standing.audit.record(&line);
+        }
+        (status, payloads.is_empty())
+    }
+}
+
+/// Something that should not fail did.
+pub(crate) fn failed(code: &'static str, what: &'static str) -> impl Fn(Errno) -> Refusal {
+    move |errno| trouble(code, format!("{what}: {}", errno.desc()))
+}

@@ -1,0 +1,78 @@
+//! The programs that the monitor starts beside agents: broker, name service, verifier. None of them has
+//! any privilege.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::CONFDIR;
+use crate::error::StartupError;
+use crate::spawn::{Errand, Identity, NOBODY, packet_sockets};
+use crate::startup;
+use crate::trusted::{self, Kind};
+
+/// The configuration.
+pub(crate) fn conf() -> PathBuf {
+    Path::new(CONFDIR).join("switch.conf")
+}
+
+/// One of our programs that must be known before the configuration is: it lies beside this one.
+pub(crate) fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
+    let path = startup::own_path().with_file_name(name);
+    match trusted::check(&path, Kind::File) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(StartupError::Untrusted("libexec", error)),
+    }
+}
+
+/// Starts a program as nobody, with these on 0 and so on.
+pub(crate) fn start_as_nobody(
+    program: &Path,
+    words: &[String],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Pid, Errno> {
+    start(program, words.iter().map(OsStr::new), NOBODY, descriptors)
+}
+
+/// Starts the broker, under a number of its own. Its end of the socket comes back.
+pub(crate) fn start_broker(
+    program: &Path,
+    words: &[std::ffi::OsString],
+    streams: [BorrowedFd<'_>; 2],
+    bell: BorrowedFd<'_>,
+) -> Result<(Pid, OwnedFd), Errno> {
+    let (ours, theirs) = packet_sockets()?;
+    let [out, err] = streams;
+    let words = words.iter().map(|word| word.as_os_str());
+    let own = FIRST_BROKER_UID + std::process::id() % BROKER_UIDS;
+    let descriptors = [theirs.as_fd(), out, err, bell];
+    start(program, words, own, &descriptors).map(|pid| (pid, ours))
+}
+
+fn start<'a>(
+    program: &'a Path,
+    words: impl Iterator<Item = &'a OsStr>,
+    number: u32,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Pid, Errno> {
+    let words: Vec<_> = program.file_name().into_iter().chain(words).collect();
+    Errand {
+        who: Identity {
+            uid: number,
+            gid: number,
+            groups: &[],
+        },
+        program,
+        words: &words,
+        environment: &[],
+        descriptors,
+        group: None,
+        sees_parent: true,
+        urgent: false,
+    }
+    .start()
+}
