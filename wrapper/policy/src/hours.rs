@@ -149,9 +149,10 @@ fn hours_of(text: &str) -> Option<(u32, u32)> {
 }
 
 fn minute_of(text: &str) -> Option<u32> {
-    let (hour, minute) = text.split_once(':')?;
+    // Before anything is multiplied: what is longer is no time of day.
+    let (hour, minute) = text.split_once(':').filter(|_| text.len() <= 5)?;
     let (hour, minute): (u32, u32) = (number(hour)?, number(minute)?);
-    let sound = text.len() <= 5 && minute < 60 && hour * 60 + minute <= DAY;
+    let sound = minute < 60 && hour * 60 + minute <= DAY;
     sound.then_some(hour * 60 + minute)
 }
 
@@ -166,6 +167,12 @@ mod tests {
 
     fn hours(text: &str) -> Hours {
         Hours::parse(text, Zone::Named("UTC".into())).expect("understood")
+    }
+
+    #[test]
+    fn a_time_of_too_many_digits_is_refused() {
+        let text = "Mon-Fri 0000000407329394:00-06:00";
+        assert!(Hours::parse(text, Zone::Named("UTC".into())).is_err());
     }
 
     #[test]

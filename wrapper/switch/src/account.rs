@@ -74,27 +74,12 @@ impl fmt::Display for Unfit {
 impl TargetAccount {
     /// An account of the name service.
     pub(crate) fn named(entry: &Entry, rules: Rules<'_>) -> Result<Self, Unfit> {
-        let Entry::Account {
-            name,
-            uid,
-            gid,
-            groups,
-            home,
-            shell,
-        } = entry
-        else {
+        let Entry::Account { name, uid, gid, groups, home, shell } = entry else {
             return Err(Unfit::Root);
         };
-        let Settings {
-            caller_names,
-            caller_prefixes,
-            targets,
-            ..
-        } = rules.settings;
+        let Settings { caller_names, caller_prefixes, targets, .. } = rules.settings;
         let listed = caller_names.contains(name)
-            || caller_prefixes
-                .iter()
-                .any(|prefix| is_pool_name(name, prefix));
+            || caller_prefixes.iter().any(|prefix| is_pool_name(name, prefix));
         if listed {
             return Err(Unfit::Caller);
         }
@@ -309,11 +294,7 @@ pub(crate) mod tests {
 
     fn judge(entry: &Entry, groups: Option<&MappedGroups>) -> Result<TargetAccount, Unfit> {
         let (settings, caller) = (settings(), caller());
-        let rules = Rules {
-            settings: &settings,
-            caller: &caller,
-            groups,
-        };
+        let rules = Rules { settings: &settings, caller: &caller, groups };
         TargetAccount::named(entry, rules)
     }
 
@@ -337,17 +318,10 @@ pub(crate) mod tests {
             ("x", 3000, 1000, &[5, 0], Unfit::RootGroup),
             ("operator", 3000, 1000, &[], Unfit::Forbidden),
         ] {
-            assert_eq!(
-                judge(&entry(name, uid, gid, groups), None),
-                Err(why),
-                "{name}"
-            );
+            assert_eq!(judge(&entry(name, uid, gid, groups), None), Err(why), "{name}");
         }
         // Mapped groups are judged like the account's own.
-        let mapped = MappedGroups {
-            primary: Some(0),
-            secondary: Vec::new(),
-        };
+        let mapped = MappedGroups { primary: Some(0), secondary: Vec::new() };
         let good = entry("alice", 3000, 100, &[100]);
         assert_eq!(judge(&good, Some(&mapped)), Err(Unfit::RootGroup));
         assert_eq!(judge(&Entry::Group { gid: 5 }, None), Err(Unfit::Root));
@@ -357,11 +331,7 @@ pub(crate) mod tests {
     fn m3_only_names_with_an_allowed_prefix_if_there_are_any() {
         let (mut settings, caller) = (settings(), caller());
         settings.targets.prefixes = vec!["grid".into()];
-        let rules = Rules {
-            settings: &settings,
-            caller: &caller,
-            groups: None,
-        };
+        let rules = Rules { settings: &settings, caller: &caller, groups: None };
         let judge = |name| TargetAccount::named(&entry(name, 3000, 100, &[]), rules);
         assert!(judge("grid01").is_ok());
         assert_eq!(judge("alice"), Err(Unfit::Prefix));
@@ -372,10 +342,7 @@ pub(crate) mod tests {
         let alice = entry("alice", 3000, 100, &[100, 2101]);
         let account = judge(&alice, None).expect("fit");
         assert_eq!((account.gid(), account.groups()), (100, &[100, 2101][..]));
-        let mapped = MappedGroups {
-            primary: Some(300),
-            secondary: vec![301],
-        };
+        let mapped = MappedGroups { primary: Some(300), secondary: vec![301] };
         let account = judge(&alice, Some(&mapped)).expect("fit");
         assert_eq!((account.gid(), account.groups()), (300, &[301][..]));
     }
@@ -383,11 +350,7 @@ pub(crate) mod tests {
     #[test]
     fn m3_a_dynamic_uid_outside_the_range_is_refused() {
         let (settings, caller) = (settings(), caller());
-        let rules = Rules {
-            settings: &settings,
-            caller: &caller,
-            groups: None,
-        };
+        let rules = Rules { settings: &settings, caller: &caller, groups: None };
         for uid in [0, 59_999, 60_010, u32::MAX] {
             assert_eq!(TargetAccount::dynamic(uid, rules), Err(Unfit::OutOfRange));
         }

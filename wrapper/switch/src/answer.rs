@@ -62,23 +62,13 @@ impl Monitor {
                 let account = self.judge(&target, groups.as_ref())?;
                 plain(Reply::Account(account.facts()))
             }
-            Ask::Lease {
-                payload,
-                target,
-                groups,
-                sweep,
-            } => self.lease(payload, &target, groups.as_ref(), sweep),
-            Ask::Make {
-                payload,
-                label,
-                place,
-                limits,
-            } => self.make(payload, label, place.as_deref(), &limits),
-            Ask::Limit {
-                payload,
-                label,
-                limits,
-            } => self.limit(payload, label, &limits),
+            Ask::Lease { payload, target, groups, sweep } => {
+                self.lease(payload, &target, groups.as_ref(), sweep)
+            }
+            Ask::Make { payload, label, place, limits } => {
+                self.make(payload, label, place.as_deref(), &limits)
+            }
+            Ask::Limit { payload, label, limits } => self.limit(payload, label, &limits),
             Ask::Hatch { payload } => {
                 self.find(payload)?.account()?;
                 let started = self.start_agent(payload, None);
@@ -111,11 +101,7 @@ impl Monitor {
                 let (pid, report) = held.run_errand(&errand, beside.first(), self.kit())?;
                 Ok((self.started(pid), report.into_iter().collect()))
             }
-            Ask::Hook {
-                payload,
-                which,
-                facts,
-            } => self.hook(payload, which, &facts),
+            Ask::Hook { payload, which, facts } => self.hook(payload, which, &facts),
             Ask::Bury { payload } => self.bury(payload),
             Ask::Abandon { payload } => {
                 self.find(payload)?;
@@ -125,17 +111,10 @@ impl Monitor {
             }
             Ask::Endings => plain(self.endings()),
             Ask::Adopt { payload } => self.adopt(payload),
-            Ask::PoolClaim {
-                lease,
-                exact,
-                prefix,
-                keep,
-            } => {
+            Ask::PoolClaim { lease, exact, prefix, keep } => {
                 let pool = self.pool()?;
                 pool.claim(&lease, &exact, keep)?;
-                pool.holder(&lease, &prefix)
-                    .map(Reply::Holder)
-                    .and_then(plain)
+                pool.holder(&lease, &prefix).map(Reply::Holder).and_then(plain)
             }
             Ask::PoolFree { prefix } => {
                 let free = self.pool()?.free(&prefix);
@@ -151,11 +130,7 @@ impl Monitor {
             }
             Ask::PoolTouch { account, lease } => {
                 let ours = self.pool()?.touch(&account, &lease) == Ok(true);
-                let linked = if ours {
-                    Linked::Done
-                } else {
-                    Linked::LeaseExists
-                };
+                let linked = if ours { Linked::Done } else { Linked::LeaseExists };
                 plain(Reply::Linked(linked))
             }
             Ask::PoolList { idle_since, skip } => {
@@ -165,16 +140,10 @@ impl Monitor {
                     None => pool.accounts(),
                 };
                 let all = all.map_err(failed("pool.read", "reading the gridmapdir"))?;
-                let all = all
-                    .into_iter()
-                    .skip(usize::try_from(skip).unwrap_or(usize::MAX));
+                let all = all.into_iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
                 plain(Reply::Pool(all.take(MAX_LISTED).collect()))
             }
-            Ask::PoolRelease {
-                account,
-                lease,
-                idle_since,
-            } => {
+            Ask::PoolRelease { account, lease, idle_since } => {
                 let prefix = format!("{account}-");
                 let names = self.standing.leases.names();
                 let used = names.iter().any(|name| name.starts_with(&prefix));
@@ -183,11 +152,7 @@ impl Monitor {
                         .pool()?
                         .release(&lease, idle_since)
                         .map_err(failed("pool.release", "ending a lease"))?;
-                let linked = if released {
-                    Linked::Done
-                } else {
-                    Linked::AccountTaken
-                };
+                let linked = if released { Linked::Done } else { Linked::AccountTaken };
                 plain(Reply::Linked(linked))
             }
             Ask::Spool { payload } => {
@@ -218,11 +183,7 @@ impl Monitor {
                 _ => Err(missing("map.group_missing", "group", name)),
             };
             let primary = groups.primary.as_ref().map(&mut number).transpose()?;
-            let secondary = groups
-                .secondary
-                .iter()
-                .map(number)
-                .collect::<Result<_, _>>()?;
+            let secondary = groups.secondary.iter().map(number).collect::<Result<_, _>>()?;
             Ok(MappedGroups { primary, secondary })
         });
         let groups = groups.transpose()?;
@@ -253,9 +214,7 @@ impl Monitor {
     fn expect_new(&self, payload: u32) -> Result<(), Refusal> {
         let text = "this number is in use";
         let used = payload == 0 || self.held.contains_key(&payload);
-        (!used)
-            .then_some(())
-            .ok_or_else(|| caller("payload.number", text))
+        (!used).then_some(()).ok_or_else(|| caller("payload.number", text))
     }
 
     fn lease(
@@ -275,11 +234,7 @@ impl Monitor {
         }
         let lease = self.take_lease(payload, &account, sweep)?;
         let facts = account.facts();
-        let held = Held {
-            account: Some(account),
-            lease: Some(lease),
-            ..Held::default()
-        };
+        let held = Held { account: Some(account), lease: Some(lease), ..Held::default() };
         self.held.insert(payload, held);
         plain(Reply::Account(facts))
     }
@@ -335,7 +290,7 @@ impl Monitor {
             let place = Place::open(path, &settings.execute_dirs, self.standing.caller.uid);
             place.map_err(|error| {
                 let class = RefusalClass::SitePermanent;
-                helper(class, error.code(), error.to_string(), false)
+                helper(class, error.code, error.text, false)
             })
         };
         let place = place.map(open).transpose()?;
@@ -355,10 +310,7 @@ impl Monitor {
             uid: account.uid(),
             gid: account.gid(),
             dynamic: account.is_dynamic(),
-            sandbox: place
-                .as_ref()
-                .map(|it| it.path_of(&name))
-                .unwrap_or_default(),
+            sandbox: place.as_ref().map(|it| it.path_of(&name)).unwrap_or_default(),
             groups: directories,
             label,
         };
@@ -382,11 +334,7 @@ impl Monitor {
         let (child, socket) =
             started.map_err(failed("spawn.failed", "the agent could not be started"))?;
         let group = nest.name;
-        let reply = Reply::Made {
-            child,
-            group,
-            sandbox,
-        };
+        let reply = Reply::Made { child, group, sandbox };
         Ok((reply, vec![socket]))
     }
 
@@ -421,10 +369,7 @@ impl Monitor {
                 Which::Epilogue => &settings.epilogue,
             };
             let text = "there is no such hook";
-            (
-                hook.as_ref().ok_or_else(|| caller("hook.none", text))?,
-                &self.standing.hooks,
-            )
+            (hook.as_ref().ok_or_else(|| caller("hook.none", text))?, &self.standing.hooks)
         };
         let who = match which {
             Which::Prologue => before,
@@ -449,10 +394,7 @@ impl Monitor {
             let _ = group.remove();
         }
         let pid = started?;
-        let held = Held {
-            group,
-            ..Held::default()
-        };
+        let held = Held { group, ..Held::default() };
         self.held.insert(payload, held);
         self.children.insert(pid.as_raw(), Role::Payload(payload));
         let child = pid.as_raw();
@@ -460,10 +402,7 @@ impl Monitor {
     }
 
     fn bury(&mut self, payload: u32) -> Answer {
-        let alive = self
-            .children
-            .values()
-            .any(|role| *role == Role::Payload(payload));
+        let alive = self.children.values().any(|role| *role == Role::Payload(payload));
         let held = self.find(payload)?;
         if alive {
             let text = "processes of the payload are alive";
@@ -529,9 +468,7 @@ impl Monitor {
 fn checked(signal: i32) -> Result<i32, Refusal> {
     let text = "signals have numbers from 1 to 64";
     let sound = (1..=64).contains(&signal);
-    sound
-        .then_some(signal)
-        .ok_or_else(|| caller("signal.number", text))
+    sound.then_some(signal).ok_or_else(|| caller("signal.number", text))
 }
 
 fn record(held: &mut Held) -> Result<(), Refusal> {

@@ -134,10 +134,7 @@ mod tests {
             let text = fs::read_to_string(entry.expect("entry").path()).expect("text");
             assert!(text.len() < 80_000, "{}", text.len());
             seen.extend(text.lines().map(|line| {
-                assert!(
-                    line.starts_with("{\"time\":") && line.ends_with("\"}"),
-                    "{line}"
-                );
+                assert!(line.starts_with("{\"time\":") && line.ends_with("\"}"), "{line}");
                 line.rsplit(':').next().expect("a value").to_owned()
             }));
             files += 1;

@@ -125,10 +125,7 @@ impl Tracking {
 
     /// Makes a group.
     pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
-        let mut group = Group {
-            clone_into: self.clone_into,
-            ..Group::default()
-        };
+        let mut group = Group { clone_into: self.clone_into, ..Group::default() };
         match group.make(self, name) {
             Ok(()) => Ok(group),
             Err(errno) => {
@@ -142,13 +139,10 @@ impl Tracking {
 /// Is this the root's own view of such a hierarchy, and not something that only looks so?
 fn is_cgroup(path: &Path, kind: FsType) -> bool {
     let dir = open(path, DIRECTORY, Mode::empty());
-    dir.and_then(|dir| fstatfs(&dir))
-        .is_ok_and(|facts| facts.filesystem_type() == kind)
+    dir.and_then(|dir| fstatfs(&dir)).is_ok_and(|facts| facts.filesystem_type() == kind)
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// A payload's directory in one hierarchy.
 #[derive(Debug)]
@@ -204,15 +198,8 @@ impl Group {
 
     /// What a monitor that is gone has written down of one.
     pub(crate) fn left(paths: Vec<PathBuf>) -> Self {
-        let part = |path| Part {
-            hierarchy: "freezer".to_owned(),
-            path,
-            entry: None,
-        };
-        Self {
-            parts: paths.into_iter().map(part).collect(),
-            ..Self::default()
-        }
+        let part = |path| Part { hierarchy: "freezer".to_owned(), path, entry: None };
+        Self { parts: paths.into_iter().map(part).collect(), ..Self::default() }
     }
 
     /// For `clone3`, where that works.
@@ -260,9 +247,9 @@ impl Group {
                 Some(path) => Some(path.join(new)),
                 None => self.path_in(controller).map(|path| path.join(old)),
             };
-            value.zip(file).map_or(Ok(()), |(value, file)| {
-                fs::write(file, value.to_string()).map_err(errno)
-            })
+            value
+                .zip(file)
+                .map_or(Ok(()), |(value, file)| fs::write(file, value.to_string()).map_err(errno))
         };
         let memory = lower(job.memory_bytes, site.memory_bytes);
         set(memory, "memory", "memory.max", "memory.limit_in_bytes")?;
@@ -333,16 +320,13 @@ fn members(group: &Path) -> Vec<i32> {
 fn freeze(group: &Path, stop: bool) -> bool {
     let new = fs::write(group.join("cgroup.freeze"), if stop { "1" } else { "0" });
     let state = if stop { "FROZEN" } else { "THAWED" };
-    new.or_else(|_| fs::write(group.join("freezer.state"), state))
-        .is_ok()
+    new.or_else(|_| fs::write(group.join("freezer.state"), state)).is_ok()
 }
 
 /// One write where the kernel has `cgroup.kill` (5.14); else freeze, kill each. A group that was
 /// suspended is not any more.
 fn kill_group(group: &Path) {
-    let order = OpenOptions::new()
-        .write(true)
-        .open(group.join("cgroup.kill"));
+    let order = OpenOptions::new().write(true).open(group.join("cgroup.kill"));
     if order.and_then(|mut file| file.write_all(b"1")).is_err() {
         freeze(group, true);
         for pid in members(group) {

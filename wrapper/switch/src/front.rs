@@ -110,18 +110,11 @@ fn become_caller() -> Result<(), (&'static str, Errno)> {
         let root = Uid::from_raw(0);
         kept &= setresuid(root, root, root).is_err() && sys::any_capability() == Ok(0);
     }
-    kept.then_some(())
-        .ok_or(("reading the ids back", Errno::EPERM))
+    kept.then_some(()).ok_or(("reading the ids back", Errno::EPERM))
 }
 
 /// Variables with which loader, C library or runtime would do more than run the front.
-const DANGEROUS: [&[u8]; 5] = [
-    b"LD_",
-    b"MALLOC_",
-    b"GCONV_PATH",
-    b"GLIBC_TUNABLES",
-    b"RUST_",
-];
+const DANGEROUS: [&[u8]; 5] = [b"LD_", b"MALLOC_", b"GCONV_PATH", b"GLIBC_TUNABLES", b"RUST_"];
 
 fn exec(
     call: &Call,

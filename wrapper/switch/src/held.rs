@@ -38,9 +38,7 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn account(&self) -> Result<&TargetAccount, Refusal> {
         let text = "this payload has no account";
-        self.account
-            .as_ref()
-            .ok_or_else(|| caller("payload.account", text))
+        self.account.as_ref().ok_or_else(|| caller("payload.account", text))
     }
 
     fn group(&self) -> Result<&Group, Errno> {
@@ -185,8 +183,5 @@ impl Held {
 }
 
 fn failed(errno: Errno) -> Refusal {
-    trouble(
-        "errand.start",
-        format!("starting sailplane-job: {}", errno.desc()),
-    )
+    trouble("errand.start", format!("starting sailplane-job: {}", errno.desc()))
 }

@@ -33,21 +33,12 @@ pub(crate) fn start(
         helper(class, &format!("hook.{what}"), text, false)
     };
     trusted::check(&hook.program, Kind::File).map_err(|error| refuse(error.to_string()))?;
-    let variables = facts
-        .iter()
-        .map(|(name, value)| format!("SAILPLANE_{name}={value}"));
-    let fixed = [
-        "PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned(),
-        format!("SAILPLANE_HOOK={what}"),
-    ];
+    let variables = facts.iter().map(|(name, value)| format!("SAILPLANE_{name}={value}"));
+    let fixed = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned(), format!("SAILPLANE_HOOK={what}")];
     let environment = fixed.into_iter().chain(variables).map(CString::new);
     let environment: Vec<_> = environment.flatten().collect();
     let started = Errand {
-        who: Identity {
-            uid: who.uid,
-            gid: who.gid,
-            groups: &who.groups,
-        },
+        who: Identity { uid: who.uid, gid: who.gid, groups: &who.groups },
         program: &hook.program,
         words: &[hook.program.as_os_str()],
         environment: &environment,

@@ -146,10 +146,7 @@ fn listen(
                 Ok((child, socket)) => {
                     let child = child.as_raw();
                     let reply = Reply::Started { child };
-                    broker
-                        .wire
-                        .answer(&reply, &[socket.as_fd()])
-                        .map_err(lost)?;
+                    broker.wire.answer(&reply, &[socket.as_fd()]).map_err(lost)?;
                     continue;
                 }
                 Err(refusal) => refusal,
@@ -159,14 +156,7 @@ fn listen(
                 continue;
             }
             (Ask::Decline(refusal), _) => return Err(refusal.into()),
-            (
-                Ask::Admitted {
-                    caller,
-                    may_omit_key,
-                    hooks,
-                },
-                Some(_),
-            ) => {
+            (Ask::Admitted { caller, may_omit_key, hooks }, Some(_)) => {
                 let mut standing = standing.ok_or_else(ended)?;
                 (standing.caller, standing.may_omit_key) = (*caller, may_omit_key);
                 // What the kernel has said stays.
@@ -176,10 +166,7 @@ fn listen(
             }
             _ => return Err(ended()),
         };
-        broker
-            .wire
-            .answer(&Reply::Refused(refusal), &[])
-            .map_err(lost)?;
+        broker.wire.answer(&Reply::Refused(refusal), &[]).map_err(lost)?;
     }
 }
 
@@ -201,9 +188,8 @@ fn next(
         let sources = [broker.wire.as_fd(), broker.names.as_fd()];
         let named = usize::from(!broker.names.has_ended());
         let sources = sources.iter().take(1 + named);
-        let mut sources: Vec<_> = sources
-            .map(|source| PollFd::new(*source, PollFlags::POLLIN))
-            .collect();
+        let mut sources: Vec<_> =
+            sources.map(|source| PollFd::new(*source, PollFlags::POLLIN)).collect();
         // Interrupted: look again.
         let _ = poll(&mut sources, timeout);
         broker.names.listen();

@@ -37,11 +37,7 @@ pub(crate) fn with_own_numbers<T>(
     let (pipe, first) = pipe2(OFlag::O_CLOEXEC)?;
     unshare(CloneFlags::CLONE_NEWPID)?;
     let born = Errand {
-        who: Identity {
-            uid: NOBODY,
-            gid: NOBODY,
-            groups: &[],
-        },
+        who: Identity { uid: NOBODY, gid: NOBODY, groups: &[] },
         program,
         words: &[OsStr::new("sailplane-job"), OsStr::new("--init")],
         environment: &[],
@@ -63,13 +59,7 @@ const NONE: Option<&str> = None;
 
 /// In the child, still root: makes the machine look as ordered.
 pub(crate) fn enter(view: &View) -> Result<(), SwitchError> {
-    let View {
-        own_proc,
-        own_tmp,
-        tmp,
-        chroot: other_root,
-        sandbox,
-    } = view;
+    let View { own_proc, own_tmp, tmp, chroot: other_root, sandbox } = view;
     if !own_proc && !own_tmp && other_root.is_none() {
         return Ok(());
     }
@@ -101,9 +91,7 @@ pub(crate) fn enter(view: &View) -> Result<(), SwitchError> {
         }
     }
     if other_root.is_some() {
-        chroot(root)
-            .and_then(|()| chdir("/"))
-            .map_err(at("changing the root directory"))?;
+        chroot(root).and_then(|()| chdir("/")).map_err(at("changing the root directory"))?;
     }
     Ok(())
 }
@@ -131,13 +119,7 @@ fn furnish(root: &Path, with_proc: bool, sandbox: Option<&(Place, PathBuf)>) -> 
 
 fn memory(target: &Path, options: &str) -> Result<(), Errno> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(
-        Some("sailplane"),
-        target,
-        Some("tmpfs"),
-        flags,
-        Some(options),
-    )
+    mount(Some("sailplane"), target, Some("tmpfs"), flags, Some(options))
 }
 
 /// Shows what the broker has made, if it still is that, elsewhere.

@@ -118,10 +118,7 @@ impl LeaseDir {
         };
         make(rundir);
         make(&path);
-        Ok(Self {
-            dir: trusted::open_dir(&path)?,
-            path,
-        })
+        Ok(Self { dir: trusted::open_dir(&path)?, path })
     }
 
     /// Tries to take the lease of this name.
@@ -142,10 +139,7 @@ impl LeaseDir {
                 Ok(_) | Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(errno),
             }
-            let lease = Lease {
-                file,
-                name: name.to_owned(),
-            };
+            let lease = Lease { file, name: name.to_owned() };
             let mut text = vec![0; MAX_RECORD];
             let length = lease.file.read_at(&mut text, 0).map_err(errno)?;
             text.truncate(length);
@@ -174,10 +168,7 @@ impl LeaseDir {
         let Ok(folder) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
-        folder
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect()
+        folder.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 }
 

@@ -129,14 +129,7 @@ fn administer(
         return Err(StartupError::NotRoot);
     }
     prepare()?;
-    monitor::run(Call {
-        mode,
-        words,
-        caller,
-        limits,
-        control: None,
-        speaks: true,
-    })
+    monitor::run(Call { mode, words, caller, limits, control: None, speaks: true })
 }
 
 /// What every task begins with: no caller's uid any more.
@@ -151,9 +144,6 @@ fn say(out: &mut dyn std::io::Write, line: &str) {
 }
 
 fn complain(error: &StartupError) -> ExitCode {
-    say(
-        &mut std::io::stderr(),
-        &format!("sailplane-switch: {error} [{}]", error.code()),
-    );
+    say(&mut std::io::stderr(), &format!("sailplane-switch: {error} [{}]", error.code()));
     ExitCode::from(error.status())
 }

@@ -11,6 +11,8 @@ use launch_protocol::policy::Caller;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode as FileMode, umask};
 use nix::unistd::Pid;
 
@@ -61,7 +63,7 @@ pub(crate) struct Monitor {
     pub(crate) stale: Option<Vec<String>>,
     pub(crate) hooks_made: u32,
     limits: SavedLimits,
-    signals: OwnedFd,
+    signals: SignalFd,
     bell: EventFd,
     ended: VecDeque<(i32, i32)>,
     terminate: bool,
@@ -75,8 +77,9 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     // The broker looks into the groups that are made here.
     umask(FileMode::from_bits_truncate(0o022));
     let null = crate::startup::open_null().map_err(system("opening /dev/null"))?;
-    let signals =
-        sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]).map_err(system("signalfd"))?;
+    let wanted = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM]);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&wanted, flags).map_err(system("signalfd"))?;
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = EventFd::from_value_and_flags(0, flags).map_err(system("eventfd"))?;
     let (out, err) = (std::io::stdout(), std::io::stderr());
@@ -167,8 +170,8 @@ impl Monitor {
                 }
             }
             self.wait()?;
-            while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
-                if i32::try_from(signal) == Ok(libc::SIGTERM) {
+            while let Ok(Some(signal)) = self.signals.read_signal() {
+                if i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) {
                     self.terminate = true;
                     let _ = self.bell.write(1);
                 }
@@ -182,10 +185,7 @@ impl Monitor {
 
     fn wait(&self) -> Result<(), StartupError> {
         let readable = |source| PollFd::new(source, PollFlags::POLLIN);
-        let mut sources = vec![
-            readable(self.broker.wire.as_fd()),
-            readable(self.signals.as_fd()),
-        ];
+        let mut sources = vec![readable(self.broker.wire.as_fd()), readable(self.signals.as_fd())];
         if !self.broker.names.has_ended() {
             sources.push(readable(self.broker.names.as_fd()));
         }
@@ -206,10 +206,7 @@ impl Monitor {
 
     pub(crate) fn endings(&mut self) -> Reply {
         let count = self.ended.len().min(MAX_LISTED);
-        Reply::Endings {
-            ended: self.ended.drain(..count).collect(),
-            terminate: self.terminate,
-        }
+        Reply::Endings { ended: self.ended.drain(..count).collect(), terminate: self.terminate }
     }
 
     pub(crate) fn kit(&self) -> Kit<'_> {
@@ -275,10 +272,7 @@ impl Monitor {
         let (fresh, standing) = introduced.map_err(|error| error.refusal())?;
         drop(fresh);
         let tracking = std::mem::take(&mut self.standing.tracking);
-        self.standing = Standing {
-            tracking,
-            ..standing
-        };
+        self.standing = Standing { tracking, ..standing };
         Ok(Reply::Reread {
             settings: Box::new(self.standing.settings.clone()),
             caller: Box::new(self.standing.caller.clone()),

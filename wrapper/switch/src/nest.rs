@@ -29,7 +29,7 @@ use crate::spawn::{
     CANNOT_START, Identity, Started, SwitchError, arrange, become_account, cstring, die_with,
     packet_sockets, parent_seen,
 };
-use crate::startup::SavedLimits;
+use crate::startup::{SavedLimits, block_signals};
 use crate::sys;
 
 /// What every agent starts with.
@@ -81,11 +81,7 @@ impl Nursery {
         let name = format!("sailplane-{}-{}", getpid(), self.made);
         let mut group = tracking.create(&name)?;
         match hatch(&group, kit) {
-            Ok(waiting) => Ok(Nest {
-                group,
-                name,
-                waiting,
-            }),
+            Ok(waiting) => Ok(Nest { group, name, waiting }),
             Err(errno) => {
                 let _ = group.remove();
                 Err(errno)
@@ -141,10 +137,8 @@ fn bear(group: &Group, kit: Kit<'_>) -> Result<Started, Errno> {
         }
         let joined = group.join(enter);
         sys::close_from(CONTROL_FD + 1);
-        let joined = joined.map_err(|errno| SwitchError {
-            step: "joining the payload's group",
-            errno,
-        });
+        let joined =
+            joined.map_err(|errno| SwitchError { step: "joining the payload's group", errno });
         let Err(failure) = joined.and_then(|()| wait_and_become(Some(parent), kit));
         report(failure);
         CANNOT_START
@@ -153,23 +147,14 @@ fn bear(group: &Group, kit: Kit<'_>) -> Result<Started, Errno> {
         Some(entry) => sys::child(Some(entry), || life(false))?,
         None => sys::child(None, || life(true))?,
     };
-    Ok(Started {
-        pid,
-        socket: ours,
-        numbers: None,
-    })
+    Ok(Started { pid, socket: ours, numbers: None })
 }
 
 /// Tells the pilot, who by then has or will get the other end.
 fn report(failure: SwitchError) {
     let (errno, step) = (failure.errno, failure.step);
     let message = format!("the agent cannot start: {step}: {}", errno.desc());
-    if let Ok(packet) = (Reply::Trouble {
-        errno: errno as i32,
-        message,
-    })
-    .encode()
-    {
+    if let Ok(packet) = (Reply::Trouble { errno: errno as i32, message }).encode() {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let _ = send(CONTROL_FD, &packet, flags);
     }
@@ -194,14 +179,10 @@ pub(crate) fn wait_and_become(
     }
     sys::be_nice(order.nice).map_err(at("the nice value"))?;
     isolate::enter(&order.view)?;
-    become_account(&Identity {
-        uid: order.uid,
-        gid: order.gid,
-        groups: &order.groups,
-    })?;
+    become_account(&Identity { uid: order.uid, gid: order.gid, groups: &order.groups })?;
     // The switch has taken it back.
     parent.map_or(Ok(()), die_with)?;
-    sys::block_signals(false);
+    block_signals(false);
     let mut words = vec![c"sailplane-job".to_owned()];
     for word in &order.words {
         words.push(cstring(word).map_err(at("the agent's arguments"))?);
@@ -231,11 +212,7 @@ pub(crate) struct Launch<'a> {
 
 /// Sends a waiting child on its way.
 pub(crate) fn order(to: &Started, launch: Launch<'_>) -> Result<(), Errno> {
-    let Isolation {
-        private_tmp,
-        chroot,
-        ..
-    } = launch.isolation;
+    let Isolation { private_tmp, chroot, .. } = launch.isolation;
     let sandbox = launch.sandbox;
     let elsewhere = sandbox.filter(|_| chroot.is_some()).zip(launch.execute_dir);
     let path = sandbox.map(|sandbox| sandbox.path().into_os_string());

@@ -153,13 +153,7 @@ impl Pool {
     /// Says that the lease is used, and looks whether it still is that account's.
     pub(crate) fn touch(&self, account: &str, lease: &str) -> Result<bool, Errno> {
         let now = TimeSpec::UTIME_NOW;
-        utimensat(
-            &self.dir,
-            lease,
-            &now,
-            &now,
-            UtimensatFlags::NoFollowSymlink,
-        )?;
+        utimensat(&self.dir, lease, &now, &now, UtimensatFlags::NoFollowSymlink)?;
         let (held, named) = (self.look(account)?, self.look(lease)?);
         Ok(named.st_nlink == 2 && held.st_ino == named.st_ino)
     }
@@ -247,9 +241,7 @@ mod tests {
             std::fs::write(dir.path().join(format!("grid{number:02}")), "").expect("a file");
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let pool = Pool {
-            dir: open(dir.path(), flags, Mode::empty()).expect("open"),
-        };
+        let pool = Pool { dir: open(dir.path(), flags, Mode::empty()).expect("open") };
         (dir, pool)
     }
 
@@ -288,14 +280,11 @@ mod tests {
                         let lease = format!("%2fcn%3d{number}");
                         barrier.wait();
                         let free = pool.free("grid").expect("readable");
-                        free.into_iter()
-                            .find(|name| pool.link(name, &lease) == Ok(Linked::Done))
+                        free.into_iter().find(|name| pool.link(name, &lease) == Ok(Linked::Done))
                     })
                 })
                 .collect();
-            let outcomes = threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no panic"));
+            let outcomes = threads.into_iter().map(|thread| thread.join().expect("no panic"));
             outcomes.flatten().collect()
         });
         // Two that met on one account may both have stepped back, but no account has two owners.
@@ -315,9 +304,7 @@ mod tests {
         assert!(!dir.path().join(EXACT).exists());
         assert_eq!(pool.claim(LEASE, "/CN=Alice", true), Ok(()));
         assert_eq!(pool.claim(LEASE, "/CN=Alice", true), Ok(()));
-        let refusal = pool
-            .claim(LEASE, "/CN=ALICE", true)
-            .expect_err("another one");
+        let refusal = pool.claim(LEASE, "/CN=ALICE", true).expect_err("another one");
         assert_eq!(refusal.code, "pool.other_identity");
         // Nothing of it lies where other software looks, and no draft is left.
         let names: Vec<_> = std::fs::read_dir(dir.path().join(EXACT))
@@ -354,9 +341,7 @@ mod tests {
         assert_eq!(pool.link("grid00", LEASE), Ok(Linked::Done));
         assert_eq!(pool.touch("grid00", LEASE), Ok(true));
         let now = std::time::SystemTime::now();
-        let now = now
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("after 1970");
+        let now = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let now = i64::try_from(now.as_secs()).expect("a time");
         assert_eq!(pool.idle(now - 60), Ok(Vec::new()));
         // Looked idle, but was used while it was being released.

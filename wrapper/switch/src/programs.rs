@@ -61,11 +61,7 @@ fn start<'a>(
 ) -> Result<Pid, Errno> {
     let words: Vec<_> = program.file_name().into_iter().chain(words).collect();
     Errand {
-        who: Identity {
-            uid: number,
-            gid: number,
-            groups: &[],
-        },
+        who: Identity { uid: number, gid: number, groups: &[] },
         program,
         words: &words,
         environment: &[],

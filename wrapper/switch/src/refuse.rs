@@ -9,13 +9,7 @@ fn refusal(
     message: String,
     later: bool,
 ) -> Refusal {
-    Refusal {
-        class,
-        code: code.to_owned(),
-        message,
-        may_succeed_later: later,
-        who,
-    }
+    Refusal { class, code: code.to_owned(), message, may_succeed_later: later, who }
 }
 
 /// There is no account.

@@ -2,7 +2,6 @@
 //! goes by descriptor and is checked afterwards (requirement S9). Its content is never touched by
 //! root; the remover of `sailplane-job` does that.
 
-use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -17,66 +16,22 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use crate::account::TargetAccount;
 use crate::trusted::file_kind;
 
-/// Why a directory cannot hold sandboxes.
+/// Why a directory cannot hold sandboxes: a stable short code and a sentence.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PlaceError {
-    NotPlain(PathBuf),
-    NotAllowed(PathBuf),
-    Link(PathBuf),
-    NotDirectory(PathBuf),
-    Owner(PathBuf, u32),
-    Writable(PathBuf, u32),
-    System(PathBuf, Errno),
+pub(crate) struct PlaceError {
+    pub(crate) code: &'static str,
+    pub(crate) text: String,
 }
 
-impl PlaceError {
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::NotPlain(_) => "execdir.name",
-            Self::NotAllowed(_) => "execdir.not_allowed",
-            Self::Link(_) => "execdir.link",
-            Self::NotDirectory(_) => "execdir.kind",
-            Self::Owner(..) => "execdir.owner",
-            Self::Writable(..) => "execdir.writable",
-            Self::System(..) => "execdir.missing",
-        }
-    }
+fn wrong(code: &'static str, path: &Path, why: &str) -> PlaceError {
+    let text = format!("{} {why}", path.display());
+    PlaceError { code, text }
 }
 
-impl fmt::Display for PlaceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotPlain(path) => {
-                write!(
-                    f,
-                    "{:?} is not an absolute path of plain names",
-                    path.display().to_string()
-                )
-            }
-            Self::NotAllowed(path) => {
-                write!(
-                    f,
-                    "{} is not below a directory of execute_dirs",
-                    path.display()
-                )
-            }
-            Self::Link(path) => write!(f, "{} is a link; give the real path", path.display()),
-            Self::NotDirectory(path) => write!(f, "{} is not a directory", path.display()),
-            Self::Owner(path, uid) => {
-                write!(
-                    f,
-                    "{} belongs to uid {uid}, neither to root nor to the pilot",
-                    path.display()
-                )
-            }
-            Self::Writable(path, mode) => write!(
-                f,
-                "{} has mode {mode:04o}; others can write it and it is not sticky",
-                path.display()
-            ),
-            Self::System(path, errno) => write!(f, "{}: {}", path.display(), errno.desc()),
-        }
-    }
+fn missing(path: &Path, errno: Errno) -> PlaceError {
+    let text = format!("{}: {}", path.display(), errno.desc());
+    let code = "execdir.missing";
+    PlaceError { code, text }
 }
 
 /// A checked directory for sandboxes.
@@ -86,31 +41,27 @@ pub(crate) struct Place {
     path: PathBuf,
 }
 
-const WALK: OFlag = OFlag::O_PATH
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_CLOEXEC);
+const WALK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Place {
     /// Walks to `path` without following links. Every directory on the way must belong to root or
     /// the caller, and whoever else can write there must not be able to rename (sticky).
     pub(crate) fn open(path: &Path, allowed: &[PathBuf], caller: u32) -> Result<Self, PlaceError> {
-        let printable = path
-            .as_os_str()
-            .as_bytes()
-            .iter()
-            .all(|b| *b >= 0x20 && *b != 0x7f);
+        let printable = path.as_os_str().as_bytes().iter().all(|b| *b >= 0x20 && *b != 0x7f);
         if !is_plain_absolute(path) || !printable {
-            return Err(PlaceError::NotPlain(path.to_owned()));
+            let text = format!("{path:?} is not an absolute path of plain names");
+            return Err(PlaceError { code: "execdir.name", text });
         }
         if !allowed.iter().any(|dir| path.starts_with(dir)) {
-            return Err(PlaceError::NotAllowed(path.to_owned()));
+            let why = "is not below a directory of execute_dirs";
+            return Err(wrong("execdir.not_allowed", path, why));
         }
         Self::walk(path, &[0, caller])
     }
 
     /// The same for a path out of a lease, whose owner is not known any more.
     pub(crate) fn reopen(path: &Path) -> Result<Self, PlaceError> {
-        let system = |errno| PlaceError::System(path.to_owned(), errno);
+        let system = |errno| missing(path, errno);
         let mut dir = open("/", WALK, Mode::empty()).map_err(system)?;
         for part in path.components() {
             if let Component::Normal(name) = part {
@@ -118,16 +69,12 @@ impl Place {
                     openat(&dir, name, WALK | OFlag::O_DIRECTORY, Mode::empty()).map_err(system)?;
             }
         }
-        Ok(Self {
-            dir,
-            path: path.to_owned(),
-        })
+        Ok(Self { dir, path: path.to_owned() })
     }
 
     fn walk(path: &Path, owners: &[u32]) -> Result<Self, PlaceError> {
         let mut here = PathBuf::from("/");
-        let mut dir = open(&here, WALK, Mode::empty())
-            .map_err(|errno| PlaceError::System(here.clone(), errno))?;
+        let mut dir = open(&here, WALK, Mode::empty()).map_err(|errno| missing(&here, errno))?;
         let mut closed: Option<PathBuf> = None;
         for part in path.components() {
             match step(&mut here, &mut dir, part, owners) {
@@ -141,9 +88,7 @@ impl Place {
                 }
                 // Not a word about what the caller could not see for itself (requirement S8).
                 Err(error) => {
-                    return Err(
-                        closed.map_or(error, |path| PlaceError::System(path, Errno::EACCES))
-                    );
+                    return Err(closed.map_or(error, |path| missing(&path, Errno::EACCES)));
                 }
             }
         }
@@ -163,12 +108,11 @@ fn step(
     part: Component<'_>,
     owners: &[u32],
 ) -> Result<FileStat, PlaceError> {
-    let system = |path: &Path, errno| PlaceError::System(path.to_owned(), errno);
     if let Component::Normal(name) = part {
         here.push(name);
-        *dir = openat(&*dir, name, WALK, Mode::empty()).map_err(|errno| system(here, errno))?;
+        *dir = openat(&*dir, name, WALK, Mode::empty()).map_err(|errno| missing(here, errno))?;
     }
-    let facts = fstat(&*dir).map_err(|errno| system(here, errno))?;
+    let facts = fstat(&*dir).map_err(|errno| missing(here, errno))?;
     judge(here, &facts, owners)?;
     Ok(facts)
 }
@@ -176,15 +120,21 @@ fn step(
 fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError> {
     match file_kind(facts) {
         SFlag::S_IFDIR => {}
-        SFlag::S_IFLNK => return Err(PlaceError::Link(path.to_owned())),
-        _ => return Err(PlaceError::NotDirectory(path.to_owned())),
+        SFlag::S_IFLNK => {
+            let why = "is a link; give the real path";
+            return Err(wrong("execdir.link", path, why));
+        }
+        _ => return Err(wrong("execdir.kind", path, "is not a directory")),
     }
     if !owners.contains(&facts.st_uid) {
-        return Err(PlaceError::Owner(path.to_owned(), facts.st_uid));
+        let uid = facts.st_uid;
+        let why = format!("belongs to uid {uid}, neither to root nor to the pilot");
+        return Err(wrong("execdir.owner", path, &why));
     }
     let mode = facts.st_mode & 0o7777;
     if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        return Err(PlaceError::Writable(path.to_owned(), mode));
+        let why = format!("has mode {mode:04o}; others can write it and it is not sticky");
+        return Err(wrong("execdir.writable", path, &why));
     }
     Ok(())
 }
@@ -218,11 +168,7 @@ impl Sandbox {
         own_tmp: bool,
     ) -> Result<Self, Errno> {
         let main = Top::make(&place, name.to_owned(), account)?;
-        let mut made = Self {
-            place,
-            main,
-            tmp: Vec::new(),
-        };
+        let mut made = Self { place, main, tmp: Vec::new() };
         for ending in TMP.into_iter().filter(|_| own_tmp) {
             match Top::make(&made.place, format!("{name}{ending}"), account) {
                 Ok(top) => made.tmp.push(top),
@@ -239,10 +185,7 @@ impl Sandbox {
     pub(crate) fn adopt(place: Place, name: &str, owner: u32) -> Option<Self> {
         let open = |name: String| Top::open(&place, name, owner).ok();
         let main = open(name.to_owned());
-        let mut tmp = TMP
-            .map(|ending| open(format!("{name}{ending}")))
-            .into_iter()
-            .flatten();
+        let mut tmp = TMP.map(|ending| open(format!("{name}{ending}"))).into_iter().flatten();
         let main = main.or_else(|| tmp.next())?;
         let tmp = tmp.collect();
         Some(Self { place, main, tmp })
@@ -270,11 +213,7 @@ impl Sandbox {
     }
 
     fn whereabouts_of(&self, top: &Top) -> order::Place {
-        order::Place {
-            path: self.place.path_of(&top.name),
-            device: top.device,
-            inode: top.inode,
-        }
+        order::Place { path: self.place.path_of(&top.name), device: top.device, inode: top.inode }
     }
 
     fn tops(&self) -> impl Iterator<Item = &Top> {
@@ -331,12 +270,7 @@ impl Top {
         if facts.st_uid != owner {
             return Err(Errno::EPERM);
         }
-        Ok(Self {
-            dir,
-            name,
-            device: facts.st_dev,
-            inode: facts.st_ino,
-        })
+        Ok(Self { dir, name, device: facts.st_dev, inode: facts.st_ino })
     }
 
     fn expect_empty(&self) -> Result<(), Errno> {

@@ -21,6 +21,7 @@ use nix::unistd::{
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::isolate::Numbers;
+use crate::startup::block_signals;
 use crate::sys;
 
 /// User and group number of "nobody", for programs that are to have no rights at all.
@@ -36,11 +37,7 @@ pub(crate) struct Identity<'a> {
 
 impl<'a> From<&'a TargetAccount> for Identity<'a> {
     fn from(account: &'a TargetAccount) -> Self {
-        Self {
-            uid: account.uid(),
-            gid: account.gid(),
-            groups: account.groups(),
-        }
+        Self { uid: account.uid(), gid: account.gid(), groups: account.groups() }
     }
 }
 
@@ -55,12 +52,7 @@ pub(crate) struct SwitchError {
 /// regain it. After an error the process must end without doing anything else.
 pub(crate) fn become_account(who: &Identity<'_>) -> Result<(), SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
-    let wrong = |step| {
-        Err(SwitchError {
-            step,
-            errno: Errno::EPERM,
-        })
-    };
+    let wrong = |step| Err(SwitchError { step, errno: Errno::EPERM });
     if who.uid == 0 || who.uid == u32::MAX || who.gid == 0 || who.gid == u32::MAX {
         return wrong("refusing root");
     }
@@ -111,10 +103,7 @@ pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("parent-death signal"))?;
     if getppid() != broker {
-        return Err(SwitchError {
-            step: "looking for the broker",
-            errno: Errno::ESRCH,
-        });
+        return Err(SwitchError { step: "looking for the broker", errno: Errno::ESRCH });
     }
     Ok(())
 }
@@ -129,12 +118,7 @@ pub(crate) struct Started {
 }
 
 pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
 /// The exit status of a child that is ending; one that is not, a second later, is killed.
@@ -197,7 +181,7 @@ impl Errand<'_> {
             }
             become_account(&self.who)?;
             die_with(parent)?;
-            sys::block_signals(false);
+            block_signals(false);
             execve(&program, &words, self.environment).map_err(at("execve"))
         };
         sys::child(None, || match become_it() {

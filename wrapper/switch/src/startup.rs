@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -22,41 +24,40 @@ use crate::sys;
 use launch_protocol::CONTROL_FD;
 use launch_protocol::policy::Caller;
 
-/// Resource limits as the caller had them; payloads get them back.
+/// Resource limits as the caller had them, soft and hard; payloads get them back.
 #[derive(Clone, Debug)]
 pub(crate) struct SavedLimits {
-    limits: Vec<(sys::Resource, libc::rlimit)>,
+    limits: Vec<(Resource, rlim_t, rlim_t)>,
 }
 
 /// What the helper sets for itself. The stack is left: it is this program's own.
-const OWN_LIMITS: [(sys::Resource, libc::rlim_t); 13] = [
-    (libc::RLIMIT_CORE, 0),
-    (libc::RLIMIT_NOFILE, OWN_DESCRIPTORS),
-    (libc::RLIMIT_AS, libc::RLIM_INFINITY),
-    (libc::RLIMIT_CPU, libc::RLIM_INFINITY),
-    (libc::RLIMIT_DATA, libc::RLIM_INFINITY),
-    (libc::RLIMIT_FSIZE, libc::RLIM_INFINITY),
-    (libc::RLIMIT_LOCKS, libc::RLIM_INFINITY),
-    (libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY),
-    (libc::RLIMIT_MSGQUEUE, libc::RLIM_INFINITY),
-    (libc::RLIMIT_NPROC, libc::RLIM_INFINITY),
-    (libc::RLIMIT_RSS, libc::RLIM_INFINITY),
-    (libc::RLIMIT_RTTIME, libc::RLIM_INFINITY),
-    (libc::RLIMIT_SIGPENDING, libc::RLIM_INFINITY),
+const OWN_LIMITS: [(Resource, rlim_t); 13] = [
+    (Resource::RLIMIT_CORE, 0),
+    (Resource::RLIMIT_NOFILE, OWN_DESCRIPTORS),
+    (Resource::RLIMIT_AS, RLIM_INFINITY),
+    (Resource::RLIMIT_CPU, RLIM_INFINITY),
+    (Resource::RLIMIT_DATA, RLIM_INFINITY),
+    (Resource::RLIMIT_FSIZE, RLIM_INFINITY),
+    (Resource::RLIMIT_LOCKS, RLIM_INFINITY),
+    (Resource::RLIMIT_MEMLOCK, RLIM_INFINITY),
+    (Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY),
+    (Resource::RLIMIT_NPROC, RLIM_INFINITY),
+    (Resource::RLIMIT_RSS, RLIM_INFINITY),
+    (Resource::RLIMIT_RTTIME, RLIM_INFINITY),
+    (Resource::RLIMIT_SIGPENDING, RLIM_INFINITY),
 ];
 
 /// Descriptors the helper may have open.
-const OWN_DESCRIPTORS: libc::rlim_t = 16_384;
+const OWN_DESCRIPTORS: rlim_t = 16_384;
 
 /// Four times the most that Linux takes as arguments and environment, and then some.
-const FRONT_STACK: libc::rlim_t = 64 << 20;
+const FRONT_STACK: rlim_t = 64 << 20;
 
 impl SavedLimits {
     /// Sets the caller's limits again; to be called as root, for a hard limit may go up.
     pub(crate) fn restore(&self) -> Result<(), Errno> {
-        self.limits
-            .iter()
-            .try_for_each(|(resource, limit)| sys::set_limit(*resource, *limit))
+        let mut limits = self.limits.iter();
+        limits.try_for_each(|(resource, soft, hard)| setrlimit(*resource, *soft, *hard))
     }
 
     /// For the half that becomes the caller's again: no more than the caller may have, and of that
@@ -64,13 +65,11 @@ impl SavedLimits {
     pub(crate) fn restore_hard(&self) -> Result<(), Errno> {
         // The kernel lowers the soft limit of the stack for set-uid programs, and with it what fits
         // into an `execve`: less than what the caller has got through one.
-        let stack = sys::limit(libc::RLIMIT_STACK)?;
-        let rlim_cur = stack.rlim_max.min(FRONT_STACK);
-        sys::set_limit(libc::RLIMIT_STACK, libc::rlimit { rlim_cur, ..stack })?;
-        self.limits.iter().try_for_each(|(resource, limit)| {
-            let core = *resource == libc::RLIMIT_CORE;
-            let rlim_cur = if core { 0 } else { limit.rlim_max };
-            sys::set_limit(*resource, libc::rlimit { rlim_cur, ..*limit })
+        let (_, stack) = getrlimit(Resource::RLIMIT_STACK)?;
+        setrlimit(Resource::RLIMIT_STACK, stack.min(FRONT_STACK), stack)?;
+        self.limits.iter().try_for_each(|(resource, _, hard)| {
+            let soft = if *resource == Resource::RLIMIT_CORE { 0 } else { *hard };
+            setrlimit(*resource, soft, *hard)
         })
     }
 }
@@ -94,30 +93,29 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     sys::clear_environment();
     sys::stop_timers();
     sys::default_signals();
-    sys::block_signals(true);
+    block_signals(true);
     umask(Mode::from_bits_truncate(0o077));
     prctl::set_dumpable(false).map_err(|errno| StartupError::System("PR_SET_DUMPABLE", errno))?;
 
     let mut limits = Vec::new();
     for (resource, wanted) in OWN_LIMITS {
-        let Ok(limit) = sys::limit(resource) else {
+        let Ok((soft, hard)) = getrlimit(resource) else {
             continue;
         };
-        limits.push((resource, limit));
+        limits.push((resource, soft, hard));
         // Never lower a hard limit: without CAP_SYS_RESOURCE the payload could not have it back.
-        let raised = libc::rlimit {
-            rlim_cur: wanted,
-            rlim_max: wanted.max(limit.rlim_max),
-        };
-        if sys::set_limit(resource, raised).is_err() {
-            let soft = libc::rlimit {
-                rlim_cur: wanted.min(limit.rlim_max),
-                ..limit
-            };
-            let _ = sys::set_limit(resource, soft);
+        if setrlimit(resource, wanted, wanted.max(hard)).is_err() {
+            let _ = setrlimit(resource, wanted.min(hard), hard);
         }
     }
     Ok(SavedLimits { limits })
+}
+
+/// Blocks every signal that can be blocked, or none.
+pub(crate) fn block_signals(block: bool) {
+    let set = if block { SigSet::all() } else { SigSet::empty() };
+    // Fails for an unknown way to combine sets only.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None);
 }
 
 /// Who calls, as the kernel says. To be asked before all uids become root's.

@@ -11,6 +11,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 /// Takes over a descriptor that the kernel has just handed to this process.
@@ -36,7 +37,7 @@ pub(crate) fn close_from(first: RawFd) {
         return;
     }
     // Before Linux 5.9. The limit can have been lowered below open numbers, hence the floor.
-    let most = limit(libc::RLIMIT_NOFILE).map_or(65_536, |limit| limit.rlim_max);
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(65_536, |(_, most)| most);
     let most = RawFd::try_from(most.clamp(65_536, 1 << 20)).unwrap_or(65_536);
     for number in first..most {
         // SAFETY: as above; a number that is not open is refused, harmlessly.
@@ -70,87 +71,16 @@ pub(crate) fn default_signals() {
     }
 }
 
-fn signal_set(full: bool) -> libc::sigset_t {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: both calls initialise the set they are given and touch nothing else.
-    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of the two runs")]
-    unsafe {
-        if full {
-            libc::sigfillset(set.as_mut_ptr())
-        } else {
-            libc::sigemptyset(set.as_mut_ptr())
-        }
-    };
-    // SAFETY: initialised just above.
-    unsafe { set.assume_init() }
-}
-
-/// Blocks every signal that can be blocked, or none.
-pub(crate) fn block_signals(block: bool) {
-    let set = signal_set(block);
-    // SAFETY: the set is initialised, the old one is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
-}
-
-/// A descriptor that becomes readable when one of these signals is pending.
-pub(crate) fn signal_descriptor(signals: &[libc::c_int]) -> Result<OwnedFd, Errno> {
-    let mut set = signal_set(false);
-    for number in signals {
-        // SAFETY: the set is initialised, the numbers are constants.
-        unsafe { libc::sigaddset(&raw mut set, *number) };
-    }
-    // SAFETY: the set is initialised and only read.
-    let raw = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-    Errno::result(raw).map(own)
-}
-
-/// The signal a signal descriptor has to report, if any.
-pub(crate) fn next_signal(file: BorrowedFd<'_>) -> Option<u32> {
-    let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
-    let length = nix::unistd::read(file, &mut info).ok()?;
-    // The number is the structure's first field.
-    let number = info.first_chunk::<4>().filter(|_| length == info.len())?;
-    Some(u32::from_ne_bytes(*number))
-}
-
 /// Switches off the timers that survive `execve`.
 pub(crate) fn stop_timers() {
     let none = libc::itimerval {
-        it_interval: libc::timeval {
-            tv_sec: 0,
-            tv_usec: 0,
-        },
-        it_value: libc::timeval {
-            tv_sec: 0,
-            tv_usec: 0,
-        },
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: 0, tv_usec: 0 },
     };
     for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
         // SAFETY: reads `none` only; the old value is not asked for.
         unsafe { libc::setitimer(timer, &raw const none, std::ptr::null_mut()) };
     }
-}
-
-/// The type the C library gives resource numbers.
-#[cfg(target_env = "gnu")]
-pub(crate) type Resource = libc::__rlimit_resource_t;
-#[cfg(not(target_env = "gnu"))]
-pub(crate) type Resource = libc::c_int;
-
-/// Soft and hard limit of a resource.
-pub(crate) fn limit(resource: Resource) -> Result<libc::rlimit, Errno> {
-    let mut now = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `now` outlives the call, which writes nothing else.
-    Errno::result(unsafe { libc::getrlimit(resource, &raw mut now) }).map(|_| now)
-}
-
-/// Sets soft and hard limit of a resource.
-pub(crate) fn set_limit(resource: Resource, limit: libc::rlimit) -> Result<(), Errno> {
-    // SAFETY: `limit` outlives the call, which only reads it.
-    Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
 
 /// Lowers what may be had of a resource, by the kernel's number for it; as root, or raises it.
@@ -182,14 +112,7 @@ pub(crate) fn be_nice(least: u8) -> Result<(), Errno> {
 pub(crate) fn be_urgent() {
     let priority: libc::c_int = 1;
     // SAFETY: the priority outlives the call, which only reads it.
-    unsafe {
-        libc::syscall(
-            libc::SYS_sched_setscheduler,
-            0,
-            libc::SCHED_RR,
-            &raw const priority,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR, &raw const priority) };
 }
 
 /// Runs `work` in a forked child and ends that with the status it returns.
@@ -271,15 +194,8 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
         }
     }
     // SAFETY: no memory is involved.
-    let done = unsafe {
-        libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL,
-            0,
-            0,
-            0,
-        )
-    };
+    let done =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done).map(drop)
 }
 
@@ -294,10 +210,7 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// Empties effective, permitted and inheritable capabilities.
 pub(crate) fn clear_capabilities() -> Result<(), Errno> {
-    let header = CapabilityHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let none = [0_u32; 6];
     // SAFETY: both structures have the layout of version 3 and are only read.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
@@ -306,10 +219,7 @@ pub(crate) fn clear_capabilities() -> Result<(), Errno> {
 
 /// All bits of effective, permitted and inheritable capabilities together.
 pub(crate) fn any_capability() -> Result<u32, Errno> {
-    let mut header = CapabilityHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut now = [0_u32; 6];
     // SAFETY: both structures have the layout of version 3, which is what the call writes.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut now) };

@@ -20,12 +20,7 @@ pub(crate) fn trace(caller_uid: u32, words: &[OsString]) -> StartupError {
         Ok(program) => program,
         Err(error) => return error,
     };
-    let failed = Command::new(program)
-        .arg("trace")
-        .arg(conf())
-        .args(words)
-        .env_clear()
-        .exec();
+    let failed = Command::new(program).arg("trace").arg(conf()).args(words).env_clear().exec();
     let errno = Errno::from_raw(failed.raw_os_error().unwrap_or(libc::EINVAL));
     StartupError::System("starting sailplane-policy", errno)
 }

@@ -90,26 +90,17 @@ pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, TrustError> {
 }
 
 fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
-    let fail = |path: &Path, why| TrustError {
-        path: path.to_owned(),
-        why,
-    };
+    let fail = |path: &Path, why| TrustError { path: path.to_owned(), why };
     let system = |path: &Path| {
         let path = path.to_owned();
-        move |errno| TrustError {
-            path,
-            why: Distrust::System(errno),
-        }
+        move |errno| TrustError { path, why: Distrust::System(errno) }
     };
     if !path.is_absolute() {
         return Err(fail(path, Distrust::NotAbsolute));
     }
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = open("/", flags, Mode::empty()).map_err(system(Path::new("/")))?;
-    judge(
-        Path::new("/"),
-        &fstat(&root).map_err(system(Path::new("/")))?,
-    )?;
+    judge(Path::new("/"), &fstat(&root).map_err(system(Path::new("/")))?)?;
     // Every directory from the root to here, so that a link's ".." can go back.
     let mut stack = vec![(root, PathBuf::from("/"))];
     let mut todo = components(path);
@@ -195,8 +186,5 @@ fn judge(path: &Path, facts: &FileStat) -> Result<(), TrustError> {
     } else {
         return Ok(());
     };
-    Err(TrustError {
-        path: path.to_owned(),
-        why,
-    })
+    Err(TrustError { path: path.to_owned(), why })
 }

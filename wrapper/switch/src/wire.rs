@@ -57,17 +57,10 @@ impl Wire {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(_) => return Err(Gone),
         };
-        let packet = self
-            .buffer
-            .get(..length)
-            .filter(|packet| !packet.is_empty());
-        let ask = packet
-            .and_then(|packet| Ask::decode(packet).ok())
-            .ok_or(Gone)?;
+        let packet = self.buffer.get(..length).filter(|packet| !packet.is_empty());
+        let ask = packet.and_then(|packet| Ask::decode(packet).ok()).ok_or(Gone)?;
         let cut = flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        (!cut && ask.descriptors() == beside.len())
-            .then_some(Some((ask, beside)))
-            .ok_or(Gone)
+        (!cut && ask.descriptors() == beside.len()).then_some(Some((ask, beside))).ok_or(Gone)
     }
 
     /// Answers. The broker waits for it, so there is room.
