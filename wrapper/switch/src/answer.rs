@@ -5,7 +5,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use launch_protocol::broker::{OpenLimits, Refusal, RefusalClass};
-use launch_protocol::monitor::{Adopted, Ask, Linked, MAX_LISTED, Reply, Target, Which};
+use launch_protocol::monitor::{
+    Adopted, Ask, Errand, Linked, MAX_LISTED, Mode, Reply, Target, Which,
+};
 use launch_protocol::policy::{Groups, Query};
 use nix::fcntl::OFlag;
 use nix::unistd::{getpid, pipe2};
@@ -95,6 +97,7 @@ impl Monitor {
                 done()
             }
             Ask::Errand { payload, errand } => {
+                self.expect_own(payload, &errand)?;
                 let held = self.held.get(&payload);
                 let held =
                     held.ok_or_else(|| caller("payload.unknown", "there is no such payload"))?;
@@ -134,6 +137,7 @@ impl Monitor {
                 plain(Reply::Linked(linked))
             }
             Ask::PoolList { idle_since, skip } => {
+                self.expect_administrator()?;
                 let pool = self.pool()?;
                 let all = match idle_since {
                     Some(since) => pool.idle(since),
@@ -144,6 +148,7 @@ impl Monitor {
                 plain(Reply::Pool(all.take(MAX_LISTED).collect()))
             }
             Ask::PoolRelease { account, lease, idle_since } => {
+                self.expect_administrator()?;
                 let prefix = format!("{account}-");
                 let names = self.standing.leases.names();
                 let used = names.iter().any(|name| name.starts_with(&prefix));
@@ -156,11 +161,29 @@ impl Monitor {
                 plain(Reply::Linked(linked))
             }
             Ask::Spool { payload } => {
+                self.expect_administrator()?;
                 let uid = self.find(payload)?.account()?.uid();
                 let (removed, left) = spool::remove_jobs(uid);
                 plain(Reply::Spool { removed, left })
             }
         }
+    }
+
+    /// What reaches beyond a payload's own sandbox and group is done to an account that is the payload's alone.
+    fn expect_own(&mut self, payload: u32, errand: &Errand) -> Result<(), Refusal> {
+        let wide = matches!(
+            errand,
+            Errand::Remove { account: true, .. } | Errand::KillAll | Errand::Sweep { .. }
+        );
+        let sweeps = self.expect_administrator().is_ok();
+        let own = self.find(payload)?.account()?.is_dynamic();
+        let text = "others may use this account";
+        (own || sweeps || !wide).then_some(()).ok_or_else(|| caller("errand.shared", text))
+    }
+
+    fn expect_administrator(&self) -> Result<(), Refusal> {
+        let asked = matches!(self.mode, Mode::Sweep | Mode::Release);
+        asked.then_some(()).ok_or_else(|| caller("monitor.mode", "that is for administrators"))
     }
 
     fn pool(&self) -> Result<Pool, Refusal> {

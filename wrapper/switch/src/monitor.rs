@@ -67,7 +67,7 @@ pub(crate) struct Monitor {
     bell: EventFd,
     ended: VecDeque<(i32, i32)>,
     terminate: bool,
-    mode: Mode,
+    pub(crate) mode: Mode,
     caller: Caller,
 }
 
