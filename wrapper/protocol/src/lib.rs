@@ -58,6 +58,7 @@ mod codec;
 pub mod exec;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod lease;
 pub mod monitor;
 pub mod order;
 pub mod policy;

@@ -546,7 +546,7 @@ impl Ask {
             } => {
                 w.u8(13);
                 w.u32(*payload);
-                w.text("label", label, Text::Free, MAX_LABEL);
+                w.text("label", label, Text::Printable, MAX_LABEL);
                 w.option(place.as_ref(), |w, path| w.path("place", path));
                 limits.put(w);
             }
@@ -557,7 +557,7 @@ impl Ask {
             } => {
                 w.u8(14);
                 w.u32(*payload);
-                w.text("label", label, Text::Free, MAX_LABEL);
+                w.text("label", label, Text::Printable, MAX_LABEL);
                 limits.put(w);
             }
             Self::Hatch { payload } => {
@@ -696,13 +696,13 @@ impl Ask {
             },
             13 => Self::Make {
                 payload: r.u32()?,
-                label: r.text("label", Text::Free, MAX_LABEL)?,
+                label: r.text("label", Text::Printable, MAX_LABEL)?,
                 place: r.option("place", |r| r.path("place"))?,
                 limits: OpenLimits::take(r)?,
             },
             14 => Self::Limit {
                 payload: r.u32()?,
-                label: r.text("label", Text::Free, MAX_LABEL)?,
+                label: r.text("label", Text::Printable, MAX_LABEL)?,
                 limits: OpenLimits::take(r)?,
             },
             15 => Self::Hatch { payload: r.u32()? },
@@ -1083,7 +1083,7 @@ impl Adopted {
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             lease: r.text("lease", Text::Free, MAX_LEASE)?,
-            label: r.text("label", Text::Free, MAX_LABEL)?,
+            label: r.text("label", Text::Printable, MAX_LABEL)?,
             uid: r.u32()?,
             dynamic: r.bool("dynamic")?,
             groups: r.list("groups", MAX_HIERARCHIES, 4, |r| r.path("groups"))?,

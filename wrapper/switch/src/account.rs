@@ -3,10 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use launch_protocol::lease::Record;
 use launch_protocol::monitor::{Account, BROKER_UIDS, FIRST_BROKER_UID};
 use launch_protocol::policy::{Caller, Entry, Settings};
-
-use crate::lease::Record;
 
 /// User and group number of "nobody", as which the helpers without privilege run.
 pub(crate) const NOBODY: u32 = 65_534;

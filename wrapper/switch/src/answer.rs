@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use launch_protocol::broker::{OpenLimits, Refusal, RefusalClass};
+use launch_protocol::lease::Record;
 use launch_protocol::monitor::{
     Adopted, Ask, Errand, Linked, MAX_LISTED, Mode, Reply, Target, Which,
 };
@@ -17,7 +18,7 @@ use crate::cgroup::Group;
 use crate::held::Held;
 use crate::hooks;
 use crate::introduce::{files, untrusted};
-use crate::lease::{Lease, Record, Taken};
+use crate::lease::{Lease, Taken};
 use crate::monitor::{Monitor, Role, failed};
 use crate::pool::Pool;
 use crate::refuse::{caller, helper, mapping, trouble};

@@ -56,10 +56,10 @@ pub(crate) fn split(
     if trouble.is_none()
         && let Err(error) = trusted::check(&front, Kind::File)
     {
-        return StartupError::Untrusted("sailplane-glexec", error);
+        return StartupError::untrusted("sailplane-glexec", &error);
     }
     let Err((step, errno)) = attempt(call, &front, trouble.as_ref(), limits, broker);
-    StartupError::System(step, errno)
+    StartupError::system(step, errno)
 }
 
 fn attempt(
@@ -145,6 +145,6 @@ fn exec(
     sys::close_from(CONTROL_FD + 1 + i32::from(spare.is_some()));
     let Err(errno) = execve(&cstring(front.as_os_str())?, &words, &variables);
     // What this process owned is closed, so it must not go on to close it.
-    crate::complain(&StartupError::System("execve of sailplane-glexec", errno));
+    crate::complain(&StartupError::system("execve of sailplane-glexec", errno));
     sys::exit_now(crate::error::ADMINISTRATOR)
 }

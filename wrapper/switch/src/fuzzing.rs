@@ -1,6 +1,6 @@
 //! Entry for the fuzz target `switch_conf`.
 
-use crate::lease;
+use launch_protocol::lease;
 
 /// A lease record from any bytes.
 pub fn fuzz_switch_conf(data: &[u8]) {

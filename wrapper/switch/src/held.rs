@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use launch_protocol::broker::Refusal;
+use launch_protocol::lease::Record;
 use launch_protocol::monitor::Errand;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -14,7 +15,7 @@ use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::introduce::Standing;
 use crate::isolate::Numbers;
-use crate::lease::{Lease, Record};
+use crate::lease::Lease;
 use crate::nest::{self, Kit, Launch};
 use crate::refuse::{caller, trouble};
 use crate::sandbox::Sandbox;

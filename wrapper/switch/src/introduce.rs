@@ -74,7 +74,7 @@ pub(crate) fn start_names(null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd, Names),
         let pid = programs::start_as_nobody(&program, &[], &descriptors)?;
         Ok((pid, questions, Names::new(copies)))
     };
-    started().map_err(|errno| StartupError::System("starting sailplane-names", errno))
+    started().map_err(|errno| StartupError::system("starting sailplane-names", errno))
 }
 
 /// Starts a broker and lets it introduce itself. It waits for the answer to its last word. `meanwhile`: what to
@@ -85,7 +85,7 @@ pub(crate) fn introduce(
 ) -> Result<(Broker, Standing), StartupError> {
     let program = programs::beside_ourselves("sailplane-broker")?;
     let (pid, socket) = programs::start_broker(&program, start.words, start.streams, start.bell)
-        .map_err(|errno| StartupError::System("starting sailplane-broker", errno))?;
+        .map_err(|errno| StartupError::system("starting sailplane-broker", errno))?;
     let (_, questions, names) = start_names(start.null)?;
     let wire = Wire::new(socket);
     let mut broker = Broker { pid, wire, names };

@@ -2,84 +2,19 @@
 //! its text says what must be cleaned up when that broker is gone. For a dynamic account the file's
 //! name is the uid, so the lock also says that the uid is taken, for all brokers of the machine.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use launch_protocol::lease::Record;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::trusted::{self, TrustError};
-
-/// What must be cleaned up after a payload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) dynamic: bool,
-    pub(crate) sandbox: PathBuf,
-    pub(crate) groups: Vec<PathBuf>,
-    pub(crate) label: String,
-}
-
-impl Record {
-    fn print(&self) -> Vec<u8> {
-        let mut text = String::from("sailplane-lease 1\n");
-        let _ = writeln!(
-            text,
-            "uid {}\ngid {}\ndynamic {}",
-            self.uid,
-            self.gid,
-            u8::from(self.dynamic)
-        );
-        let _ = writeln!(text, "label {}", self.label);
-        let mut bytes = text.into_bytes();
-        for (key, path) in std::iter::once(("sandbox ", &self.sandbox))
-            .chain(self.groups.iter().map(|group| ("group ", group)))
-        {
-            bytes.extend_from_slice(key.as_bytes());
-            bytes.extend_from_slice(path.as_os_str().as_bytes());
-            bytes.push(b'\n');
-        }
-        bytes.extend_from_slice(b"end\n");
-        bytes
-    }
-
-    /// Only a complete record counts.
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        let mut record = Self::default();
-        let mut lines = text.split(|byte| *byte == b'\n');
-        if lines.next()? != b"sailplane-lease 1" {
-            return None;
-        }
-        for line in lines {
-            if line == b"end" {
-                return Some(record);
-            }
-            let blank = line.iter().position(|byte| *byte == b' ')?;
-            let (key, value) = line.split_at(blank);
-            let value = value.get(1..)?;
-            let text = || std::str::from_utf8(value).ok();
-            let path = || PathBuf::from(std::ffi::OsStr::from_bytes(value));
-            match key {
-                b"uid" => record.uid = text()?.parse().ok()?,
-                b"gid" => record.gid = text()?.parse().ok()?,
-                b"dynamic" => record.dynamic = text()? == "1",
-                b"label" => record.label = text()?.to_owned(),
-                b"sandbox" => record.sandbox = path(),
-                b"group" => record.groups.push(path()),
-                _ => return None,
-            }
-        }
-        None
-    }
-}
 
 /// The directory of all leases of this machine.
 #[derive(Debug)]
@@ -182,26 +117,4 @@ impl Lease {
 
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn k10_a_record_comes_back_whole_or_not_at_all() {
-        let record = Record {
-            uid: 60_001,
-            gid: 60_001,
-            dynamic: true,
-            sandbox: "/scratch/a b/dir_1_2".into(),
-            groups: vec!["/sys/fs/cgroup/x".into(), "/sys/fs/cgroup/memory/x".into()],
-            label: "12.0 of alice".into(),
-        };
-        let text = record.print();
-        assert_eq!(Record::parse(&text), Some(record));
-        for cut in 0..text.len() - 1 {
-            assert_eq!(Record::parse(&text[..cut]), None, "{cut}");
-        }
-    }
 }

@@ -85,7 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("--trace") => return complain(&trace::trace(caller.uid, further)),
         Some("--release-leases") => Mode::Release,
         Some("--sweep") => Mode::Sweep,
-        _ => return complain(&StartupError::Usage),
+        _ => return complain(&StartupError::usage()),
     };
     match administer(mode, further.to_vec(), caller, limits) {
         Ok(status) => ExitCode::from(status),
@@ -126,7 +126,7 @@ fn administer(
     limits: SavedLimits,
 ) -> Result<u8, StartupError> {
     if caller.uid != 0 {
-        return Err(StartupError::NotRoot);
+        return Err(StartupError::not_root());
     }
     prepare()?;
     monitor::run(Call { mode, words, caller, limits, control: None, speaks: true })

@@ -73,7 +73,7 @@ pub(crate) struct Monitor {
 
 /// Serves until the broker has nothing more to do.
 pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
-    let system = |call| move |errno| StartupError::System(call, errno);
+    let system = |call| move |errno| StartupError::system(call, errno);
     // The broker looks into the groups that are made here.
     umask(FileMode::from_bits_truncate(0o022));
     let null = crate::startup::open_null().map_err(system("opening /dev/null"))?;
@@ -191,7 +191,7 @@ impl Monitor {
         }
         match poll(&mut sources, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(StartupError::System("poll", errno)),
+            Err(errno) => Err(StartupError::system("poll", errno)),
         }
     }
 

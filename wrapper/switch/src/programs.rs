@@ -25,7 +25,7 @@ pub(crate) fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
     let path = startup::own_path().with_file_name(name);
     match trusted::check(&path, Kind::File) {
         Ok(()) => Ok(path),
-        Err(error) => Err(StartupError::Untrusted("libexec", error)),
+        Err(error) => Err(StartupError::untrusted("libexec", &error)),
     }
 }
 

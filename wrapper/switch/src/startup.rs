@@ -19,7 +19,7 @@ use nix::unistd::{
     setsid,
 };
 
-use crate::error::StartupError;
+use crate::error::{CALLER, StartupError};
 use crate::sys;
 use launch_protocol::CONTROL_FD;
 use launch_protocol::policy::Caller;
@@ -84,7 +84,7 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     for number in 0..3 {
         if fcntl(sys::borrow(number), FcntlArg::F_GETFD) == Err(Errno::EBADF) {
             let null = open("/dev/null", OFlag::O_RDWR, Mode::empty())
-                .map_err(|errno| StartupError::System("opening /dev/null", errno))?;
+                .map_err(|errno| StartupError::system("opening /dev/null", errno))?;
             // The lowest free number, which is this one; it stays open for good.
             std::mem::forget(null);
         }
@@ -95,7 +95,7 @@ pub(crate) fn sanitise() -> Result<SavedLimits, StartupError> {
     sys::default_signals();
     block_signals(true);
     umask(Mode::from_bits_truncate(0o077));
-    prctl::set_dumpable(false).map_err(|errno| StartupError::System("PR_SET_DUMPABLE", errno))?;
+    prctl::set_dumpable(false).map_err(|errno| StartupError::system("PR_SET_DUMPABLE", errno))?;
 
     let mut limits = Vec::new();
     for (resource, wanted) in OWN_LIMITS {
@@ -143,7 +143,7 @@ pub(crate) fn drop_streams() -> Result<(), Errno> {
 
 /// Out of the caller's working directory.
 pub(crate) fn leave_directory() -> Result<(), StartupError> {
-    chdir("/").map_err(|errno| StartupError::System("chdir to /", errno))
+    chdir("/").map_err(|errno| StartupError::system("chdir to /", errno))
 }
 
 /// The kernel's number for the initial user namespace.
@@ -152,22 +152,29 @@ const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 /// Can this process switch accounts? If not, why not.
 pub(crate) fn self_check() -> Result<(), StartupError> {
     let namespace = fs::metadata("/proc/self/ns/user").map_err(|error| {
-        StartupError::NoProc(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+        let why = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)).desc();
+        StartupError::site("startup.proc", format!("/proc cannot be read: {why}; mount it"))
     })?;
     if namespace.ino() != INITIAL_USER_NAMESPACE {
-        return Err(StartupError::UserNamespace);
+        let text = "this is not the initial user namespace, where accounts cannot be switched; start the pilot \
+                    outside of the container's user namespace";
+        return Err(StartupError::site("startup.userns", text.to_owned()));
     }
     if geteuid().is_root() {
         return Ok(());
     }
     if prctl::get_no_new_privs() == Ok(true) {
-        return Err(StartupError::NoNewPrivileges);
+        let text = "the caller runs with no_new_privs, so the set-uid bit has no effect; remove that restriction \
+                    from the batch system's or container's settings";
+        return Err(StartupError::site("startup.no_new_privs", text.to_owned()));
     }
     let program = own_path();
     if statvfs("/proc/self/exe").is_ok_and(|facts| facts.flags().contains(FsFlags::ST_NOSUID)) {
-        return Err(StartupError::NosuidMount(program));
+        let text = "lies on a file system mounted nosuid; install it on one that is not";
+        return Err(StartupError::site("startup.nosuid", format!("{} {text}", program.display())));
     }
-    Err(StartupError::NotSetuid(program))
+    let text = "must belong to root and have the set-uid bit (chown root, chmod 4755)";
+    Err(StartupError::site("startup.setuid", format!("{} {text}", program.display())))
 }
 
 /// Where this program lies, by the kernel's word.
@@ -180,16 +187,17 @@ pub(crate) fn control_socket() -> Result<OwnedFd, StartupError> {
     let socket = sys::own(CONTROL_FD);
     if getsockopt(&socket, sockopt::SockType) != Ok(SockType::SeqPacket) {
         std::mem::forget(socket);
-        return Err(StartupError::NoControlSocket);
+        let text = "descriptor 3 is not a packet socket; the pilot must start this program";
+        return Err(StartupError::caller(CALLER, "startup.socket", text));
     }
     fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
-        .map_err(|errno| StartupError::System("fcntl", errno))?;
+        .map_err(|errno| StartupError::system("fcntl", errno))?;
     Ok(socket)
 }
 
 /// From here on the caller can neither signal nor trace this process (requirement K1).
 pub(crate) fn become_root() -> Result<(), StartupError> {
-    let at = |call| move |errno| StartupError::System(call, errno);
+    let at = |call| move |errno| StartupError::system(call, errno);
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setgroups(&[]).map_err(at("setgroups"))?;
     setresgid(gid, gid, gid).map_err(at("setresgid"))?;

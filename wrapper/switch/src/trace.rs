@@ -14,7 +14,7 @@ use crate::programs::{beside_ourselves, conf};
 /// further, set-uid bit or not.
 pub(crate) fn trace(caller_uid: u32, words: &[OsString]) -> StartupError {
     if caller_uid != 0 {
-        return StartupError::NotRoot;
+        return StartupError::not_root();
     }
     let program = match beside_ourselves("sailplane-policy") {
         Ok(program) => program,
@@ -22,5 +22,5 @@ pub(crate) fn trace(caller_uid: u32, words: &[OsString]) -> StartupError {
     };
     let failed = Command::new(program).arg("trace").arg(conf()).args(words).env_clear().exec();
     let errno = Errno::from_raw(failed.raw_os_error().unwrap_or(libc::EINVAL));
-    StartupError::System("starting sailplane-policy", errno)
+    StartupError::system("starting sailplane-policy", errno)
 }
