@@ -29,12 +29,12 @@ use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
 use crate::policy::{Caller, Groups, Settings};
 use crate::{MAX_IDENTITY, MAX_LABEL, MAX_LEASE, MAX_PACKET};
 
-/// The first of the user numbers under which brokers run; each runs as this plus the monitor's process
-/// number, modulo [`BROKER_UIDS`]. No account may have one of these: neither as a caller nor as a target.
-/// Nobody hands out numbers as high as these.
-pub const FIRST_BROKER_UID: u32 = 0x7F80_0000;
-/// How many there are: as many as Linux has process numbers at most.
-pub const BROKER_UIDS: u32 = 0x0040_0000;
+/// The first of the user numbers under which brokers run. No account may have one of these: neither as a
+/// caller nor as a target. Nobody hands out numbers as high as these.
+pub const FIRST_BROKER_UID: u32 = 0x7F00_0000;
+/// How many there are: for each process number that Linux can give a monitor, one for its broker and, half
+/// the way further, one for the fresh broker that reads a configuration which has changed meanwhile.
+pub const BROKER_UIDS: u32 = 0x0080_0000;
 
 /// Longest line of the log, bytes.
 pub const MAX_LINE: usize = 4096;

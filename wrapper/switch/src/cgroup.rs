@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::OpenLimits;
@@ -136,7 +137,14 @@ impl Tracking {
     }
 }
 
-/// Is this the root's own view of such a hierarchy, and not something that only looks so?
+/// The broker looks into it.
+fn make_dir(path: &Path) -> Result<(), Errno> {
+    fs::create_dir(path).map_err(errno)?;
+    let open = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+    open.inspect_err(|_| drop(fs::remove_dir(path))).map_err(errno)
+}
+
+/// Is this a directory of such a hierarchy, and not something that only looks so?
 fn is_cgroup(path: &Path, kind: FsType) -> bool {
     let dir = open(path, DIRECTORY, Mode::empty());
     dir.and_then(|dir| fstatfs(&dir)).is_ok_and(|facts| facts.filesystem_type() == kind)
@@ -171,7 +179,7 @@ impl Group {
     fn make(&mut self, tracking: &Tracking, name: &str) -> Result<(), Errno> {
         for (controller, parent) in &tracking.places.old {
             let path = parent.join(name);
-            fs::create_dir(&path).map_err(errno)?;
+            make_dir(&path)?;
             self.parts.push(Part {
                 hierarchy: controller.clone(),
                 entry: None,
@@ -184,7 +192,7 @@ impl Group {
         }
         if let Some(parent) = &tracking.places.unified {
             let path = parent.join(name);
-            fs::create_dir(&path).map_err(errno)?;
+            make_dir(&path)?;
             self.parts.push(Part {
                 hierarchy: "cgroup2".to_owned(),
                 entry: None,

@@ -84,8 +84,9 @@ pub(crate) fn introduce(
     meanwhile: impl FnOnce(&Standing),
 ) -> Result<(Broker, Standing), StartupError> {
     let program = programs::beside_ourselves("sailplane-broker")?;
-    let (pid, socket) = programs::start_broker(&program, start.words, start.streams, start.bell)
-        .map_err(|errno| StartupError::system("starting sailplane-broker", errno))?;
+    let (pid, socket) =
+        programs::start_broker(&program, start.mode, start.words, start.streams, start.bell)
+            .map_err(|errno| StartupError::system("starting sailplane-broker", errno))?;
     let (_, questions, names) = start_names(start.null)?;
     let wire = Wire::new(socket);
     let mut broker = Broker { pid, wire, names };

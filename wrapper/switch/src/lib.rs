@@ -105,7 +105,7 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
         control: Some(control),
         speaks: false,
     };
-    let served = startup::leave_directory().and_then(|()| prepare());
+    let served = startup::leave_directory().and_then(|()| prepare(&call.caller));
     match served.and_then(|()| monitor::run(call)) {
         Ok(_) => 0,
         Err(error) => {
@@ -128,12 +128,16 @@ fn administer(
     if caller.uid != 0 {
         return Err(StartupError::not_root());
     }
-    prepare()?;
+    prepare(&caller)?;
     monitor::run(Call { mode, words, caller, limits, control: None, speaks: true })
 }
 
 /// What every task begins with: no caller's uid any more.
-fn prepare() -> Result<(), StartupError> {
+fn prepare(caller: &Caller) -> Result<(), StartupError> {
+    if account::is_brokers(caller.uid) {
+        let text = "your user number is one of those that brokers run under";
+        return Err(StartupError::caller(error::NOT_AUTHORISED, "caller.number", text));
+    }
     startup::self_check()?;
     startup::become_root()
 }

@@ -13,7 +13,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::{Mode as FileMode, umask};
 use nix::unistd::Pid;
 
 use crate::error::StartupError;
@@ -74,8 +73,6 @@ pub(crate) struct Monitor {
 /// Serves until the broker has nothing more to do.
 pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     let system = |call| move |errno| StartupError::system(call, errno);
-    // The broker looks into the groups that are made here.
-    umask(FileMode::from_bits_truncate(0o022));
     let null = crate::startup::open_null().map_err(system("opening /dev/null"))?;
     let wanted = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM]);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -132,7 +129,9 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     if clean {
         guardian.dismiss();
     }
-    outcome.map(|()| status)
+    outcome?;
+    // A broker that serves ends well when the pilot is gone.
+    if call.mode == Mode::Serve && status != 0 { Err(ended()) } else { Ok(status) }
 }
 
 /// What agents start with.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID};
+use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID, Mode};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
@@ -38,9 +38,10 @@ pub(crate) fn start_as_nobody(
     start(program, words.iter().map(OsStr::new), NOBODY, descriptors)
 }
 
-/// Starts the broker, under a number of its own. Its end of the socket comes back.
+/// Starts a broker, under a number of its own. Its end of the socket comes back.
 pub(crate) fn start_broker(
     program: &Path,
+    mode: Mode,
     words: &[std::ffi::OsString],
     streams: [BorrowedFd<'_>; 2],
     bell: BorrowedFd<'_>,
@@ -48,7 +49,10 @@ pub(crate) fn start_broker(
     let (ours, theirs) = packet_sockets()?;
     let [out, err] = streams;
     let words = words.iter().map(|word| word.as_os_str());
-    let own = FIRST_BROKER_UID + std::process::id() % BROKER_UIDS;
+    // The one that has heard a pilot must have no power over the one that is to be believed.
+    let block = BROKER_UIDS / 2;
+    let first = FIRST_BROKER_UID + if mode == Mode::Configure { block } else { 0 };
+    let own = first + std::process::id() % block;
     let descriptors = [theirs.as_fd(), out, err, bell];
     start(program, words, own, &descriptors).map(|pid| (pid, ours))
 }
