@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
+use nix::unistd::{geteuid, getuid};
 
 use crate::files::Sandbox;
 use crate::remover::{self, Tally};
-use crate::{proxy, sys, system_v};
+use crate::{below, proxy, sys, system_v};
 
 /// It is done.
 const DONE: u8 = 0;
@@ -45,6 +45,8 @@ pub(crate) fn named(word: &OsString) -> Option<Errand> {
             let _ = sys::kill_everything();
             DONE
         },
+        "--members" => members,
+        "--signal" => signal,
         "--sweep" => sweep,
         "--put-proxy" => put_proxy,
         "--init" => init,
@@ -119,6 +121,38 @@ fn remove_own(place: &Path, deep: bool) -> Option<Tally> {
 fn alone() -> Option<bool> {
     sys::set_limit(sys::PROCESSES, 2, 2).ok()?;
     Some(sys::can_fork())
+}
+
+/// `--members --below PID`: ends with [`IN_USE`] if processes of the account descend from that one.
+fn members(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    let found = ancestor(words).map(|ancestor| below::members(ancestor, getuid().as_raw()));
+    match found {
+        Some(Ok(members)) if members.is_empty() => DONE,
+        Some(Ok(_)) => IN_USE,
+        _ => CONFUSED,
+    }
+}
+
+/// `--signal NUMBER --below PID`: signals them.
+fn signal(words: &mut dyn Iterator<Item = OsString>) -> u8 {
+    let number = words.next().as_ref().and_then(number);
+    let done = number
+        .zip(ancestor(words))
+        .map(|(number, ancestor)| below::signal(ancestor, getuid().as_raw(), number));
+    if matches!(done, Some(Ok(()))) {
+        DONE
+    } else {
+        CONFUSED
+    }
+}
+
+fn ancestor(words: &mut dyn Iterator<Item = OsString>) -> Option<i32> {
+    (words.next()? == "--below").then_some(())?;
+    number(&words.next()?)
+}
+
+fn number(word: &OsString) -> Option<i32> {
+    word.to_str()?.parse().ok().filter(|number| *number > 0)
 }
 
 /// `--sweep [PLACE]...`: the account is nobody's. Kills its processes, removes its files in the places

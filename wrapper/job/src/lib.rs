@@ -4,8 +4,8 @@
 //!
 //! - `sailplane-job [--no-links] [--not-owned-by UID]... [SANDBOX]` is the agent, with one socket on
 //!   descriptor 3 ([`launch_protocol::CONTROL_FD`]): see `agent`.
-//! - `--remove`, `--alone`, `--kill-all`, `--sweep`, `--put-proxy` are errands of the broker: they do
-//!   one thing and tell by their exit status how it went: see `errands`.
+//! - `--remove`, `--alone`, `--kill-all`, `--members`, `--signal`, `--sweep`, `--put-proxy` are errands of
+//!   the broker: they do one thing and tell by their exit status how it went: see `errands`.
 //! - `--init` is the first process of a payload with its own process numbers. It runs as nobody.
 //!
 //! Not its business: privileges (it has none), protecting itself from other processes of the same
@@ -13,6 +13,7 @@
 
 mod agent;
 mod become_payload;
+mod below;
 mod channel;
 mod errands;
 mod files;

@@ -17,8 +17,8 @@ use crate::system_v::SystemV;
 
 /// Takes over a descriptor that the kernel has just handed to this process.
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
-    // SAFETY: callers pass numbers out of SCM_RIGHTS, which the kernel has installed for this
-    // process and nothing else in it knows, or the announced control descriptor, once, at start.
+    // SAFETY: callers pass numbers that the kernel has just installed for this process and nothing
+    // else in it knows, or the announced control descriptor, once, at start.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
@@ -201,6 +201,22 @@ pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> Result<(), Errno> {
 pub(crate) fn kill_everything() -> Result<(), Errno> {
     // SAFETY: no memory is involved.
     Errno::result(unsafe { libc::kill(-1, libc::SIGKILL) }).map(drop)
+}
+
+/// A stable handle for a process.
+pub(crate) fn process_descriptor(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is involved.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    Errno::result(raw).map(|raw| own(RawFd::try_from(raw).unwrap_or(-1)))
+}
+
+/// Signals the process behind a handle.
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    let raw = process.as_raw_fd();
+    // SAFETY: no memory is passed.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, raw, signal, none, 0) };
+    Errno::result(done).map(drop)
 }
 
 /// Could this account have one more process than this one? Asked with a child that does nothing.
