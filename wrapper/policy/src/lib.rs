@@ -8,7 +8,8 @@
 //! - `sailplane-policy decide`: configuration, callers, bans, maps; on a socket from root.
 //! - `sailplane-policy check FILE`: all that is wrong with a configuration; for administrators.
 //! - `sailplane-policy trace FILE ...`: who was this uid, what did this name run.
-//! - `sailplane-names` (or `sailplane-policy names`): accounts and groups; on a socket from root.
+//! - `sailplane-names` (or `sailplane-policy names`): accounts and groups; on a socket from root. A second
+//!   one, on descriptor 3, shows root what was asked and answered.
 
 mod admit;
 mod bans;
@@ -38,7 +39,7 @@ mod vomsmap;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -55,8 +56,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
-        ["decide"] => serve(&mut service::DecisionService::default()),
-        ["names"] => serve(&mut names::NameService),
+        ["decide"] => serve(false, &mut service::DecisionService::default()),
+        ["names"] => serve(true, &mut names::NameService),
         ["check", "--content-only", file] => report(Path::new(file), false),
         ["check", file] => report(Path::new(file), true),
         ["trace", file, query @ ..] => answer(Path::new(file), query),
@@ -104,10 +105,18 @@ fn answer(file: &Path, words: &[&str]) -> ExitCode {
     }
 }
 
-fn serve(service: &mut dyn serve::Service) -> ExitCode {
+fn serve(may_have_witness: bool, service: &mut dyn serve::Service) -> ExitCode {
     // Other programs run as nobody, too; none of them looks into this one.
     if prctl::set_dumpable(false).is_err() {
         return ExitCode::FAILURE;
     }
-    serve::serve(std::io::stdin().as_fd(), service)
+    let questions = std::io::stdin();
+    let witness = may_have_witness
+        .then(|| serve::witness(questions.as_fd()))
+        .flatten();
+    serve::serve(
+        questions.as_fd(),
+        witness.as_ref().map(AsFd::as_fd),
+        service,
+    )
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use launch_protocol::MAX_PACKET;
 use launch_protocol::policy::{Answer, Ask, Reply, Request};
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockType, UnixAddr, getsockopt, recvmsg, sendmsg, sockopt,
+};
 
 use crate::refuse::{later, site};
 use crate::sys;
@@ -29,9 +31,31 @@ pub(crate) enum Work {
 /// How many long answers may be under way.
 const MAX_LATER: usize = 16;
 
-/// Answers until root closes its end. Whatever is not a proper question ends the program: root
+/// The descriptor of the witness, if there is one.
+const WITNESS: i32 = 3;
+
+/// The socket on which root is shown everything that is asked here and answered, because it is not root that
+/// asks. There is one if descriptor 3 was made by whom the questions' socket was made by: whoever starts
+/// this program for other ends may have left something open there.
+pub(crate) fn witness(questions: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let witness = sys::inherited(WITNESS)?;
+    let maker = |socket: BorrowedFd<'_>| {
+        let maker = getsockopt(&socket, sockopt::PeerCredentials).ok()?;
+        let kind = getsockopt(&socket, sockopt::SockType).ok()?;
+        (kind == SockType::SeqPacket).then_some((maker.pid(), maker.uid()))
+    };
+    let is_same = maker(witness.as_fd()).is_some() && maker(witness.as_fd()) == maker(questions);
+    is_same.then_some(witness)
+}
+
+/// Answers until root closes its end. The witness is shown each question and then its answer, before whoever
+/// asked has it. Whatever is not a proper question ends the program: root
 /// then refuses what it had asked, and starts another.
-pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCode {
+pub(crate) fn serve(
+    socket: BorrowedFd<'_>,
+    witness: Option<BorrowedFd<'_>>,
+    service: &mut dyn Service,
+) -> ExitCode {
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
     let mut buffer = vec![0; MAX_PACKET];
@@ -45,6 +69,9 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
         let Ok(request) = Request::decode(packet) else {
             return ExitCode::FAILURE;
         };
+        if witness.is_some_and(|witness| send(witness, packet).is_err()) {
+            return ExitCode::FAILURE;
+        }
         let reply = match service.answer(request.ask, files) {
             None => return ExitCode::FAILURE,
             Some(Work::Now(reply)) => reply,
@@ -53,7 +80,11 @@ pub(crate) fn serve(socket: BorrowedFd<'_>, service: &mut dyn Service) -> ExitCo
                 Some(reply) => reply,
             },
         };
-        if send(socket, request.id, reply).is_err() {
+        let sent = answer(request.id, reply).and_then(|packet| {
+            witness.map_or(Ok(()), |witness| send(witness, &packet))?;
+            send(socket, &packet)
+        });
+        if sent.is_err() {
             return ExitCode::FAILURE;
         }
     }
@@ -73,7 +104,7 @@ fn send_later(
             let pending = Arc::clone(pending);
             let run = move || {
                 // If root has gone, there is nobody to tell.
-                let _ = send(ours.as_fd(), id, work());
+                let _ = answer(id, work()).and_then(|packet| send(ours.as_fd(), &packet));
                 drop(pending);
             };
             std::thread::Builder::new().spawn(run).ok()
@@ -121,13 +152,16 @@ fn receive<'a>(
     }
 }
 
-fn send(socket: BorrowedFd<'_>, id: u32, reply: Reply) -> Result<(), Errno> {
-    let packet = Answer { id, reply }
+fn answer(id: u32, reply: Reply) -> Result<Vec<u8>, Errno> {
+    Answer { id, reply }
         .encode()
         .or_else(|_| too_much(id).encode())
-        .map_err(|_| Errno::EMSGSIZE)?;
+        .map_err(|_| Errno::EMSGSIZE)
+}
+
+fn send(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<(), Errno> {
     loop {
-        let parts = [IoSlice::new(&packet)];
+        let parts = [IoSlice::new(packet)];
         let flags = MsgFlags::MSG_NOSIGNAL;
         match sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, &[], flags, None) {
             Ok(_) => return Ok(()),
@@ -170,7 +204,7 @@ mod tests {
         }
         nix::sys::socket::shutdown(ours.as_raw_fd(), nix::sys::socket::Shutdown::Write)
             .expect("shut down");
-        let code = serve(theirs.as_fd(), &mut Echo);
+        let code = serve(theirs.as_fd(), None, &mut Echo);
         drop(theirs);
         let mut answer = vec![0; MAX_PACKET];
         let length = recv(ours.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap_or(0);

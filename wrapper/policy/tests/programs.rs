@@ -161,6 +161,72 @@ fn s3_the_name_service_is_a_program_of_its_own() {
     assert_eq!(servant.end(), Some(0));
 }
 
+/// The name service with descriptor 3 open, as whatever is given.
+fn names_with(third: Stdio) -> Servant {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
+    let child = Command::new("/bin/sh")
+        .args(["-c", "exec \"$0\" 3<&1 1>/dev/null"])
+        .arg(env!("CARGO_BIN_EXE_sailplane-names"))
+        .stdin(Stdio::from(theirs))
+        .stdout(third)
+        .spawn()
+        .expect("starts");
+    Servant {
+        socket: Some(ours),
+        child,
+        next: 1,
+    }
+}
+
+#[test]
+fn s3_the_witness_sees_question_and_answer_before_who_asked() {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
+    let mut servant = names_with(Stdio::from(theirs));
+    for query in [Query::Uid(0), Query::Account("no-such-account".to_owned())] {
+        let asked = Ask::Names(vec![query]);
+        let reply = servant.ask(asked.clone(), &[]);
+        // Not waited for: they are there when the answer is.
+        let seen = || {
+            let mut packet = vec![0; MAX_PACKET];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let length = recv(ours.as_raw_fd(), &mut packet, flags).expect("already there");
+            packet.truncate(length);
+            packet
+        };
+        let (question, answer) = (seen(), seen());
+        let question = Request::decode(&question).expect("a question");
+        assert_eq!(question.ask, asked);
+        let answer = Answer::decode(&answer).expect("an answer");
+        assert_eq!((answer.id, answer.reply), (question.id, reply));
+    }
+    assert_eq!(servant.end(), Some(0));
+}
+
+#[test]
+fn s3_a_descriptor_that_happens_to_be_open_is_no_witness() {
+    // A file, and a socket of another kind that somebody else has left.
+    let file = tempfile::tempfile().expect("a file");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    ours.set_nonblocking(true).expect("set");
+    let thirds = [
+        Stdio::from(file.try_clone().expect("cloned")),
+        Stdio::from(OwnedFd::from(theirs)),
+    ];
+    for third in thirds {
+        let mut servant = names_with(third);
+        let reply = servant.ask(Ask::Names(vec![Query::Uid(0)]), &[]);
+        assert!(matches!(reply, Reply::Names(_)), "{reply:?}");
+        assert_eq!(servant.end(), Some(0));
+    }
+    assert_eq!(file.metadata().expect("facts").len(), 0);
+    let got = std::io::Read::read(&mut &ours, &mut [0; 8]);
+    assert!(matches!(got, Ok(0) | Err(_)), "{got:?}");
+}
+
 #[test]
 fn s20_a_service_that_is_asked_nonsense_ends() {
     for (words, ask) in [
