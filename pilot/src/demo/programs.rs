@@ -12,6 +12,8 @@ pub(super) struct Programs {
     pub(super) sailplane: PathBuf,
     /// The identity-switch helper.
     pub(super) switch: PathBuf,
+    /// Its unprivileged half.
+    pub(super) broker: PathBuf,
     /// Its verifier.
     pub(super) verify: PathBuf,
     /// What reads its policy.
@@ -74,6 +76,7 @@ impl Programs {
         };
         Ok(Self {
             switch: find("sailplane-switch")?,
+            broker: find("sailplane-broker")?,
             verify: find("sailplane-verify")?,
             policy: find("sailplane-policy")?,
             names: find("sailplane-names")?,

@@ -143,6 +143,7 @@ impl Scene {
         if !stage.separates() {
             return Ok(());
         }
+        stage.program(&programs.broker, &folder.join("sailplane-broker"), 0o755)?;
         stage.program(&programs.verify, &folder.join("sailplane-verify"), 0o755)?;
         stage.program(&programs.policy, &folder.join("sailplane-policy"), 0o755)?;
         stage.program(&programs.names, &folder.join("sailplane-names"), 0o755)?;
