@@ -55,7 +55,7 @@ pub struct Order {
 
 const MAX_GROUPS: usize = 2048;
 const MAX_LIMITS: usize = 32;
-const MAX_WORDS: usize = 64;
+const MAX_WORDS: usize = 320;
 const MAX_TMP: usize = 2;
 
 impl Order {

@@ -157,7 +157,7 @@ prop_compose! {
                 pids: limits.2, cpu_percent: limits.3,
             },
             isolation: Isolation {
-                private_tmp, private_pid, chroot,
+                private_tmp, private_pid, chroot, forbidden_owners: vec![kill_grace],
             },
             prologue: hooks.0,
             epilogue: hooks.1,

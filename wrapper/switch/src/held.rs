@@ -61,14 +61,17 @@ impl Held {
         let place = self.sandbox.as_ref().map(Sandbox::path).unwrap_or_default();
         let mut dirs = settings.execute_dirs.iter().map(PathBuf::as_path);
         let no_links = settings.front.iter().any(|word| word == NO_LINKS);
-        let rules = no_links.then(|| OsString::from("--no-links"));
+        let mut rules: Vec<OsString> = no_links.then(|| "--no-links".into()).into_iter().collect();
+        for owner in &settings.isolation.forbidden_owners {
+            rules.extend(["--not-owned-by".into(), owner.to_string().into()]);
+        }
         let launch = Launch {
             account: self.account.as_ref().ok_or(Errno::ESRCH)?,
             sandbox: self.sandbox.as_ref(),
             execute_dir: dirs.find(|dir| place.starts_with(dir)),
             limits: &settings.limits,
             isolation: &settings.isolation,
-            rules: rules.as_slice(),
+            rules: &rules,
         };
         nest::order(&child, launch)?;
         self.numbers = child.numbers;

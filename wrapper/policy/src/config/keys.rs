@@ -47,7 +47,7 @@ pub(super) const GLEXEC: [&str; 24] = [
 ];
 
 /// What gLExec does not have.
-pub(super) const SWITCH: [&str; 63] = [
+pub(super) const SWITCH: [&str; 64] = [
     "caller_executables",
     "credential_required",
     "ban_lists",
@@ -84,6 +84,7 @@ pub(super) const SWITCH: [&str; 63] = [
     "private_tmp",
     "private_pid",
     "chroot",
+    "forbidden_owners",
     "prologue",
     "prologue_user",
     "prologue_group",

@@ -7,7 +7,7 @@ use launch_protocol::policy::{
 };
 
 use super::values::{
-    self, MAX_UID, WANT_CALLERS, WANT_NAMES, WANT_PATH, WANT_SECONDS, WANT_UID, WANT_YES,
+    self, MAX_UID, WANT_CALLERS, WANT_NAMES, WANT_PATH, WANT_SECONDS, WANT_UID, WANT_UIDS, WANT_YES,
 };
 use super::{Config, ConfigError, FileKind, NamePattern, Problem, Step, Values};
 use crate::hours::{Hours, Zone};
@@ -107,6 +107,9 @@ pub(super) fn parse(text: &[u8]) -> Result<Config, Vec<ConfigError>> {
             private_tmp: yes(&mut v, "private_tmp", false),
             private_pid: yes(&mut v, "private_pid", false),
             chroot: path(&mut v, "chroot"),
+            forbidden_owners: v
+                .get("forbidden_owners", WANT_UIDS, values::uids)
+                .unwrap_or_default(),
         },
         prologue: hook(
             &mut v,

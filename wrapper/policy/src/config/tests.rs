@@ -77,6 +77,7 @@ cpu_limit = 1.5
 private_tmp = yes
 private_pid = yes
 chroot = /srv/image
+forbidden_owners = 1, 4711
 prologue = /usr/libexec/site/prologue
 prologue_user = janitor
 prologue_group = janitors

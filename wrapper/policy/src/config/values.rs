@@ -9,6 +9,7 @@ use super::{NOBODY, NamePattern};
 pub(super) const WANT_PATH: &str = "an absolute path without . or ..";
 pub(super) const WANT_YES: &str = "yes or no";
 pub(super) const WANT_UID: &str = "a number from 1 to 4294967293";
+pub(super) const WANT_UIDS: &str = "user numbers from 1 to 4294967293";
 pub(super) const WANT_SECONDS: &str = "a number of seconds, at most 31536000";
 pub(super) const WANT_CALLERS: &str = "account names, .prefix or *";
 pub(super) const WANT_NAMES: &str = "names of accounts or groups";
@@ -66,6 +67,10 @@ pub(super) fn seconds(value: &str) -> Option<u32> {
 
 pub(super) fn uid(value: &str) -> Option<u32> {
     within(value, 1, MAX_UID)
+}
+
+pub(super) fn uids(value: &str) -> Option<Vec<u32>> {
+    list(value, uid)
 }
 
 pub(super) fn uid_range(value: &str) -> Option<(u32, u32)> {

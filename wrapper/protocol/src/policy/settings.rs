@@ -131,6 +131,8 @@ pub struct Isolation {
     pub private_pid: bool,
     /// Another root directory.
     pub chroot: Option<PathBuf>,
+    /// Programs that belong to these are not executed (requirement S13).
+    pub forbidden_owners: Vec<u32>,
 }
 
 /// A program that the site has run.
@@ -361,6 +363,12 @@ impl Isolation {
         w.bool(self.private_tmp);
         w.bool(self.private_pid);
         w.option(self.chroot.as_ref(), |w, path| w.plain_path("chroot", path));
+        w.list(
+            "forbidden_owners",
+            &self.forbidden_owners,
+            MAX_LISTED,
+            |w, uid| w.u32(*uid),
+        );
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -368,6 +376,7 @@ impl Isolation {
             private_tmp: r.bool("private_tmp")?,
             private_pid: r.bool("private_pid")?,
             chroot: r.option("chroot", |r| r.plain_path("chroot"))?,
+            forbidden_owners: r.list("forbidden_owners", MAX_LISTED, 4, Reader::u32)?,
         })
     }
 }
