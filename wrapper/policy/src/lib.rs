@@ -1,11 +1,10 @@
 //! The site's policy: who may call, who is banned, who becomes which account.
 //!
-//! The set-uid helper opens the files, because only root can tell whether they are trustworthy; this
-//! program, which runs as nobody, reads them and answers in the types of
-//! [`launch_protocol::policy`]. Nothing here is privileged, so nothing here can be more than wrong:
-//! root checks every account that comes out of it.
+//! The set-uid monitor opens the files, because only root can tell whether they are trustworthy; the
+//! broker, which has a number of its own and no privilege, reads them with [`Judge`] and decides in the
+//! types of [`launch_protocol::policy`]. Nothing here is privileged, so nothing here can be more than
+//! wrong: root checks every account that comes out of it.
 //!
-//! - `sailplane-policy decide`: configuration, callers, bans, maps; on a socket from root.
 //! - `sailplane-policy check FILE`: all that is wrong with a configuration; for administrators.
 //! - `sailplane-policy trace FILE ...`: who was this uid, what did this name run.
 //! - `sailplane-names` (or `sailplane-policy names`): accounts and groups; on a socket from root. A second
@@ -45,10 +44,12 @@ use std::process::ExitCode;
 
 use nix::sys::prctl;
 
+pub use service::{Files, Judge, MapperQuestion, Verdict};
+
 const USAGE: &str = "\
 usage: sailplane-policy check [--content-only] FILE
        sailplane-policy trace FILE [--uid UID] [--at TIME] [--dn DN] [--account NAME] [--job ID] [--format table|json]
-       sailplane-policy decide|names   (started by sailplane-switch)";
+       sailplane-policy names   (started by sailplane-switch)";
 
 /// The whole program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -56,8 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
-        ["decide"] => serve(false, &mut service::DecisionService::default()),
-        ["names"] => serve(true, &mut names::NameService),
+        ["names"] => serve(&mut names::NameService),
         ["check", "--content-only", file] => report(Path::new(file), false),
         ["check", file] => report(Path::new(file), true),
         ["trace", file, query @ ..] => answer(Path::new(file), query),
@@ -105,15 +105,13 @@ fn answer(file: &Path, words: &[&str]) -> ExitCode {
     }
 }
 
-fn serve(may_have_witness: bool, service: &mut dyn serve::Service) -> ExitCode {
+fn serve(service: &mut dyn serve::Service) -> ExitCode {
     // Other programs run as nobody, too; none of them looks into this one.
     if prctl::set_dumpable(false).is_err() {
         return ExitCode::FAILURE;
     }
     let questions = std::io::stdin();
-    let witness = may_have_witness
-        .then(|| serve::witness(questions.as_fd()))
-        .flatten();
+    let witness = serve::witness(questions.as_fd());
     serve::serve(
         questions.as_fd(),
         witness.as_ref().map(AsFd::as_fd),

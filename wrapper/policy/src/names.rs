@@ -13,16 +13,16 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::refuse::later;
-use crate::serve::{Service, Work};
+use crate::serve::Service;
 
 /// Answers [`Ask::Names`].
 #[derive(Debug)]
 pub(crate) struct NameService;
 
 impl Service for NameService {
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work> {
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
         match ask {
-            Ask::Names(queries) if files.is_empty() => Some(Work::Now(answer(&queries))),
+            Ask::Names(queries) if files.is_empty() => Some(answer(&queries)),
             _ => None,
         }
     }

@@ -3,7 +3,6 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use launch_protocol::MAX_PACKET;
 use launch_protocol::policy::{Answer, Ask, Reply, Request};
@@ -12,24 +11,14 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockType, UnixAddr, getsockopt, recvmsg, sendmsg, sockopt,
 };
 
-use crate::refuse::{later, site};
+use crate::refuse::site;
 use crate::sys;
 
 /// Something that answers root's questions.
 pub(crate) trait Service {
     /// The answer; `None`: this is not a question for this service, or lacks its files.
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work>;
+    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply>;
 }
-
-/// An answer, or how to find it.
-pub(crate) enum Work {
-    Now(Reply),
-    /// Takes long, and holds up nobody else.
-    Later(Box<dyn FnOnce() -> Reply + Send>),
-}
-
-/// How many long answers may be under way.
-const MAX_LATER: usize = 16;
 
 /// The descriptor of the witness, if there is one.
 const WITNESS: i32 = 3;
@@ -59,7 +48,6 @@ pub(crate) fn serve(
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
     let mut buffer = vec![0; MAX_PACKET];
-    let pending = Arc::new(());
     loop {
         let (packet, files) = match receive(socket, &mut buffer) {
             Ok(Some(received)) => received,
@@ -72,13 +60,8 @@ pub(crate) fn serve(
         if witness.is_some_and(|witness| send(witness, packet).is_err()) {
             return ExitCode::FAILURE;
         }
-        let reply = match service.answer(request.ask, files) {
-            None => return ExitCode::FAILURE,
-            Some(Work::Now(reply)) => reply,
-            Some(Work::Later(work)) => match send_later(socket, request.id, work, &pending) {
-                None => continue,
-                Some(reply) => reply,
-            },
+        let Some(reply) = service.answer(request.ask, files) else {
+            return ExitCode::FAILURE;
         };
         let sent = answer(request.id, reply).and_then(|packet| {
             witness.map_or(Ok(()), |witness| send(witness, &packet))?;
@@ -88,31 +71,6 @@ pub(crate) fn serve(
             return ExitCode::FAILURE;
         }
     }
-}
-
-/// Answers from a thread of its own, or at once if there are too many of them.
-fn send_later(
-    socket: BorrowedFd<'_>,
-    id: u32,
-    work: Box<dyn FnOnce() -> Reply + Send>,
-    pending: &Arc<()>,
-) -> Option<Reply> {
-    let started = (Arc::strong_count(pending) <= MAX_LATER)
-        .then(|| socket.try_clone_to_owned().ok())
-        .flatten()
-        .and_then(|ours| {
-            let pending = Arc::clone(pending);
-            let run = move || {
-                // If root has gone, there is nobody to tell.
-                let _ = answer(id, work()).and_then(|packet| send(ours.as_fd(), &packet));
-                drop(pending);
-            };
-            std::thread::Builder::new().spawn(run).ok()
-        });
-    started.is_none().then(|| {
-        let message = "too many questions to the external mapper at once; try again".to_owned();
-        Reply::Refused(later("mapper.busy", message))
-    })
 }
 
 /// A packet and what came beside it.
@@ -187,9 +145,9 @@ mod tests {
     struct Echo;
 
     impl Service for Echo {
-        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work> {
+        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
             match ask {
-                Ask::ReadConfig if files.is_empty() => Some(Work::Now(Reply::Reread)),
+                Ask::ReadConfig if files.is_empty() => Some(Reply::Reread),
                 _ => None,
             }
         }

@@ -1,29 +1,30 @@
-//! `sailplane-policy decide`: the questions that need the configuration.
+//! The questions that need the configuration: what it says, who may call, who becomes whom. Whoever asks
+//! brings the files along, opened by somebody who can tell whether they are trustworthy.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use launch_protocol::broker::Refusal;
-use launch_protocol::policy::{Ask, Case, Decision, Reply};
+use launch_protocol::policy::{Caller, Case, Decision, Settings};
 
 use crate::admit::{Possible, admit};
-use crate::config::{Config, MAX_CONFIG};
+use crate::config::{Config, MAX_CONFIG, Step};
 use crate::decide::{Outcome, Policy, clip};
 use crate::mapper::{self, Mapped};
 use crate::refuse::site;
-use crate::serve::{Service, Work};
 use crate::store::{self, Document, State, Store};
 use crate::target::Target;
 
-/// Answers [`Ask::ReadConfig`], [`Ask::Admit`] and [`Ask::Decide`].
+/// Reads configuration and policy files, and keeps what cannot have changed.
 #[derive(Debug, Default)]
-pub(crate) struct DecisionService {
+pub struct Judge {
     current: Option<Current>,
     store: Store,
 }
 
-/// The configuration that root holds the settings of.
+/// The configuration that the settings have come from.
 #[derive(Debug)]
 struct Current {
     config: Rc<Config>,
@@ -32,72 +33,99 @@ struct Current {
     settled: Option<State>,
 }
 
-impl Service for DecisionService {
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Work> {
-        let mut files = files.into_iter();
-        let config = files.next().map(File::from)?;
-        let reply = match ask {
-            Ask::ReadConfig if files.len() == 0 => self.read(&config),
-            Ask::Admit(caller) => self.with_policy(&config, files.collect(), |policy| {
-                let possible = possible(policy);
-                let omit = admit(policy.config, &caller, &possible)?;
-                Ok(Work::Now(Reply::Admitted { may_omit_key: omit }))
-            })?,
-            Ask::Decide(case) => {
-                self.with_policy(&config, files.collect(), |policy| decide(policy, *case))?
-            }
-            Ask::ReadConfig | Ask::Names(_) => return None,
-        };
-        Some(reply)
+/// Configuration and policy files at one moment.
+#[derive(Clone, Debug)]
+pub struct Files {
+    config: Rc<Config>,
+    documents: Vec<Rc<Document>>,
+}
+
+/// What [`Files::decide`] has come to.
+pub enum Verdict {
+    /// As whom.
+    Decided(Decision),
+    /// The external mapper must be asked, which takes as long as it takes: to be run in a thread.
+    Mapper(MapperQuestion),
+}
+
+/// Asks the external mapper.
+pub type MapperQuestion = Box<dyn FnOnce() -> Result<Decision, Refusal> + Send>;
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decided(decision) => f.debug_tuple("Decided").field(decision).finish(),
+            Self::Mapper(_) => f.write_str("Mapper"),
+        }
     }
 }
 
-impl DecisionService {
-    fn read(&mut self, file: &File) -> Work {
+impl Judge {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// If it cannot be read, or something in it is wrong.
+    pub fn read(&mut self, file: &File) -> Result<Settings, Refusal> {
         self.store.clear();
         self.current = None;
-        match Current::read(file) {
-            Ok(current) => {
-                let settings = current.config.settings.clone();
-                self.current = Some(current);
-                Work::Now(Reply::Settings(Box::new(settings)))
-            }
-            Err(refusal) => Work::Now(Reply::Refused(refusal)),
+        let current = Current::read(file)?;
+        let settings = current.config.settings.clone();
+        self.current = Some(current);
+        Ok(settings)
+    }
+
+    /// Takes in the configuration and the files of [`Settings::policy_files`], opened now. `None`: the
+    /// configuration is no longer the one that was read; read it again.
+    ///
+    /// # Errors
+    /// If one of them cannot be read, or something in it is wrong.
+    pub fn load(&mut self, config: &File, files: Vec<OwnedFd>) -> Result<Option<Files>, Refusal> {
+        let Some(current) = self.current.as_mut() else {
+            return Ok(None);
+        };
+        let config_is_same = current.is_same(config)?;
+        let config = Rc::clone(&current.config);
+        if !config_is_same || files.len() != config.files.len() {
+            return Ok(None);
+        }
+        let documents = config
+            .policy_files()
+            .zip(files)
+            .enumerate()
+            .map(|(place, ((kind, path), file))| self.store.load(place, kind, path, file))
+            .collect::<Result<_, _>>()?;
+        Ok(Some(Files { config, documents }))
+    }
+}
+
+impl Files {
+    fn policy(&self) -> Policy<'_> {
+        Policy {
+            config: &self.config,
+            documents: &self.documents,
         }
     }
 
-    /// Answers a question that needs everything; `None`: it did not come with the right files.
-    fn with_policy(
-        &mut self,
-        config: &File,
-        files: Vec<OwnedFd>,
-        answer: impl FnOnce(&Policy<'_>) -> Result<Work, Refusal>,
-    ) -> Option<Work> {
-        let Some(current) = self.current.as_mut() else {
-            // Started again, and not told anything yet.
-            return Some(Work::Now(Reply::Reread));
-        };
-        match current.is_same(config) {
-            Ok(true) => {}
-            Ok(false) => return Some(Work::Now(Reply::Reread)),
-            Err(refusal) => return Some(Work::Now(Reply::Refused(refusal))),
-        }
-        let config = Rc::clone(&current.config);
-        if files.len() != config.files.len() {
-            return None;
-        }
-        let mut documents = Vec::with_capacity(files.len());
-        for (place, ((kind, path), file)) in config.policy_files().zip(files).enumerate() {
-            match self.store.load(place, kind, path, file) {
-                Ok(document) => documents.push(document),
-                Err(refusal) => return Some(Work::Now(Reply::Refused(refusal))),
-            }
-        }
-        let policy = Policy {
-            config: &config,
-            documents: &documents,
-        };
-        Some(answer(&policy).unwrap_or_else(|refusal| Work::Now(Reply::Refused(refusal))))
+    /// May this account call? True: and it need not present a private key.
+    ///
+    /// # Errors
+    /// If it may not, or the lists contradict each other.
+    pub fn admit(&self, caller: &Caller) -> Result<bool, Refusal> {
+        let policy = self.policy();
+        admit(policy.config, caller, &possible(&policy))
+    }
+
+    /// As whom does this credential's owner run?
+    ///
+    /// # Errors
+    /// If as nobody.
+    pub fn decide(&self, case: &Case) -> Result<Verdict, Refusal> {
+        decide(&self.policy(), case)
+    }
+
+    /// Is there any way to a dynamic account?
+    pub fn knows_dynamic(&self) -> bool {
+        self.config.steps.contains(&Step::Dynamic)
     }
 }
 
@@ -165,21 +193,21 @@ fn possible<'a>(policy: &Policy<'a>) -> Vec<Possible<'a>> {
     all
 }
 
-fn decide(policy: &Policy<'_>, case: Case) -> Result<Work, Refusal> {
-    let mapper = match policy.decide(&case)? {
-        Outcome::Decided(decision) => return Ok(Work::Now(Reply::Decided(decision))),
+fn decide(policy: &Policy<'_>, case: &Case) -> Result<Verdict, Refusal> {
+    let mapper = match policy.decide(case)? {
+        Outcome::Decided(decision) => return Ok(Verdict::Decided(decision)),
         Outcome::AskMapper => policy.config.mapper.clone(),
     };
     // What comes behind it is decided now, while the files are at hand.
-    let otherwise = policy.decide_without_mapper(&case);
+    let otherwise = policy.decide_without_mapper(case);
     let Some((program, seconds)) = mapper else {
-        return otherwise.map(|decision| Work::Now(Reply::Decided(decision)));
+        return otherwise.map(Verdict::Decided);
     };
-    let config = policy.config.clone();
-    Ok(Work::Later(Box::new(move || {
-        let decided = match mapper::ask(&program, seconds, mapper::question(&case)) {
-            Ok(Mapped::Nobody) => otherwise,
-            Ok(Mapped::To(target, groups)) => {
+    let (config, case) = (policy.config.clone(), case.clone());
+    Ok(Verdict::Mapper(Box::new(move || {
+        match mapper::ask(&program, seconds, mapper::question(&case))? {
+            Mapped::Nobody => otherwise,
+            Mapped::To(target, groups) => {
                 let source = clip(&program.display().to_string());
                 let policy = Policy {
                     config: &config,
@@ -194,9 +222,7 @@ fn decide(policy: &Policy<'_>, case: Case) -> Result<Work, Refusal> {
                     Target::Pool(prefix) => policy.pool(&prefix, source, &case.holder, groups),
                 }
             }
-            Err(refusal) => Err(refusal),
-        };
-        decided.map_or_else(Reply::Refused, Reply::Decided)
+        }
     })))
 }
 

@@ -1,14 +1,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use launch_protocol::policy::{Caller, CredentialKind, Groups, Party, Purpose, Settings};
+use launch_protocol::policy::{CredentialKind, Groups, Party, Purpose};
 
 use super::*;
 
-/// A site: its files, and the service that reads them as if root had opened them.
+/// A site: its files, read as if root had opened them.
 struct Site {
     folder: tempfile::TempDir,
-    service: DecisionService,
+    judge: Judge,
     settings: Settings,
 }
 
@@ -27,18 +27,13 @@ impl Site {
         let text = format!("[switch]\nuser_white_list=pilot\ncertdir=/c\n{lines}\n");
         let text = text.replace("@/", &format!("{}/", folder.path().display()));
         fs::write(folder.path().join("switch.conf"), text).expect("written");
-        let mut service = DecisionService::default();
-        let config = vec![open(&folder.path().join("switch.conf"))];
-        let Some(Work::Now(reply)) = service.answer(Ask::ReadConfig, config) else {
-            panic!("an answer");
-        };
-        let Reply::Settings(settings) = reply else {
-            panic!("{reply:?}");
-        };
+        let mut judge = Judge::default();
+        let config = File::open(folder.path().join("switch.conf")).expect("there");
+        let settings = judge.read(&config).expect("good");
         Self {
             folder,
-            service,
-            settings: *settings,
+            judge,
+            settings,
         }
     }
 
@@ -46,20 +41,16 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    fn ask(&mut self, ask: Ask) -> Reply {
-        let mut files = vec![open(&self.path("switch.conf"))];
-        files.extend(self.settings.policy_files.iter().map(|path| open(path)));
-        match self.service.answer(ask, files).expect("an answer") {
-            Work::Now(reply) => reply,
-            Work::Later(work) => work(),
-        }
+    fn load(&mut self) -> Result<Option<Files>, Refusal> {
+        let config = File::open(self.path("switch.conf")).expect("there");
+        let files = self.settings.policy_files.iter().map(|path| open(path));
+        self.judge.load(&config, files.collect())
     }
 
     fn decide(&mut self, case: Case) -> Result<Decision, Refusal> {
-        match self.ask(Ask::Decide(Box::new(case))) {
-            Reply::Decided(decision) => Ok(decision),
-            Reply::Refused(refusal) => Err(refusal),
-            other => panic!("{other:?}"),
+        match self.load()?.expect("the same").decide(&case)? {
+            Verdict::Decided(decision) => Ok(decision),
+            Verdict::Mapper(ask) => ask(),
         }
     }
 
@@ -208,25 +199,21 @@ fn a_changed_configuration_is_read_again() {
     fs::write(site.path("switch.conf"), &text).expect("written");
     assert_eq!(site.account(case("/CN=Alice", &[])), "alice");
     fs::write(site.path("switch.conf"), text + "#\n").expect("written");
-    assert_eq!(
-        site.ask(Ask::Decide(Box::new(case("/CN=Alice", &[])))),
-        Reply::Reread
-    );
-    assert_eq!(site.ask(Ask::Admit(Caller::default())), Reply::Reread);
+    assert!(site.load().expect("readable").is_none());
 }
 
 #[test]
-fn a_question_with_the_wrong_files_has_no_answer() {
+fn files_of_another_configuration_are_of_no_use() {
     let mut site = everything();
-    let config = open(&site.path("switch.conf"));
-    let ask = Ask::Decide(Box::new(case("/CN=Alice", &[])));
-    assert!(site.service.answer(ask.clone(), vec![config]).is_none());
-    assert!(site.service.answer(ask, vec![]).is_none());
+    let config = File::open(site.path("switch.conf")).expect("there");
     assert!(
-        DecisionService::default()
-            .answer(Ask::Names(vec![]), vec![])
+        site.judge
+            .load(&config, vec![])
+            .expect("readable")
             .is_none()
     );
+    let mut fresh = Judge::default();
+    assert!(fresh.load(&config, vec![]).expect("readable").is_none());
 }
 
 #[test]
@@ -285,9 +272,8 @@ fn g11_the_maps_count_when_a_caller_is_judged() {
         listed_users: vec![("pilot".into(), 2000)],
         ..Caller::default()
     };
-    let Reply::Refused(refusal) = site.ask(Ask::Admit(caller.clone())) else {
-        panic!("refused");
-    };
+    let files = site.load().expect("readable").expect("the same");
+    let refusal = files.admit(&caller).expect_err("refused");
     assert_eq!(refusal.code, "conf.listed_target");
     assert!(
         refusal.message.contains("/gridmap:2"),
@@ -295,12 +281,8 @@ fn g11_the_maps_count_when_a_caller_is_judged() {
         refusal.message
     );
     fs::write(site.path("gridmap"), "\"/CN=A\" alice\n").expect("written");
-    assert_eq!(
-        site.ask(Ask::Admit(caller)),
-        Reply::Admitted {
-            may_omit_key: false
-        }
-    );
+    let files = site.load().expect("readable").expect("the same");
+    assert_eq!(files.admit(&caller), Ok(false));
 }
 
 #[test]

@@ -1,0 +1,318 @@
+//! Payloads that are made before anybody wants them: lease, group, sandbox and an agent that runs
+//! already. Only with dynamic accounts, where one is like the other.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use launch_protocol::broker::{OpenLimits, Refusal};
+use launch_protocol::monitor::{Account, Ask, Errand, Reply, Target};
+use nix::poll::{PollTimeout, poll};
+
+use crate::group::{Group, Hierarchies};
+use crate::monitor::{DONE, Monitor, exit_status};
+use crate::site::Site;
+
+/// After so many numbers that others have, or that are in use, none is kept ready: somebody else may
+/// need the rest.
+const IN_VAIN: u32 = 4;
+/// How long the agent of one that is not wanted any more may take to end.
+const ENDING: Duration = Duration::from_secs(2);
+/// How often, a millisecond apart, it is tried to remove one.
+const BURIALS: u32 = 50;
+
+/// Group, sandbox and the first agent of a payload.
+#[derive(Debug)]
+pub(crate) struct Nest {
+    pub(crate) group: Group,
+    pub(crate) sandbox: Option<PathBuf>,
+    pub(crate) agent: (i32, OwnedFd),
+}
+
+impl Nest {
+    /// Makes them for a payload that has its account.
+    pub(crate) fn make(
+        monitor: &Monitor,
+        hierarchies: &Hierarchies,
+        payload: u32,
+        label: &str,
+        place: Option<PathBuf>,
+        limits: OpenLimits,
+    ) -> Result<Self, Refusal> {
+        let ask = Ask::Make {
+            payload,
+            label: label.to_owned(),
+            place,
+            limits,
+        };
+        match monitor.ask_with(&ask, &[])? {
+            (
+                Reply::Made {
+                    child,
+                    group,
+                    sandbox,
+                },
+                beside,
+            ) if beside.len() == 1 => {
+                let socket = beside
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| monitor.confused())?;
+                Ok(Self {
+                    group: hierarchies.open(group),
+                    sandbox,
+                    agent: (child, socket),
+                })
+            }
+            _ => Err(monitor.confused()),
+        }
+    }
+}
+
+/// What is ready of the next payload.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    state: State,
+    /// Where the last payload was wanted, and the next will be.
+    place: Option<PathBuf>,
+    /// The last one had a dynamic account, or the configuration lets one expect it.
+    pub(crate) expected: bool,
+    in_vain: u32,
+    /// None could be had; do not try again before somebody asks.
+    barren: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Nothing,
+    /// A child looks whether anything runs as the account.
+    Looking {
+        payload: u32,
+        account: Account,
+        child: i32,
+    },
+    /// Nothing does.
+    Leased {
+        payload: u32,
+        account: Account,
+    },
+    Made {
+        payload: u32,
+        account: Account,
+        place: Option<PathBuf>,
+        nest: Nest,
+    },
+}
+
+/// What somebody who needs a payload gets.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Its number.
+    pub(crate) payload: u32,
+    pub(crate) account: Account,
+    /// It is complete.
+    pub(crate) nest: Option<Nest>,
+}
+
+impl Ready {
+    /// Nothing yet. `place`: where to make the first.
+    pub(crate) fn new(place: Option<PathBuf>) -> Self {
+        Self {
+            state: State::Nothing,
+            place,
+            expected: false,
+            in_vain: 0,
+            barren: false,
+        }
+    }
+
+    /// Is there anything to do?
+    pub(crate) fn is_cold(&self, site: &Site) -> bool {
+        match &self.state {
+            State::Nothing => {
+                self.expected && !self.barren && site.dynamic.is_large() && !site.is_ignorant()
+            }
+            State::Looking { .. } => false,
+            State::Leased { .. } => !self.barren,
+            State::Made { place, .. } => *place != self.place,
+        }
+    }
+
+    /// Is anything ready, or on its way?
+    pub(crate) fn is_warm(&self) -> bool {
+        !matches!(self.state, State::Nothing)
+    }
+
+    /// Is everything ready, where it is wanted?
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(&self.state, State::Made { place, .. } if *place == self.place)
+    }
+
+    /// Somebody will ask soon, and want it there.
+    pub(crate) fn expect(&mut self, place: Option<Option<PathBuf>>) {
+        self.barren = false;
+        self.in_vain = 0;
+        if let Some(place) = place {
+            self.place = place;
+        }
+    }
+
+    /// Does one of the things to do, each of which takes the monitor about a millisecond.
+    pub(crate) fn warm_up(
+        &mut self,
+        monitor: &Monitor,
+        hierarchies: &Hierarchies,
+        site: &mut Site,
+        serial: &mut u32,
+    ) {
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Nothing => self.lease(monitor, site, serial),
+            State::Leased { payload, account } => {
+                let (place, limits) = (self.place.clone(), OpenLimits::default());
+                let made = Nest::make(monitor, hierarchies, payload, "", place.clone(), limits);
+                self.state = if let Ok(nest) = made {
+                    State::Made {
+                        payload,
+                        account,
+                        place,
+                        nest,
+                    }
+                } else {
+                    // Whoever asks will be told why.
+                    self.barren = true;
+                    State::Leased { payload, account }
+                };
+            }
+            State::Made { payload, nest, .. } => take_down(monitor, payload, &nest),
+            looking @ State::Looking { .. } => self.state = looking,
+        }
+    }
+
+    fn lease(&mut self, monitor: &Monitor, site: &mut Site, serial: &mut u32) {
+        for uid in site.dynamic.free() {
+            if self.in_vain >= IN_VAIN {
+                break;
+            }
+            site.dynamic.used(uid);
+            *serial += 1;
+            let payload = *serial;
+            let lease = monitor.account(&Ask::Lease {
+                payload,
+                target: Target::Dynamic(uid),
+                groups: None,
+                sweep: false,
+            });
+            let Ok(account) = lease else {
+                self.in_vain += 1;
+                continue;
+            };
+            match monitor.errand(payload, Errand::Alone { home: false }) {
+                Ok(child) => {
+                    self.state = State::Looking {
+                        payload,
+                        account,
+                        child,
+                    };
+                    return;
+                }
+                Err(_) => {
+                    let _ = monitor.order(&Ask::Bury { payload });
+                    break;
+                }
+            }
+        }
+        self.barren = true;
+    }
+
+    /// Takes note that a child has been reaped; true if it was ours.
+    pub(crate) fn reaped(&mut self, monitor: &Monitor, child: i32, status: i32) -> bool {
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Looking {
+                payload,
+                account,
+                child: looking,
+            } if looking == child => {
+                if exit_status(status) == Some(DONE) {
+                    self.in_vain = 0;
+                    self.state = State::Leased { payload, account };
+                } else {
+                    // Something runs as this number that no broker answers for.
+                    let _ = monitor.order(&Ask::Bury { payload });
+                    self.in_vain += 1;
+                    self.barren = self.in_vain >= IN_VAIN;
+                }
+                true
+            }
+            State::Made { payload, nest, .. } if nest.agent.0 == child => {
+                self.barren = true;
+                bury(monitor, payload);
+                true
+            }
+            other => {
+                self.state = other;
+                false
+            }
+        }
+    }
+
+    /// What there is, for whom it fits.
+    pub(crate) fn take(&mut self, monitor: &Monitor, place: Option<&PathBuf>) -> Option<Taken> {
+        if let State::Looking { child, .. } = &self.state {
+            let child = *child;
+            let status = monitor.wait_for(child, ENDING).unwrap_or(libc::SIGKILL);
+            self.reaped(monitor, child, status);
+        }
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Leased { payload, account } => Some(Taken {
+                payload,
+                account,
+                nest: None,
+            }),
+            State::Made {
+                payload,
+                account,
+                place: its,
+                nest,
+            } if its.as_ref() == place => Some(Taken {
+                payload,
+                account,
+                nest: Some(nest),
+            }),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// Takes it down.
+    pub(crate) fn cool_down(&mut self, monitor: &Monitor) {
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Nothing => {}
+            State::Looking { payload, child, .. } => {
+                let _ = monitor.wait_for(child, ENDING);
+                bury(monitor, payload);
+            }
+            State::Leased { payload, .. } => bury(monitor, payload),
+            State::Made { payload, nest, .. } => take_down(monitor, payload, &nest),
+        }
+    }
+}
+
+/// Kills the agent of one that nobody has used and removes it.
+pub(crate) fn take_down(monitor: &Monitor, payload: u32, nest: &Nest) {
+    let _ = monitor.order(&Ask::Kill { payload });
+    let _ = monitor.wait_for(nest.agent.0, ENDING);
+    bury(monitor, payload);
+}
+
+/// Removes one in which nothing runs any more; what cannot be removed is left to recovery.
+fn bury(monitor: &Monitor, payload: u32) {
+    for _ in 0..BURIALS {
+        if monitor.order(&Ask::Bury { payload }).is_ok() || monitor.is_gone() {
+            return;
+        }
+        let _ = poll(&mut [], PollTimeout::from(1_u8));
+    }
+    let _ = monitor.order(&Ask::Abandon { payload });
+}
