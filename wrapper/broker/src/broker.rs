@@ -104,7 +104,8 @@ impl Broker {
             pilot: None,
             greeted: false,
             alarm: Alarm::new().map_err(system)?,
-            nest_is_warm: false,
+            // The monitor makes the first of itself.
+            nest_is_warm: true,
             eager: false,
             opened: false,
             warm_until: Instant::now(),
@@ -169,6 +170,9 @@ impl Broker {
         // Also those that have been seen while something else was waited for.
         while let Some((child, status)) = self.tools.monitor.next_ended() {
             self.reaped(child, status);
+        }
+        if events.bell && !self.openings.is_empty() {
+            self.grow_ready();
         }
         if events.names {
             let Tools { site, monitor, .. } = &mut self.tools;
@@ -425,9 +429,10 @@ impl Broker {
         } else if verifiers.is_cold() {
             verifiers.warm_up(monitor);
         } else if readies {
+            let was_made = ready.is_made();
             ready.warm_up(monitor, hierarchies, site, serial);
             // It has taken the group that was ready.
-            self.nest_is_warm &= !ready.is_warm();
+            self.nest_is_warm &= was_made || !ready.is_made();
         } else if site.is_cold() {
             site.warm_up(monitor);
         } else {
@@ -657,19 +662,25 @@ impl Broker {
         self.eager |= self.opened;
         self.opened = true;
         self.tools.ready.expect(Some(place.clone()));
-        if self.readies(&self.tools.ready) && !self.tools.ready.is_warm() {
-            let Tools {
-                monitor,
-                site,
-                hierarchies,
-                ready,
-                serial,
-                ..
-            } = &mut self.tools;
-            ready.warm_up(monitor, hierarchies, site, serial);
-        }
+        self.grow_ready();
         if !self.tools.ready.is_complete() && !self.nest_is_warm {
             self.warm_nest();
+        }
+    }
+
+    /// While a credential is being verified: goes on with the payload that it may get.
+    fn grow_ready(&mut self) {
+        let Tools {
+            monitor,
+            site,
+            hierarchies,
+            ready,
+            serial,
+            ..
+        } = &mut self.tools;
+        if hierarchies.has_groups() && ready.is_growing(site) {
+            ready.warm_up(monitor, hierarchies, site, serial);
+            self.nest_is_warm &= !ready.is_made();
         }
     }
 

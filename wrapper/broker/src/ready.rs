@@ -143,6 +143,16 @@ impl Ready {
         !matches!(self.state, State::Nothing)
     }
 
+    /// Is there something to do that brings it nearer to be complete?
+    pub(crate) fn is_growing(&self, site: &Site) -> bool {
+        !matches!(self.state, State::Made { .. }) && self.is_cold(site)
+    }
+
+    /// Has it a group?
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.state, State::Made { .. })
+    }
+
     /// Is everything ready, where it is wanted?
     pub(crate) fn is_complete(&self) -> bool {
         matches!(&self.state, State::Made { place, .. } if *place == self.place)
