@@ -328,11 +328,7 @@ impl Broker {
         if self.opened && !self.eager {
             return false;
         }
-        site.is_cold()
-            || verifiers.is_cold()
-            || !self.nest_is_warm
-            || self.readies(ready)
-            || self.payloads.values().any(Payload::is_cold)
+        site.is_cold() || verifiers.is_cold() || !self.nest_is_warm || self.readies(ready)
     }
 
     /// Not without groups, where one cannot tell a payload that waits from one that works.
@@ -406,8 +402,7 @@ impl Broker {
         }
     }
 
-    /// Prepares one of the things the next payload will need, or the next agent of one. In an idle
-    /// moment, because it takes about a millisecond, in which the one that is just starting would have to
+    /// Prepares one of the things the next payload will need. In an idle moment, because it takes about a millisecond, in which the one that is just starting would have to
     /// wait. False: nothing to prepare.
     fn warm_up(&mut self) -> bool {
         if self.leaving.is_some() || !self.is_cold() {
@@ -423,10 +418,7 @@ impl Broker {
             serial,
             ..
         } = &mut self.tools;
-        let mut payloads = self.payloads.values_mut();
-        if let Some(payload) = payloads.find(|payload| payload.is_cold()) {
-            payload.prepare(monitor);
-        } else if verifiers.is_cold() {
+        if verifiers.is_cold() {
             verifiers.warm_up(monitor);
         } else if readies {
             let was_made = ready.is_made();

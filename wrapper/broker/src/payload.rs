@@ -40,10 +40,8 @@ pub(crate) struct Payload {
     pub(crate) pool: Option<(String, Instant)>,
     pub(crate) sandbox: Option<PathBuf>,
     group: Group,
-    /// An agent that nobody has asked for yet.
+    /// The first agent, which nobody has asked for yet.
     waiting: Option<(i32, OwnedFd)>,
-    /// One died before anybody wanted it: make none ahead of need.
-    spoiled: bool,
     leader: Option<i32>,
     /// Everything is to die. Without cgroup2 that takes repeated looks.
     killing: bool,
@@ -136,7 +134,6 @@ impl Payload {
             sandbox: nest.sandbox,
             group: nest.group,
             waiting: Some(nest.agent),
-            spoiled: false,
             leader: None,
             killing: false,
             owes_empty: false,
@@ -169,13 +166,6 @@ impl Payload {
         self.closing.is_none() && self.leader.is_none() && empty()
     }
 
-    /// Does no child wait to be the next agent, though one may be wanted soon?
-    pub(crate) fn is_cold(&self) -> bool {
-        // Where processes are told by their account, one that waits would count among them.
-        let idle = self.emptied.is_some() && self.closing.is_none() && self.waiting.is_none();
-        idle && self.group.events().is_some() && !self.spoiled && !self.expiry.is_over()
-    }
-
     /// Is there any process of it? What cannot be found out counts as yes.
     fn is_populated(&self, monitor: &Monitor) -> bool {
         let of_account = |errand| {
@@ -193,26 +183,17 @@ impl Payload {
         }
     }
 
-    /// In an idle moment makes the next agent. If it fails, not again before somebody wants it.
-    pub(crate) fn prepare(&mut self, monitor: &Monitor) {
-        match self.hatch(monitor) {
-            Ok(agent) => self.waiting = Some(agent),
-            Err(_) => self.spoiled = true,
-        }
-    }
-
     fn hatch(&self, monitor: &Monitor) -> Result<(i32, OwnedFd), Refusal> {
         let payload = self.number;
         monitor.start(&Ask::Hatch { payload })
     }
 
-    /// The agent, made ahead or now: its process number and socket. From now on it is the leader.
+    /// The agent, the first or one made now: its process number and socket. From now on it is the leader.
     pub(crate) fn agent(
         &mut self,
         monitor: &Monitor,
         now: Instant,
     ) -> Result<(i32, OwnedFd), Refusal> {
-        self.spoiled = false;
         let agent = match self.waiting.take() {
             Some(waiting) => waiting,
             None => self.hatch(monitor)?,
@@ -249,7 +230,6 @@ impl Payload {
             .is_some_and(|(waiting, _)| *waiting == child)
         {
             self.waiting = None;
-            self.spoiled = true;
             return Reaped::Other;
         }
         if let Some(Closing { stage, .. }) = &mut self.closing
