@@ -176,18 +176,23 @@ impl Errand<'_> {
             }
             place_all(self.descriptors).map_err(at("descriptors"))?;
             setsid().map_err(at("setsid"))?;
-            if self.urgent {
-                sys::be_urgent();
-            }
             become_account(&self.who)?;
             die_with(parent)?;
             block_signals(false);
             execve(&program, &words, self.environment).map_err(at("execve"))
         };
-        sys::child(None, || match become_it() {
+        // Before it is born, or it would have to wait for its turn to say so.
+        if self.urgent {
+            sys::be_urgent(true);
+        }
+        let child = sys::child(None, || match become_it() {
             Ok(never) => match never {},
             Err(_) => CANNOT_START,
-        })
+        });
+        if self.urgent {
+            sys::be_urgent(false);
+        }
+        child
     }
 }
 

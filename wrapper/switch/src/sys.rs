@@ -108,11 +108,11 @@ pub(crate) fn be_nice(least: u8) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// Goes before everything that is not urgent, however much of that there is.
-pub(crate) fn be_urgent() {
-    let priority: libc::c_int = 1;
+/// Goes before everything that is not urgent, however much of that there is, or stands in line again.
+pub(crate) fn be_urgent(urgent: bool) {
+    let (policy, priority) = if urgent { (libc::SCHED_RR, 1) } else { (libc::SCHED_OTHER, 0) };
     // SAFETY: the priority outlives the call, which only reads it.
-    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR, &raw const priority) };
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
 }
 
 /// Runs `work` in a forked child and ends that with the status it returns.
