@@ -79,6 +79,8 @@ pub(crate) struct Broker {
     warm_until: Instant,
     /// When payloads are to be killed, once the pilot is gone.
     leaving: Option<Instant>,
+    /// Payloads that were made before it was known for which job, which the record does not say yet.
+    nameless: Vec<u32>,
     mappers: Arc<()>,
     buffer: Vec<u8>,
 }
@@ -110,6 +112,7 @@ impl Broker {
             opened: false,
             warm_until: Instant::now(),
             leaving: None,
+            nameless: Vec::new(),
             mappers: Arc::default(),
             buffer: vec![0; verifiers::BUFFER],
         };
@@ -346,7 +349,7 @@ impl Broker {
         } = &self.tools;
         if self.leaving.is_some() {
             None
-        } else if now < self.warm_until && self.is_cold() {
+        } else if !self.nameless.is_empty() || (now < self.warm_until && self.is_cold()) {
             Some(now + IDLE)
         } else {
             let servants = site.names.is_running() || verifiers.is_warm();
@@ -357,6 +360,15 @@ impl Broker {
 
     /// In an idle moment: prepares for the next payload, or gives up waiting for it.
     fn tend(&mut self) {
+        for payload in std::mem::take(&mut self.nameless) {
+            if let Some(found) = self.payloads.get(&payload) {
+                let _ = self.tools.monitor.order(&Ask::Limit {
+                    payload,
+                    label: found.label.clone(),
+                    limits: OpenLimits::default(),
+                });
+            }
+        }
         if Instant::now() < self.warm_until {
             self.warm_up();
         } else if self.openings.is_empty() && self.leaving.is_none() {
@@ -868,11 +880,7 @@ impl Broker {
         line = line.text("request", &request_name(&self.tools, number));
         self.tools.monitor.record(line);
         if was_ready && limits == OpenLimits::default() {
-            let _ = self.tools.monitor.order(&Ask::Limit {
-                payload: number,
-                label: label.to_owned(),
-                limits,
-            });
+            self.nameless.push(number);
         }
         Ok(())
     }

@@ -316,3 +316,50 @@ pub(crate) fn exit_status(status: i32) -> Option<u8> {
         .then(|| u8::try_from(status >> 8 & 0xff).ok())
         .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fake;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn who_waits_for_one_child_misses_no_other() {
+        let (fake, monitor) = Fake::start();
+        fake.end(7, 9);
+        fake.end(8, 0);
+        assert_eq!(monitor.wait_for(8, SOON), Some(0));
+        assert!(monitor.has_news());
+        assert_eq!(monitor.next_ended(), Some((7, 9)));
+        assert!(!monitor.has_news());
+        let errand = Errand::Alone { home: false };
+        assert_eq!(monitor.run_errand(1, errand, SOON), Ok(Some(DONE)));
+        // One that does not end is killed.
+        assert_eq!(monitor.wait_for(9, Duration::from_millis(1)), None);
+        assert_eq!(
+            fake.books().asked.last().map(String::as_str),
+            Some("Signal")
+        );
+        drop(monitor);
+        fake.join();
+    }
+
+    #[test]
+    fn a_monitor_that_is_gone_is_an_end_not_a_hang() {
+        let (ours, theirs) = crate::channel::packet_sockets().expect("sockets");
+        let (bell, _) = nix::unistd::pipe().expect("a pipe");
+        let monitor = Monitor::new(ours, bell);
+        drop(theirs);
+        assert_eq!(monitor.wait_for(1, SOON), None);
+        let refusal = monitor.ask(&Ask::Endings).expect_err("nobody answers");
+        assert_eq!(refusal.code, "monitor.gone");
+        assert!(monitor.is_gone());
+    }
+
+    #[test]
+    fn exit_statuses() {
+        assert_eq!(exit_status(2 << 8), Some(IN_USE));
+        assert_eq!(exit_status(9), None);
+    }
+}

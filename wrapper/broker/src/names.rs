@@ -251,3 +251,92 @@ pub(crate) fn confused() -> Refusal {
     let text = "a helper has not answered what it was asked";
     trouble("policy.answer", text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{MsgFlags, recv};
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+    use crate::channel::{packet_sockets, transmit};
+    use crate::testing::Fake;
+
+    /// What the service is asked next.
+    fn asked(service: &OwnedFd) -> (u32, Vec<Query>) {
+        let mut packet = vec![0; MAX_PACKET];
+        let length = recv(service.as_raw_fd(), &mut packet, MsgFlags::empty()).expect("asked");
+        match Request::decode(&packet[..length]).expect("a question") {
+            Request {
+                id,
+                ask: Ask::Names(queries),
+            } => (id, queries),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(service: &OwnedFd, id: u32, entries: Entries) {
+        let reply = Reply::Names(entries);
+        let packet = Answer { id, reply }.encode().expect("sound");
+        transmit(service.as_fd(), &packet, &[]).expect("heard");
+    }
+
+    fn nobody() -> Vec<Query> {
+        vec![Query::Uid(60_000)]
+    }
+
+    #[test]
+    fn a_long_question_is_asked_in_parts_and_answered_whole() {
+        let (fake, monitor) = Fake::start();
+        let (ours, service) = packet_sockets().expect("sockets");
+        let mut names = Names::new(ours);
+        let queries: Vec<_> = (0..40).map(Query::Uid).collect();
+        let look_up = names.ask(&queries, &monitor).expect("asked");
+        let (first, part) = asked(&service);
+        assert_eq!(part.len(), QUERIES_AT_ONCE);
+        answer(&service, first, vec![None; 32]);
+        names.listen(Instant::now(), &monitor);
+        assert_eq!(names.take(&look_up), None);
+        let (second, part) = asked(&service);
+        let group = Some(Entry::Group { gid: 5 });
+        answer(&service, second, vec![group.clone(); part.len()]);
+        let all = names.wait(&look_up, &monitor).expect("answered");
+        assert_eq!((all.len(), &all[0], &all[39]), (40, &None, &group));
+        drop(monitor);
+        fake.join();
+    }
+
+    #[test]
+    fn s20_an_answer_that_is_none_or_comes_too_late_is_a_refusal() {
+        let (fake, monitor) = Fake::start();
+        let (ours, service) = packet_sockets().expect("sockets");
+        let mut names = Names::new(ours);
+        let look_up = names.ask(&nobody(), &monitor).expect("asked");
+        let (id, _) = asked(&service);
+        answer(&service, id, Vec::new());
+        let refusal = names.wait(&look_up, &monitor).expect_err("too few");
+        assert_eq!(refusal.code, "policy.answer");
+        let look_up = names.ask(&nobody(), &monitor).expect("asked");
+        answer(&service, 99, Vec::new());
+        let refusal = names.wait(&look_up, &monitor).expect_err("another");
+        assert_eq!(refusal.code, "policy.silent");
+        // The next who asks has another one started.
+        let look_up = names.ask(&nobody(), &monitor).expect("asked");
+        assert_eq!(fake.books().asked, ["Names"]);
+        names.listen(Instant::now() + DEADLINE, &monitor);
+        let refusal = names.take(&look_up).expect("over").expect_err("too late");
+        assert_eq!(refusal.code, "policy.silent");
+    }
+
+    #[test]
+    fn one_that_cannot_be_started_is_named() {
+        let (fake, monitor) = Fake::start();
+        let (ours, service) = packet_sockets().expect("sockets");
+        let mut names = Names::new(ours);
+        drop(service);
+        let look_up = names.ask(&nobody(), &monitor).expect("asked");
+        assert!(names.reaped(101, i32::from(CANNOT_START) << 8));
+        let refusal = names.wait(&look_up, &monitor).expect_err("gone");
+        assert_eq!(refusal.code, "policy.missing");
+        drop((fake, monitor));
+    }
+}

@@ -513,3 +513,146 @@ impl Payload {
             )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use launch_protocol::monitor::Tracking;
+    use launch_protocol::policy::CredentialKind;
+
+    use super::*;
+    use crate::group::Hierarchies;
+    use crate::testing::{Fake, account, settings};
+
+    const LEADER: i32 = 55;
+
+    struct Stage {
+        fake: Fake,
+        monitor: Monitor,
+        groups: tempfile::TempDir,
+        payload: Payload,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let (fake, monitor) = Fake::start();
+            let groups = tempfile::tempdir().expect("a folder");
+            std::fs::create_dir(groups.path().join("group")).expect("a group");
+            let hierarchies = Hierarchies::new(Tracking {
+                unified: Some(groups.path().to_owned()),
+                ..Tracking::default()
+            });
+            let populate = |number| {
+                let events = groups.path().join("group/cgroup.events");
+                std::fs::write(events, format!("populated {number}\nfrozen 0\n"))
+            };
+            populate(1).expect("written");
+            let holder = Party {
+                kind: CredentialKind::Proxy,
+                identity: "/CN=Bob".to_owned(),
+                fqans: Vec::new(),
+                issuers: Vec::new(),
+                limited: false,
+                not_after: i64::MAX,
+            };
+            let parts = Parts {
+                account: account(60_000),
+                label: "1.0".to_owned(),
+                expiry: Expiry::new(holder.not_after, &settings()),
+                holder,
+                pool: None,
+            };
+            let (socket, _) = crate::channel::packet_sockets().expect("sockets");
+            let nest = Nest {
+                group: hierarchies.open("group".to_owned()),
+                sandbox: Some("/scratch/dir_1".into()),
+                agent: (LEADER, socket),
+            };
+            Self {
+                fake,
+                monitor,
+                groups,
+                payload: Payload::new(3, parts, nest),
+            }
+        }
+
+        fn empty(&self) {
+            let events = self.groups.path().join("group/cgroup.events");
+            std::fs::write(events, "populated 0\nfrozen 0\n").expect("written");
+        }
+
+        fn advance(&mut self) -> Outcome {
+            self.payload.advance(&self.monitor, Instant::now())
+        }
+
+        fn reap(&mut self) {
+            self.monitor.fetch_endings();
+            while let Some((child, status)) = self.monitor.next_ended() {
+                assert_eq!(self.payload.reaped(child, status), Reaped::Other);
+            }
+        }
+
+        /// Asked since the last time, without those for endings.
+        fn asked(&self) -> Vec<String> {
+            let mut asked = std::mem::take(&mut self.fake.books().asked);
+            asked.retain(|name| name != "Endings");
+            asked
+        }
+    }
+
+    #[test]
+    fn from_the_agent_to_the_end() {
+        let mut stage = Stage::new();
+        assert!(stage.payload.is_idle(&stage.monitor));
+        let (child, socket) = stage
+            .payload
+            .agent(&stage.monitor, Instant::now())
+            .expect("there");
+        assert!(child == LEADER && socket.as_raw_fd() > 2);
+        assert!(!stage.payload.is_idle(&stage.monitor) && stage.asked().is_empty());
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        assert_eq!(stage.payload.reaped(LEADER, 0), Reaped::Leader);
+        // What it has started lives on.
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        stage.empty();
+        assert!(matches!(stage.advance(), Outcome::Empty));
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        stage.payload.close(&stage.monitor, Some(9), Instant::now());
+        assert!(matches!(stage.advance(), Outcome::Epilogue));
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        assert_eq!(stage.asked(), ["Kill", "Errand"]);
+        stage.reap();
+        assert!(matches!(stage.advance(), Outcome::Gone(Some(9), None)));
+        assert_eq!(stage.asked(), ["Bury"]);
+    }
+
+    #[test]
+    fn k5_an_account_that_is_not_empty_is_swept_until_it_is() {
+        let mut stage = Stage::new();
+        // The fake monitor knows the account by its lease.
+        let lease = Ask::Lease {
+            payload: 3,
+            target: launch_protocol::monitor::Target::Dynamic(60_000),
+            groups: None,
+            sweep: false,
+        };
+        stage.monitor.account(&lease).expect("leased");
+        stage.fake.books().busy.insert(60_000);
+        stage.payload.close(&stage.monitor, None, Instant::now());
+        assert!(stage.payload.is_left());
+        stage.empty();
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        assert_eq!(stage.payload.reaped(LEADER, 9), Reaped::Other);
+        assert!(matches!(stage.advance(), Outcome::Epilogue));
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        stage.reap();
+        stage.asked();
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        assert_eq!(stage.asked(), ["Errand"], "everything is killed");
+        stage.fake.books().busy.clear();
+        assert!(matches!(stage.advance(), Outcome::Quiet));
+        stage.reap();
+        assert!(matches!(stage.advance(), Outcome::Gone(None, None)));
+    }
+}

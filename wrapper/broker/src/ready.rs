@@ -326,3 +326,137 @@ fn bury(monitor: &Monitor, payload: u32) {
     }
     let _ = monitor.order(&Ask::Abandon { payload });
 }
+
+#[cfg(test)]
+mod tests {
+    use launch_protocol::policy::{Caller, Entry};
+
+    use super::*;
+    use crate::testing::{Fake, settings};
+
+    struct Stage {
+        fake: Fake,
+        monitor: Monitor,
+        site: Site,
+        ready: Ready,
+        serial: u32,
+    }
+
+    fn scratch() -> PathBuf {
+        "/scratch".into()
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let (fake, monitor) = Fake::start();
+            let mut site = Site::of(settings(), Caller::default());
+            let known = site.dynamic.unknown();
+            let more: Vec<Option<Entry>> = vec![None; 10];
+            site.dynamic.learn(&known, &more);
+            let rest = site.dynamic.unknown();
+            site.dynamic.learn(&rest, &more);
+            let mut ready = Ready::new(Some(scratch()));
+            ready.expected = true;
+            Self {
+                fake,
+                monitor,
+                site,
+                ready,
+                serial: 0,
+            }
+        }
+
+        fn step(&mut self) {
+            let hierarchies = Hierarchies::default();
+            let Self {
+                monitor,
+                site,
+                ready,
+                serial,
+                ..
+            } = self;
+            ready.warm_up(monitor, &hierarchies, site, serial);
+            monitor.fetch_endings();
+            while let Some((child, status)) = monitor.next_ended() {
+                ready.reaped(monitor, child, status);
+            }
+        }
+
+        fn grow(&mut self) {
+            for _ in 0..20 {
+                if self.ready.is_cold(&self.site) {
+                    self.step();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_is_ready_for_whoever_wants_it_in_the_same_place() {
+        let mut stage = Stage::new();
+        assert!(stage.ready.is_cold(&stage.site) && !stage.ready.is_warm());
+        stage.grow();
+        assert!(stage.ready.is_complete());
+        assert!(stage.ready.take(&stage.monitor, None).is_none());
+        let taken = stage.ready.take(&stage.monitor, Some(&scratch()));
+        let taken = taken.expect("ready");
+        assert!(taken.nest.is_some() && taken.account.dynamic);
+        assert_eq!(stage.fake.books().asked.last().unwrap(), "Endings");
+        // The next has another number.
+        stage.grow();
+        let next = stage.ready.take(&stage.monitor, Some(&scratch())).unwrap();
+        assert!(next.payload != taken.payload && next.account != taken.account);
+        // Elsewhere.
+        stage.ready.expect(Some(None));
+        stage.grow();
+        assert!(stage.ready.is_complete());
+        assert!(stage.ready.take(&stage.monitor, None).is_some());
+    }
+
+    #[test]
+    fn a_number_that_is_taken_or_in_use_is_passed_over() {
+        let mut stage = Stage::new();
+        let free = stage.site.dynamic.free();
+        stage.fake.books().taken.insert(free[0]);
+        stage.fake.books().busy.insert(free[1]);
+        stage.grow();
+        let taken = stage.ready.take(&stage.monitor, Some(&scratch())).unwrap();
+        assert_eq!(taken.account.uid, free[2]);
+        assert_eq!(stage.fake.books().leased.len(), 1);
+    }
+
+    #[test]
+    fn where_numbers_are_scarce_none_is_kept() {
+        let mut stage = Stage::new();
+        let free = stage.site.dynamic.free();
+        stage.fake.books().taken.extend(&free[..4]);
+        stage.grow();
+        assert!(!stage.ready.is_warm() && !stage.ready.is_cold(&stage.site));
+        stage.ready.expect(None);
+        stage.grow();
+        assert!(stage.ready.is_complete());
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_goes() {
+        let mut stage = Stage::new();
+        stage.grow();
+        let agent = match &stage.ready.state {
+            State::Made { nest, .. } => nest.agent.0,
+            other => panic!("{other:?}"),
+        };
+        stage.fake.end(agent, libc::SIGKILL);
+        stage.ready.cool_down(&stage.monitor);
+        assert!(stage.fake.books().leased.is_empty());
+        let asked = stage.fake.books().asked.clone();
+        assert!(asked.contains(&"Kill".to_owned()) && asked.ends_with(&["Bury".to_owned()]));
+        // One whose agent has died is no good.
+        stage.grow();
+        let State::Made { nest, .. } = &stage.ready.state else {
+            panic!("made");
+        };
+        let agent = nest.agent.0;
+        assert!(stage.ready.reaped(&stage.monitor, agent, 9));
+        assert!(!stage.ready.is_warm() && stage.fake.books().leased.is_empty());
+    }
+}

@@ -49,6 +49,23 @@ pub(crate) struct Question {
 }
 
 impl Site {
+    /// Whose settings are known, with a name service that does not answer.
+    #[cfg(test)]
+    pub(crate) fn of(settings: Settings, caller: Caller) -> Self {
+        let (socket, _) = crate::channel::packet_sockets().expect("sockets");
+        Self {
+            dynamic: Dynamic::new(settings.targets.dynamic_uids, 0),
+            settings,
+            caller,
+            may_omit_key: false,
+            names: Names::new(socket),
+            judge: Judge::default(),
+            learning: None,
+            unwilling: false,
+            hooks: Vec::new(),
+        }
+    }
+
     /// Reads the configuration. Nobody is admitted yet.
     pub(crate) fn read(caller: Caller, config: &File, names: Names) -> Result<Self, Refusal> {
         let mut judge = Judge::default();
