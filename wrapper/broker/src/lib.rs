@@ -3,8 +3,8 @@
 //! monitor (`sailplane-switch`), which has started it, does for it what only root can do. See
 //! `launch_protocol::monitor` for what that is.
 //!
-//! Order: [`start`] asks the monitor for the site's files and reads them, and only when the caller has been
-//! admitted there is a pilot's socket to listen to; the loop in [`broker`] then does everything. Nothing in
+//! Order: `start` asks the monitor for the site's files and reads them, and only when the caller has been
+//! admitted there is a pilot's socket to listen to; the loop in `broker` then does everything. Nothing in
 //! it waits for the pilot, a payload or a servant; it waits for the monitor, which answers at once, and for
 //! a short errand now and then.
 //!
