@@ -3,7 +3,6 @@
 //! name is the uid, so the lock also says that the uid is taken, for all brokers of the machine.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -110,8 +109,10 @@ impl LeaseDir {
 impl Lease {
     /// Writes down what must be cleaned up, before any of it exists.
     pub(crate) fn record(&mut self, record: &Record) -> Result<(), Errno> {
-        self.file.set_len(0).map_err(errno)?;
-        self.file.write_all(&record.print()).map_err(errno)
+        // Never empty in between: what stands behind the end of an earlier record is not read.
+        let text = record.print();
+        self.file.write_all_at(&text, 0).map_err(errno)?;
+        self.file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX)).map_err(errno)
     }
 }
 

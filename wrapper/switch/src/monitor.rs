@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use launch_protocol::broker::Refusal;
 use launch_protocol::monitor::{Ask, MAX_LISTED, Mode, Reply};
@@ -25,6 +26,9 @@ use crate::spawn::{self, Started};
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::wire::Gone;
+
+/// How long the end may take after the pilot is gone.
+const FAREWELL: Duration = Duration::from_secs(60);
 
 /// What the monitor is started for, and by whom.
 #[derive(Debug)]
@@ -65,6 +69,12 @@ pub(crate) struct Monitor {
     signals: SignalFd,
     bell: EventFd,
     ended: VecDeque<(i32, i32)>,
+    /// How the broker has ended.
+    broker_status: Option<i32>,
+    /// Watched, not read: a broker that hangs must not keep the payloads of a pilot that is gone.
+    control: Option<OwnedFd>,
+    /// When that broker has had time enough.
+    patience: Option<Instant>,
     terminate: bool,
     pub(crate) mode: Mode,
     caller: Caller,
@@ -120,6 +130,9 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
         signals,
         bell,
         ended: VecDeque::new(),
+        broker_status: None,
+        control: call.control,
+        patience: None,
         terminate: false,
         mode: call.mode,
         caller: call.caller,
@@ -169,6 +182,9 @@ impl Monitor {
                 }
             }
             self.wait()?;
+            if self.patience.is_some_and(|until| Instant::now() >= until) {
+                return Ok(());
+            }
             while let Ok(Some(signal)) = self.signals.read_signal() {
                 if i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) {
                     self.terminate = true;
@@ -182,19 +198,38 @@ impl Monitor {
         }
     }
 
-    fn wait(&self) -> Result<(), StartupError> {
+    fn wait(&mut self) -> Result<(), StartupError> {
         let readable = |source| PollFd::new(source, PollFlags::POLLIN);
         let mut sources = vec![readable(self.broker.wire.as_fd()), readable(self.signals.as_fd())];
         if !self.broker.names.has_ended() {
             sources.push(readable(self.broker.names.as_fd()));
         }
-        match poll(&mut sources, PollTimeout::NONE) {
+        // Of the end of this one the kernel tells without being asked.
+        let control = self.control.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::empty()));
+        sources.extend(control);
+        let timeout = self.patience.map_or(PollTimeout::NONE, |until| {
+            let left = until.saturating_duration_since(Instant::now());
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let outcome = poll(&mut sources, timeout);
+        let hung_up = |source: &PollFd<'_>| {
+            source.revents().is_some_and(|it| it.contains(PollFlags::POLLHUP))
+        };
+        if self.control.is_some() && sources.last().is_some_and(hung_up) {
+            let grace = u64::from(self.standing.settings.orphan_grace);
+            self.patience = Some(Instant::now() + Duration::from_secs(grace) + FAREWELL);
+            self.control = None;
+        }
+        match outcome {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(StartupError::system("poll", errno)),
         }
     }
 
     fn reaped(&mut self, child: Pid, status: i32) {
+        if child == self.broker.pid {
+            self.broker_status = Some(status);
+        }
         self.nursery.reaped(child);
         // Else an orphan of a payload, or nobody whom the broker knows.
         if self.children.remove(&child.as_raw()).is_some() {
@@ -302,7 +337,7 @@ impl Monitor {
         }
         self.nursery.close();
         // It has closed its socket, so it ends. One that does not is made to.
-        let status = spawn::end(self.broker.pid);
+        let status = spawn::end(self.broker.pid, self.broker_status);
         if !payloads.is_empty() && self.mode == Mode::Serve {
             let left = payloads.len();
             let line = format!("\"event\":\"abandon\",\"payloads\":{left}");

@@ -121,8 +121,16 @@ pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
-/// The exit status of a child that is ending; one that is not, a second later, is killed.
-pub(crate) fn end(child: Pid) -> u8 {
+/// The exit status of a child that has been reaped or is ending; one that is not, a second later, is killed.
+pub(crate) fn end(child: Pid, reaped: Option<i32>) -> u8 {
+    let status = reaped.unwrap_or_else(|| wait_a_second(child));
+    match status & 0x7f {
+        0 => u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX),
+        _ => CHILD_KILLED,
+    }
+}
+
+fn wait_a_second(child: Pid) -> i32 {
     let handle = sys::process_descriptor(child);
     let ending = handle.is_ok_and(|handle| {
         let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
@@ -131,11 +139,7 @@ pub(crate) fn end(child: Pid) -> u8 {
     if !ending {
         let _ = sys::kill(child.as_raw(), libc::SIGKILL);
     }
-    let status = sys::wait_for(child).unwrap_or(0);
-    match status & 0x7f {
-        0 => u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX),
-        _ => CHILD_KILLED,
-    }
+    sys::wait_for(child).unwrap_or(0)
 }
 
 /// Stands for the exit status of a child that was killed.
