@@ -42,6 +42,8 @@ pub(crate) struct Payload {
     group: Group,
     /// The first agent, which nobody has asked for yet.
     waiting: Option<(i32, OwnedFd)>,
+    /// It has been killed before anybody asked for it, and has not ended yet.
+    doomed: Option<i32>,
     leader: Option<i32>,
     /// Everything is to die. Without cgroup2 that takes repeated looks.
     killing: bool,
@@ -134,6 +136,7 @@ impl Payload {
             sandbox: nest.sandbox,
             group: nest.group,
             waiting: Some(nest.agent),
+            doomed: None,
             leader: None,
             killing: false,
             owes_empty: false,
@@ -161,7 +164,10 @@ impl Payload {
     }
 
     /// May another agent be started?
-    pub(crate) fn is_idle(&self, monitor: &Monitor) -> bool {
+    pub(crate) fn is_idle(&mut self, monitor: &Monitor) -> bool {
+        if let Some(doomed) = self.doomed.take() {
+            monitor.wait_for(doomed, ERRAND);
+        }
         let empty = || self.waiting.is_some() || !self.is_populated(monitor);
         self.closing.is_none() && self.leader.is_none() && empty()
     }
@@ -224,12 +230,9 @@ impl Payload {
             self.owes_empty = true;
             return Reaped::Leader;
         }
-        if self
-            .waiting
-            .as_ref()
-            .is_some_and(|(waiting, _)| *waiting == child)
-        {
-            self.waiting = None;
+        let waits = self.waiting.as_ref().is_some_and(|(its, _)| *its == child);
+        if waits || self.doomed == Some(child) {
+            (self.waiting, self.doomed) = (None, None);
             return Reaped::Other;
         }
         if let Some(Closing { stage, .. }) = &mut self.closing
@@ -288,6 +291,7 @@ impl Payload {
     /// Kills everything. Returns as soon as the order is given.
     pub(crate) fn kill(&mut self, monitor: &Monitor) {
         self.killing = true;
+        self.doomed = self.waiting.take().map(|(agent, _)| agent).or(self.doomed);
         self.kill_again(monitor);
     }
 
@@ -365,7 +369,8 @@ impl Payload {
             // A process that was born while the others were being killed.
             self.kill_again(monitor);
         }
-        let over = self.leader.is_none() && self.waiting.is_none() && !populated;
+        let agent = self.leader.is_some() || self.waiting.is_some() || self.doomed.is_some();
+        let over = !agent && !populated;
         self.killing &= !over;
         if self.owes_empty && over {
             self.owes_empty = false;
@@ -475,6 +480,7 @@ impl Payload {
     /// What it has used.
     pub(crate) fn usage(&mut self, monitor: i32, now: Instant) -> Usage {
         let figures = self.group.figures(monitor, self.account.uid);
+        let waits = self.waiting.is_some() || self.doomed.is_some();
         let wall = self.started.map_or(Duration::ZERO, |start| {
             self.emptied.unwrap_or(now).saturating_duration_since(start)
         });
@@ -483,9 +489,7 @@ impl Payload {
             system_usec: figures.system_usec,
             memory_current_bytes: figures.memory_current,
             memory_peak_bytes: figures.memory_peak,
-            processes: figures
-                .processes
-                .saturating_sub(u32::from(self.waiting.is_some())),
+            processes: figures.processes.saturating_sub(u32::from(waits)),
             wall_usec: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
             memory_source: self.group.source().to_owned(),
             processes_peak: figures.processes_peak,
@@ -625,6 +629,18 @@ mod tests {
         stage.reap();
         assert!(matches!(stage.advance(), Outcome::Gone(Some(9), None)));
         assert_eq!(stage.asked(), ["Bury"]);
+    }
+
+    #[test]
+    fn an_agent_that_has_been_killed_is_nobodys_leader() {
+        let mut stage = Stage::new();
+        stage.payload.kill(&stage.monitor);
+        stage.fake.end(LEADER, 9);
+        stage.empty();
+        assert!(stage.payload.is_idle(&stage.monitor));
+        let agent = stage.payload.agent(&stage.monitor, Instant::now());
+        assert_eq!(agent.expect("another").0, 101);
+        assert_eq!(stage.asked(), ["Kill", "Hatch"]);
     }
 
     #[test]
