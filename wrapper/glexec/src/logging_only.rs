@@ -1,10 +1,10 @@
 //! The mode in which nothing is switched (requirement G3): the program has no set-uid bit, and the site
-//! has said that this is meant. Every check is the same, done by the same programs, as the caller; a
-//! refusal is a refusal; a command that may run runs as the caller.
+//! has said that this is meant. Every check is the same, done by the same code, as the caller; a refusal is
+//! a refusal; a command that may run runs as the caller.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,6 +20,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{getgid, getgroups, getuid};
+use sailplane_policy::{Files, Judge};
 
 use crate::channel::Socket;
 use crate::environment::{self, Account};
@@ -42,9 +43,7 @@ pub(crate) fn carry_out(call: &Call, reason: Failure) -> Failure {
 fn attempt(call: &Call, reason: Failure) -> Result<std::convert::Infallible, Failure> {
     let config = Path::new(CONFDIR).join("switch.conf");
     // Without a configuration nothing has been configured.
-    let Ok(policy) = Servant::start("sailplane-policy", &["decide".to_owned()])
-        .and_then(|service| Service::read(service, config))
-    else {
+    let Ok(policy) = Configured::read(config) else {
         return Err(reason);
     };
     let words = &policy.settings;
@@ -89,14 +88,16 @@ struct Granted {
     decision: String,
 }
 
-fn judge(call: &Call, policy: Service, settings: &Settings) -> Result<(Granted, PathBuf), Failure> {
+fn judge(
+    call: &Call,
+    mut policy: Configured,
+    settings: &Settings,
+) -> Result<(Granted, PathBuf), Failure> {
     let names = Servant::start("sailplane-names", &[])
         .or_else(|_| Servant::start("sailplane-policy", &["names".to_owned()]))?;
     let caller = Own::look_up(&names, &policy.settings)?;
-    let admitted = policy.ask(Ask::Admit(caller.as_caller.clone()))?;
-    let Reply::Admitted { may_omit_key } = admitted else {
-        return Err(confused("the policy service"));
-    };
+    let files = policy.load()?;
+    let may_omit_key = files.admit(&caller.as_caller)?;
     let wishes = variables::read(&call.environment)?;
     let program = command::find(&call.command, settings)?;
     let cert = credential::open_private(CLIENT_CERT, &wishes.client_cert, settings.input_lock)?;
@@ -130,11 +131,14 @@ fn judge(call: &Call, policy: Service, settings: &Settings) -> Result<(Granted, 
         slot_account: None,
         now_unix: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
     };
-    let decision = match policy.ask(Ask::Decide(Box::new(case)))? {
-        Reply::Decided(Decision::Account { name, .. }) => name,
-        Reply::Decided(Decision::Pool { prefix, .. }) => format!("a pool account {prefix}"),
-        Reply::Decided(Decision::Dynamic { .. }) => "a dynamic account".to_owned(),
-        _ => return Err(confused("the policy service")),
+    let decision = match files.decide(&case)? {
+        sailplane_policy::Verdict::Decided(decision) => decision,
+        sailplane_policy::Verdict::Mapper(question) => question()?,
+    };
+    let decision = match decision {
+        Decision::Account { name, .. } => name,
+        Decision::Pool { prefix, .. } => format!("a pool account {prefix}"),
+        Decision::Dynamic { .. } => "a dynamic account".to_owned(),
     };
     let granted = Granted {
         wishes,
@@ -194,10 +198,10 @@ impl Servant {
         })
     }
 
-    fn ask(&self, ask: Ask, beside: &[BorrowedFd<'_>]) -> Result<Reply, Failure> {
+    fn ask(&self, ask: Ask) -> Result<Reply, Failure> {
         let broken = || confused(self.name);
         let packet = Request { id: 1, ask }.encode().map_err(|_| broken())?;
-        self.socket.send(&packet, beside).map_err(|_| broken())?;
+        self.socket.send(&packet, &[]).map_err(|_| broken())?;
         let (packet, _) = self.socket.receive().map_err(|_| broken())?;
         let answer = Answer::decode(&packet).map_err(|_| broken())?;
         match answer.reply {
@@ -207,33 +211,33 @@ impl Servant {
     }
 }
 
-/// The policy service and what it reads.
-struct Service {
-    servant: Servant,
-    settings: Box<Policy>,
+/// The site's configuration and who judges by it.
+struct Configured {
+    judge: Judge,
+    settings: Policy,
     config: PathBuf,
 }
 
-impl Service {
-    fn read(servant: Servant, config: PathBuf) -> Result<Self, Failure> {
-        let file = open(&config)?;
-        match servant.ask(Ask::ReadConfig, &[file.as_fd()])? {
-            Reply::Settings(settings) => Ok(Self {
-                servant,
-                settings,
-                config,
-            }),
-            _ => Err(confused("the policy service")),
-        }
+impl Configured {
+    fn read(config: PathBuf) -> Result<Self, Failure> {
+        let mut judge = Judge::default();
+        let settings = judge.read(&open(&config)?)?;
+        Ok(Self {
+            judge,
+            settings,
+            config,
+        })
     }
 
-    fn ask(&self, ask: Ask) -> Result<Reply, Failure> {
-        let mut files = vec![open(&self.config)?];
-        for path in &self.settings.policy_files {
-            files.push(open(path)?);
-        }
-        let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
-        self.servant.ask(ask, &beside)
+    fn load(&mut self) -> Result<Files, Failure> {
+        let files = self.settings.policy_files.iter();
+        let files = files.map(|path| open(path).map(OwnedFd::from));
+        let files = files.collect::<Result<_, _>>()?;
+        let loaded = self.judge.load(&open(&self.config)?, files)?;
+        loaded.ok_or_else(|| {
+            let text = format!("{} is being changed; try again", self.config.display());
+            Failure::administrator("conf.changed", text)
+        })
     }
 }
 
@@ -268,7 +272,7 @@ impl Own {
             .chain(users)
             .chain(groups)
             .collect();
-        let Reply::Names(entries) = names.ask(Ask::Names(queries.clone()), &[])? else {
+        let Reply::Names(entries) = names.ask(Ask::Names(queries.clone()))? else {
             return Err(confused("the name service"));
         };
         let mut own = Self {

@@ -59,6 +59,7 @@ pub mod exec;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lease;
+mod line;
 pub mod monitor;
 pub mod order;
 pub mod policy;

@@ -25,7 +25,8 @@
 use std::path::PathBuf;
 
 use crate::broker::{OpenLimits, Refusal};
-use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
+use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer, check};
+use crate::line::is_members;
 use crate::policy::{Caller, Groups, Settings};
 use crate::{MAX_IDENTITY, MAX_LABEL, MAX_LEASE, MAX_PACKET};
 
@@ -286,8 +287,8 @@ pub enum Ask {
     },
     /// Which children have ended? Answered by [`Reply::Endings`].
     Endings,
-    /// A line for the log: the members of a JSON object, printable ASCII, without its brackets and without
-    /// those that the monitor adds (`time`, `monitor`). Not answered.
+    /// A line for the log: the members of a JSON object, printable ASCII, with plain names, without its
+    /// brackets and without those that the monitor adds (`time`, `monitor`). Not answered.
     Audit {
         /// At most [`MAX_LINE`] bytes.
         line: String,
@@ -612,6 +613,7 @@ impl Ask {
             Self::Endings => w.u8(24),
             Self::Audit { line } => {
                 w.u8(25);
+                w.refuse_unless("line", is_members(line));
                 w.text("line", line, Text::Printable, MAX_LINE);
             }
             Self::Adopt { payload } => {
@@ -739,9 +741,11 @@ impl Ask {
             22 => Self::Bury { payload: r.u32()? },
             23 => Self::Abandon { payload: r.u32()? },
             24 => Self::Endings,
-            25 => Self::Audit {
-                line: r.text("line", Text::Printable, MAX_LINE)?,
-            },
+            25 => {
+                let line = r.text("line", Text::Printable, MAX_LINE)?;
+                check("line", is_members(&line))?;
+                Self::Audit { line }
+            }
             26 => Self::Adopt { payload: r.u32()? },
             27 => Self::PoolClaim {
                 lease: take_lease(r)?,
@@ -1126,7 +1130,7 @@ fn put_lease(w: &mut Writer, lease: &str) {
 
 fn take_lease(r: &mut Reader<'_>) -> Result<String, DecodeError> {
     let lease = r.text("lease", Text::Graphic, MAX_LEASE)?;
-    crate::codec::check("lease", crate::policy::is_lease_name(&lease))?;
+    check("lease", crate::policy::is_lease_name(&lease))?;
     Ok(lease)
 }
 

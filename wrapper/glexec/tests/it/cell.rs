@@ -71,6 +71,8 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
                 "sailplane-job",
                 "-p",
                 "sailplane-policy",
+                "-p",
+                "sailplane-broker",
             ])
             .args(["-p", "sailplane-verify"])
             .arg("--target-dir")
@@ -88,6 +90,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     programs.extend(
         [
             "sailplane-switch",
+            "sailplane-broker",
             "sailplane-job",
             "sailplane-policy",
             "sailplane-names",

@@ -12,7 +12,7 @@ use launch_protocol::agent::{Reply, Request};
 use launch_protocol::broker::{Answer, Command};
 use launch_protocol::exec::ExecRequest;
 
-use crate::cell::{Cell, EXECUTE, LIBEXEC, in_cell, names_in, own, processes_of, put};
+use crate::cell::{Cell, EXECUTE, LIBEXEC, children, in_cell, names_in, own, processes_of, put};
 use crate::client::{Pilot, Start, eventually, pipe_with};
 
 /// Sets the stage in Python, then becomes the helper: `{}` cannot do all of this from a shell.
@@ -401,16 +401,17 @@ fn memory_has(pid: u32, found: &dyn Fn(&[u8]) -> bool) -> bool {
 fn s22_no_process_of_the_helper_can_leave_a_core() {
     in_cell(|cell| {
         let pilot = Pilot::start(cell);
-        let broker = pilot.id();
-        let limits = fs::read_to_string(format!("/proc/{broker}/limits")).expect("readable");
-        let core = limits
-            .lines()
-            .find(|line| line.starts_with("Max core file size"))
-            .expect("listed");
-        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-        // Not dumpable: its entries below /proc are root's and nobody else's.
-        let facts = fs::metadata(format!("/proc/{broker}/environ")).expect("there");
-        assert_eq!(facts.uid(), 0);
+        for process in [pilot.id(), pilot.broker()] {
+            let limits = fs::read_to_string(format!("/proc/{process}/limits")).expect("readable");
+            let core = limits
+                .lines()
+                .find(|line| line.starts_with("Max core file size"))
+                .expect("listed");
+            assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+            // Not dumpable: its entries below /proc are root's and nobody else's.
+            let facts = fs::metadata(format!("/proc/{process}/environ")).expect("there");
+            assert_eq!(facts.uid(), 0, "{process}");
+        }
         let _ = cell;
     });
 }
@@ -422,11 +423,14 @@ fn k1_neither_caller_nor_payload_can_attach_to_anybody() {
         let opened = pilot.open();
         let running = pilot.begin(opened.payload, "echo up; sleep 1000");
         assert_eq!(running.line(), "up");
-        let children = format!("/proc/{0}/task/{0}/children", pilot.id());
-        let children = fs::read_to_string(children).expect("readable");
-        let mut all: Vec<&str> = children.split_whitespace().collect();
-        let broker = pilot.id().to_string();
-        all.push(&broker);
+        let list = format!("/proc/{0}/task/{0}/children", pilot.id());
+        let list = fs::read_to_string(list).expect("readable");
+        let mut all: Vec<&str> = list.split_whitespace().collect();
+        let monitor = pilot.id().to_string();
+        all.push(&monitor);
+        for name in ["sailplane-broker", "sailplane-names", "sailplane-verify"] {
+            assert_eq!(children(pilot.id(), name).len(), 1, "{name}");
+        }
         let script = format!(
             "import ctypes, os, signal\nlibc = ctypes.CDLL(None, use_errno=True)\n\
              for pid in [{}]:\n\

@@ -34,6 +34,9 @@ pub(crate) const LOG: &str = "/var/log/sailplane.log";
 /// The pilot's execute directory inside.
 pub(crate) const EXECUTE: &str = "/scratch/pilot";
 
+/// A broker that does what it is told, to be put in the place of the real one.
+pub(crate) const TAKEN: &str = "taken-broker";
+
 /// Number of dynamic accounts.
 pub(crate) const DYNAMIC: u32 = 4;
 
@@ -68,18 +71,14 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         .to_owned();
     static BUILD: Once = Once::new();
     BUILD.call_once(|| {
-        // Neither the agent nor, with `--test it`, the example are built by `cargo test` itself.
+        // Neither the other programs nor, with `--test it`, the examples are built by `cargo test` itself.
         let target = folder.parent().expect("the target folder");
         for what in [
             ["--package", "sailplane-job", "--bins"].as_slice(),
+            &["--package", "sailplane-broker", "--bins"],
             &["--package", "sailplane-policy", "--bins"],
             &["--package", "sailplane-glexec", "--bins"],
-            &[
-                "--package",
-                "sailplane-switch",
-                "--example",
-                "fault_verifier",
-            ],
+            &["--package", "sailplane-switch", "--examples"],
         ] {
             let mut build = Command::new(env!("CARGO"));
             build
@@ -100,6 +99,8 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     let verifier = folder.join("examples/fault_verifier");
     vec![
         ("sailplane-switch", switch),
+        ("sailplane-broker", folder.join("sailplane-broker")),
+        (TAKEN, folder.join("examples/taken_broker")),
         ("sailplane-job", folder.join("sailplane-job")),
         ("sailplane-glexec", folder.join("sailplane-glexec")),
         ("sailplane-policy", folder.join("sailplane-policy")),
@@ -267,9 +268,22 @@ pub(crate) fn processes_of(uid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Cgroups that a broker has made.
-pub(crate) fn groups_of(broker: u32) -> Vec<PathBuf> {
-    let prefix = format!("sailplane-{broker}-");
+/// Children of a process, as far as they are called so; the kernel knows 15 letters of a name.
+pub(crate) fn children(parent: u32, name: &str) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let known = name.get(..15).unwrap_or(name);
+    let list = list.unwrap_or_default();
+    let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+    let is_called = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim_end() == known
+    };
+    pids.filter(is_called).collect()
+}
+
+/// Cgroups that a monitor has made.
+pub(crate) fn groups_of(monitor: u32) -> Vec<PathBuf> {
+    let prefix = format!("sailplane-{monitor}-");
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(folder) = folders.pop() {

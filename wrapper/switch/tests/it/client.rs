@@ -1,4 +1,5 @@
-//! A pilot in a hundred lines: speaks the launch protocol to broker and agent, and waits.
+//! A pilot in a hundred lines: starts the monitor, speaks the launch protocol to its broker and to agents, and
+//! waits.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,7 +20,7 @@ use nix::sys::socket::{
     recvmsg, sendmsg, socketpair,
 };
 
-use crate::cell::{Cell, EXECUTE, LIBEXEC};
+use crate::cell::{Cell, EXECUTE, LIBEXEC, children};
 use crate::sys;
 
 /// No wait is longer.
@@ -88,16 +89,17 @@ pub(crate) fn eventually(what: &str, patience: Duration, mut holds: impl FnMut()
     }
 }
 
-/// A running broker.
+/// A running monitor with its broker.
 pub(crate) struct Pilot {
     pub(crate) socket: Option<Socket>,
-    pub(crate) broker: Child,
+    /// The set-uid program.
+    pub(crate) monitor: Child,
     pub(crate) hello: Option<Hello>,
     next: u32,
     events: VecDeque<Answer>,
 }
 
-/// How to start the broker.
+/// How to start the monitor.
 pub(crate) struct Start {
     pub(crate) program: String,
     /// What `sh -c` executes in place of `exec PROGRAM --broker`; `{}` stands for that.
@@ -121,7 +123,7 @@ impl Start {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
         let line = format!("{} --broker 3<&0 0</dev/null", self.program);
-        let broker = Program::new("/bin/sh")
+        let monitor = Program::new("/bin/sh")
             .arg("-c")
             .arg(self.wrap.replace("{}", &line))
             .env_clear()
@@ -135,7 +137,7 @@ impl Start {
             .expect("sh starts");
         Pilot {
             socket: Some(Socket(ours)),
-            broker,
+            monitor,
             hello: None,
             next: 0,
             events: VecDeque::new(),
@@ -158,8 +160,17 @@ impl Pilot {
         }
     }
 
+    /// The monitor's process number.
     pub(crate) fn id(&self) -> u32 {
-        self.broker.id()
+        self.monitor.id()
+    }
+
+    /// The broker's process number.
+    pub(crate) fn broker(&self) -> u32 {
+        match children(self.id(), "sailplane-broker")[..] {
+            [broker] => broker,
+            ref other => panic!("brokers: {other:?}"),
+        }
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -329,27 +340,27 @@ impl Pilot {
         assert_eq!(self.ask(Command::Close { payload }, &[]).0, Answer::Closed);
     }
 
-    /// Hangs up and waits for the broker; its exit status.
+    /// Hangs up and waits for the monitor; its exit status.
     pub(crate) fn hang_up(&mut self) -> Option<i32> {
         self.socket = None;
         self.end()
     }
 
-    /// Waits for the broker's end.
+    /// Waits for the monitor's end.
     pub(crate) fn end(&mut self) -> Option<i32> {
         let mut status = None;
-        eventually("the broker's end", PATIENCE, || {
-            status = self.broker.try_wait().expect("a child");
+        eventually("the monitor's end", PATIENCE, || {
+            status = self.monitor.try_wait().expect("a child");
             status.is_some()
         });
         status.and_then(|status| status.code())
     }
 
-    /// What the broker has said on standard error, after its end.
+    /// What the monitor has said on standard error, after its end.
     pub(crate) fn last_words(&mut self) -> String {
         let mut text = String::new();
-        if let Some(mut stderr) = self.broker.stderr.take() {
-            let _ = self.broker.wait();
+        if let Some(mut stderr) = self.monitor.stderr.take() {
+            let _ = self.monitor.wait();
             let _ = stderr.read_to_string(&mut text);
         }
         text
@@ -359,7 +370,7 @@ impl Pilot {
 impl Drop for Pilot {
     fn drop(&mut self) {
         self.socket = None;
-        let _ = self.broker.wait();
+        let _ = self.monitor.wait();
     }
 }
 

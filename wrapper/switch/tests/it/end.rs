@@ -7,11 +7,12 @@ use launch_protocol::broker::{Answer, Command, SignalScope};
 
 use crate::cell::{EXECUTE, groups_of, in_cell, names_in, processes_of};
 use crate::client::{Pilot, Running, Start, eventually, pipe_with};
+use crate::strays::strays;
 
-/// Nothing of this broker and account is left.
-fn assert_nothing_left(broker: u32, uid: u32) {
+/// Nothing of this monitor and account is left.
+fn assert_nothing_left(monitor: u32, uid: u32) {
     assert_eq!(processes_of(uid), Vec::<u32>::new());
-    assert_eq!(groups_of(broker), Vec::<std::path::PathBuf>::new());
+    assert_eq!(groups_of(monitor), Vec::<std::path::PathBuf>::new());
     assert_eq!(names_in(EXECUTE), Vec::<String>::new());
     assert_eq!(names_in("/run/sailplane/leases"), Vec::<String>::new());
 }
@@ -141,22 +142,22 @@ fn k2_a_pilot_that_is_killed_leaves_nothing() {
 }
 
 #[test]
-fn k2_a_broker_that_is_terminated_cleans_up() {
+fn k2_a_monitor_that_is_terminated_cleans_up() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
         let running = pilot.begin(opened.payload, ESCAPE);
         wait_for_escapes(&running, opened.uid);
-        let broker = nix::unistd::Pid::from_raw(pilot.id().cast_signed());
-        nix::sys::signal::kill(broker, nix::sys::signal::Signal::SIGTERM).expect("sent");
+        let monitor = nix::unistd::Pid::from_raw(pilot.id().cast_signed());
+        nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGTERM).expect("sent");
         assert_eq!(pilot.end(), Some(0));
         assert_nothing_left(pilot.id(), opened.uid);
     });
 }
 
-#[test]
-fn k10_a_killed_broker_is_cleaned_up_after() {
-    in_cell(|cell| {
+/// Kills one of the two that a pilot cannot do without, while payloads do what they can to stay.
+fn kill_one(who: impl Fn(&Pilot) -> u32 + Send + 'static, status: Option<i32>) {
+    in_cell(move |cell| {
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
         let mapped = pilot.try_open("accept 3600 full /CN=Alice").expect("opens");
@@ -167,19 +168,55 @@ fn k10_a_killed_broker_is_cleaned_up_after() {
             "(setsid sleep 1000 &); echo ready; sleep 1000",
         );
         assert_eq!(alices.line(), "ready");
-        let broker = nix::unistd::Pid::from_raw(pilot.id().cast_signed());
-        nix::sys::signal::kill(broker, nix::sys::signal::Signal::SIGKILL).expect("sent");
+        let victim = nix::unistd::Pid::from_raw(who(&pilot).cast_signed());
+        let start = Instant::now();
+        nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).expect("sent");
+        assert_eq!(pilot.end(), status);
+        eventually("the guardian's work", Duration::from_secs(5), || {
+            names_in("/run/sailplane/leases").is_empty()
+        });
+        println!("all clean after {:?}", start.elapsed());
+        assert_nothing_left(pilot.id(), opened.uid);
+        assert_nothing_left(pilot.id(), mapped.uid);
+        // Whoever was not killed has gone as well.
+        assert_eq!(strays(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn k10_a_killed_monitor_is_cleaned_up_after() {
+    kill_one(Pilot::id, None);
+}
+
+#[test]
+fn k10_a_killed_broker_is_cleaned_up_after() {
+    // A machine's trouble that may be over the next time.
+    kill_one(Pilot::broker, Some(202));
+}
+
+#[test]
+fn k2_a_broker_that_stops_answering_does_not_keep_payloads_alive() {
+    in_cell(|cell| {
+        let mut pilot = Pilot::start(cell);
+        let opened = pilot.open();
+        let running = pilot.begin(opened.payload, ESCAPE);
+        wait_for_escapes(&running, opened.uid);
+        let broker = nix::unistd::Pid::from_raw(pilot.broker().cast_signed());
+        let monitor = nix::unistd::Pid::from_raw(pilot.id().cast_signed());
+        nix::sys::signal::kill(broker, nix::sys::signal::Signal::SIGSTOP).expect("sent");
+        // Nobody hears the pilot hang up. Its batch system kills the monitor then.
+        nix::sys::signal::kill(monitor, nix::sys::signal::Signal::SIGKILL).expect("sent");
         assert_eq!(pilot.end(), None);
         eventually("the guardian's work", Duration::from_secs(5), || {
             names_in("/run/sailplane/leases").is_empty()
         });
         assert_nothing_left(pilot.id(), opened.uid);
-        assert_nothing_left(pilot.id(), mapped.uid);
+        assert_eq!(strays(), Vec::<String>::new());
     });
 }
 
 #[test]
-fn k10_what_a_dead_broker_and_its_guardian_left_is_recovered_at_start() {
+fn k10_what_a_dead_monitor_and_its_guardian_left_is_recovered_at_start() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
         let opened = pilot.open();
@@ -191,7 +228,7 @@ fn k10_what_a_dead_broker_and_its_guardian_left_is_recovered_at_start() {
             .split_whitespace()
             .filter_map(|pid| pid.parse().ok())
             .collect();
-        // Everything that is root's: the broker and whoever watches it.
+        // Everything that is root's: the monitor and whoever watches it.
         let kill = |pid| {
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(pid),
@@ -208,7 +245,7 @@ fn k10_what_a_dead_broker_and_its_guardian_left_is_recovered_at_start() {
         assert_eq!(pilot.end(), None);
         assert!(
             !processes_of(opened.uid).is_empty(),
-            "only the leader dies with the broker"
+            "only the leader dies with the monitor"
         );
         assert_eq!(names_in("/run/sailplane/leases"), [opened.uid.to_string()]);
         let next = Pilot::start(cell);

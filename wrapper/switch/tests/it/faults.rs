@@ -18,7 +18,7 @@ use launch_protocol::agent;
 use launch_protocol::broker::{Answer, Command, Reply};
 use launch_protocol::exec::ExecRequest;
 
-use crate::cell::{Cell, EXECUTE, groups_of, in_cell, names_in, processes_of};
+use crate::cell::{Cell, EXECUTE, children, groups_of, in_cell, names_in, processes_of};
 use crate::client::{Pilot, Socket, Start, eventually, pipe_with, readable};
 use crate::strace::{self, traced};
 use crate::strays::strays;
@@ -26,13 +26,15 @@ use crate::strays::strays;
 /// Whose steps fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
-    /// The broker from its first instruction, and everybody it starts.
+    /// The monitor from its first instruction, and everybody it starts.
     Start,
+    /// The monitor after the greeting.
+    Monitor,
     /// The broker after its greeting.
     Broker,
     /// The child that waits in a payload's group, through the switch and the agent to the payload's first instruction.
     Agent,
-    /// Everybody that the broker starts after its greeting, and itself.
+    /// Everybody that the monitor starts after the greeting, and itself.
     Everybody,
 }
 
@@ -69,7 +71,7 @@ impl Fault {
 /// Where a launch came to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// The broker refused or ended before the greeting.
+    /// It refused or ended before the greeting.
     NoBroker,
     /// No payload, with the refusal's code.
     Refused(String),
@@ -267,16 +269,12 @@ impl Drop for Tracer {
 }
 
 /// The child that waits for the next payload.
-fn waiting(broker: u32) -> Option<u32> {
-    let children =
-        fs::read_to_string(format!("/proc/{broker}/task/{broker}/children")).unwrap_or_default();
-    children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .find(|pid: &u32| {
-            let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            group.contains(&format!("/sailplane-{broker}-"))
-        })
+fn waiting(monitor: u32) -> Option<u32> {
+    let nests = children(monitor, "sailplane-switch");
+    nests.into_iter().find(|pid| {
+        let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        group.contains(&format!("/sailplane-{monitor}-"))
+    })
 }
 
 /// One launch with one failure in it.
@@ -285,23 +283,27 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
         Victim::Start => traced(cell, &fault.options()).start(),
         _ => Start::usual(cell).start(),
     };
-    let broker = pilot.id();
+    let monitor = pilot.id();
     let mut conversation = Conversation { pilot: &mut pilot };
     let hello = conversation.ask(Command::Hello { version: VERSION }, None);
     let outcome = if hello.is_err() {
         assert!(
             !matches!(hello, Err(Outcome::Ended("no answer"))),
-            "the broker hangs at its start"
+            "it hangs at its start"
         );
         Outcome::NoBroker
     } else {
         let tracer = match fault.victim {
             Victim::Start => None,
-            Victim::Broker => Some(Tracer::attach(&fault.options(), broker)),
-            Victim::Everybody => Some(Tracer::attach(&format!("-f {}", fault.options()), broker)),
+            Victim::Monitor => Some(Tracer::attach(&fault.options(), monitor)),
+            Victim::Broker => {
+                let broker = conversation.pilot.broker();
+                Some(Tracer::attach(&fault.options(), broker))
+            }
+            Victim::Everybody => Some(Tracer::attach(&format!("-f {}", fault.options()), monitor)),
             Victim::Agent => {
-                eventually("a waiting child", PATIENCE, || waiting(broker).is_some());
-                waiting(broker).map(|pid| Tracer::attach(&fault.options(), pid))
+                eventually("a waiting child", PATIENCE, || waiting(monitor).is_some());
+                waiting(monitor).map(|pid| Tracer::attach(&fault.options(), pid))
             }
         };
         let outcome = match conversation.launch(cell) {
@@ -311,10 +313,10 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
         assert!(outcome != Outcome::Ended("no answer"), "nobody answers");
         pilot.socket = None;
         let start = Instant::now();
-        while pilot.broker.try_wait().expect("a child").is_none() {
+        while pilot.monitor.try_wait().expect("a child").is_none() {
             if start.elapsed() > Duration::from_secs(35) {
-                pilot.broker.kill().expect("killed");
-                panic!("the broker does not end");
+                pilot.monitor.kill().expect("killed");
+                panic!("it does not end");
             }
             pause();
         }
@@ -322,16 +324,16 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
         outcome
     };
     drop(pilot);
-    // Whatever is left, the next broker finds it.
+    // Whatever is left, the next one finds it.
     let mut next = Pilot::start(cell);
     let other = next.id();
-    assert_eq!(next.hang_up(), Some(0), "the next broker's end");
+    assert_eq!(next.hang_up(), Some(0), "the next one's end");
     drop(next);
     let left = || {
         let mut left = names_in(EXECUTE);
         left.extend(names_in("/run/sailplane/leases"));
         left.extend(
-            [broker, other]
+            [monitor, other]
                 .into_iter()
                 .flat_map(groups_of)
                 .map(|path| path.display().to_string()),
@@ -386,13 +388,40 @@ fn steps(cell: &Cell) -> BTreeMap<Victim, Vec<(String, usize)>> {
         waiting(pilot.id()).is_some()
     });
     let agent = waiting(pilot.id()).expect("waits");
+    let broker = pilot.broker();
     let launched = Conversation { pilot: &mut pilot }.launch(cell);
     assert_eq!(launched, Ok(()));
     pilot.hang_up();
     let all = strace::read_all(pilot.id());
-    let broker = &all[&pilot.id()];
-    let is_hello = |call: &strace::Call| call.name == "sendmsg" && call.arguments.starts_with("3,");
-    let greeted = broker.calls.iter().position(is_hello).expect("a greeting");
+    let (monitor, broker) = (&all[&pilot.id()], &all[&broker]);
+    // The broker greets over a socket that it was given, after its first questions to the monitor.
+    let is_gift = |call: &strace::Call| call.arguments.contains("SCM_RIGHTS");
+    let gift = broker.calls.iter().rposition(is_gift).unwrap_or(0);
+    let is_hello =
+        |call: &strace::Call| call.name == "sendmsg" && !call.arguments.starts_with("0,");
+    let hello = broker.calls.iter().skip(gift).position(is_hello);
+    let hello = gift + hello.unwrap_or(0);
+    // Before the greeting the monitor has started its guardian.
+    let is_child = |call: &strace::Call| ["clone", "fork", "vfork"].contains(&call.name.as_str());
+    let is_guardian = |call: &strace::Call| {
+        let child = call
+            .result
+            .split(' ')
+            .next()
+            .and_then(|pid| pid.parse::<u32>().ok());
+        let child = child
+            .filter(|_| is_child(call))
+            .and_then(|pid| all.get(&pid));
+        child.is_some_and(|child| {
+            let named = |call: &strace::Call| call.arguments.contains("sailplane-guard");
+            child.calls.iter().any(named)
+        })
+    };
+    let greeted = monitor
+        .calls
+        .iter()
+        .position(is_guardian)
+        .expect("a guardian");
     let is_order = |call: &strace::Call| call.name.starts_with("recv");
     let ordered = |process: &strace::Process| process.calls.iter().position(is_order).unwrap_or(0);
     let is_last = |call: &strace::Call| call.name == "execve" && call.arguments.contains("/bin/sh");
@@ -406,13 +435,14 @@ fn steps(cell: &Cell) -> BTreeMap<Victim, Vec<(String, usize)>> {
         .position(is_last)
         .expect("became the payload");
     agents.calls.truncate(end + 1);
+    let known = [monitor.pid, broker.pid, agent];
     let others: Vec<_> = all
         .values()
-        .filter(|process| process.pid != pilot.id() && process.pid != agent)
+        .filter(|process| !known.contains(&process.pid))
         .collect();
     let mut started = strace::Process {
-        pid: broker.pid,
-        calls: broker.calls[..greeted].to_vec(),
+        pid: monitor.pid,
+        calls: monitor.calls[..greeted].to_vec(),
     };
     // The loader's steps are the C library's matter, and there are many.
     let own = started
@@ -432,7 +462,8 @@ fn steps(cell: &Cell) -> BTreeMap<Victim, Vec<(String, usize)>> {
     SKIPPED.with(|cell| *cell.borrow_mut() = skipped);
     BTreeMap::from([
         (Victim::Start, first),
-        (Victim::Broker, count(vec![broker], &|_| greeted)),
+        (Victim::Monitor, count(vec![monitor], &|_| greeted)),
+        (Victim::Broker, count(vec![broker], &|_| hello)),
         (Victim::Agent, count(vec![&agents], &ordered)),
         (Victim::Everybody, count(others, &|_| 0)),
     ])

@@ -8,7 +8,7 @@ use std::process::{Child, Command as Program};
 use launch_protocol::VERSION;
 use launch_protocol::broker::{Answer, Command, RefusalClass};
 
-use crate::cell::{CONF, Cell, EXECUTE, LIBEXEC, in_cell, names_in, own, put};
+use crate::cell::{CONF, Cell, EXECUTE, LIBEXEC, TAKEN, in_cell, names_in, own, put};
 use crate::client::{Pilot, Start};
 
 /// Does the broker start and open a payload? If not, the refusal's class and code.
@@ -49,9 +49,15 @@ fn s6_every_component_of_every_trusted_path_counts() {
             .map(|path| (*path).to_owned())
             .chain(programs)
         {
-            // The set-uid program's own mode is the installer's business, and the loader's. No broker starts
-            // the front.
-            if path.ends_with("sailplane-switch") || path.ends_with("sailplane-glexec") {
+            // The set-uid program's own mode is the installer's business, and the loader's. Others are not started
+            // for a pilot.
+            let others = [
+                "sailplane-switch",
+                "sailplane-glexec",
+                "sailplane-policy",
+                TAKEN,
+            ];
+            if others.iter().any(|name| path.ends_with(name)) {
                 continue;
             }
             for component in components(&path) {

@@ -34,8 +34,8 @@ fn said(name: &str) -> String {
     fs::read_to_string(format!("/var/site/{name}")).unwrap_or_default()
 }
 
-fn assert_nothing_left(broker: u32) {
-    assert_eq!(groups_of(broker), Vec::<std::path::PathBuf>::new());
+fn assert_nothing_left(monitor: u32) {
+    assert_eq!(groups_of(monitor), Vec::<std::path::PathBuf>::new());
     assert_eq!(names_in(EXECUTE), Vec::<String>::new());
     assert_eq!(names_in("/run/sailplane/leases"), Vec::<String>::new());
 }

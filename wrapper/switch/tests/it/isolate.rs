@@ -8,27 +8,26 @@ use launch_protocol::broker::{Answer, SignalScope};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cell::{EXECUTE, groups_of, in_cell, names_in, own, processes_of, put};
+use crate::cell::{EXECUTE, children, groups_of, in_cell, names_in, own, processes_of, put};
 use crate::client::{Pilot, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn assert_nothing_left(broker: u32, uid: u32) {
+fn assert_nothing_left(monitor: u32, uid: u32) {
     assert_eq!(processes_of(uid), Vec::<u32>::new());
-    assert_eq!(groups_of(broker), Vec::<std::path::PathBuf>::new());
+    assert_eq!(groups_of(monitor), Vec::<std::path::PathBuf>::new());
     assert_eq!(names_in(EXECUTE), Vec::<String>::new());
     assert_eq!(names_in("/run/sailplane/leases"), Vec::<String>::new());
 }
 
 /// Processes called `sailplane-job` that run as nobody: first ones of somebody's numbers.
-fn first_processes(broker: u32) -> usize {
-    let children = format!("/proc/{broker}/task/{broker}/children");
-    let children = fs::read_to_string(children).unwrap_or_default();
-    let is_first = |pid: &&str| {
+fn first_processes(monitor: u32) -> usize {
+    let is_first = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.contains("Name:\tsailplane-job") && status.contains("Uid:\t65534")
+        status.contains("Uid:\t65534")
     };
-    children.split_whitespace().filter(is_first).count()
+    let jobs = children(monitor, "sailplane-job");
+    jobs.into_iter().filter(is_first).count()
 }
 
 #[test]
@@ -140,9 +139,9 @@ fn k2_the_monitors_death_is_the_payloads_with_its_own_numbers() {
         let running = pilot.begin(opened.payload, script);
         assert_eq!(running.line(), "up");
         // Everything of root's, so that nobody is left to clean up: the kernel must do it.
-        let children = format!("/proc/{0}/task/{0}/children", pilot.id());
-        let children = fs::read_to_string(children).expect("readable");
-        for pid in children.split_whitespace() {
+        let list = format!("/proc/{0}/task/{0}/children", pilot.id());
+        let list = fs::read_to_string(list).expect("readable");
+        for pid in list.split_whitespace() {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             if status.contains("Uid:\t0\t") {
                 let _ = kill(
@@ -151,8 +150,8 @@ fn k2_the_monitors_death_is_the_payloads_with_its_own_numbers() {
                 );
             }
         }
-        let broker = Pid::from_raw(pilot.id().cast_signed());
-        kill(broker, Signal::SIGKILL).expect("sent");
+        let monitor = Pid::from_raw(pilot.id().cast_signed());
+        kill(monitor, Signal::SIGKILL).expect("sent");
         assert_eq!(pilot.end(), None);
         eventually("all of it dies", SOON, || {
             processes_of(opened.uid).is_empty()

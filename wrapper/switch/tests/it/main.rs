@@ -39,6 +39,7 @@ mod storm;
 mod sweep;
 mod sweeper;
 mod system;
+mod takeover;
 mod tiers;
 mod trust;
 mod verdicts;

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID};
+
 use crate::cell::{Cell, in_cell};
 use crate::strace::{self, Call, Process, traced};
 
@@ -136,6 +138,7 @@ impl Credentials {
             65534 => "nobody".to_owned(),
             id if id == cell.pilot => "caller".to_owned(),
             id if id == target => "target".to_owned(),
+            id if is_brokers(id) => "broker".to_owned(),
             id => id.to_string(),
         };
         let three = |ids: [u32; 3]| {
@@ -164,9 +167,10 @@ type Step = (&'static str, &'static str);
 const CALLER: &str = "caller/root/root caller [caller] capable";
 const ROOT: &str = "root root [] capable";
 const BOUND: &str = "root root [] capable bounded";
+const BROKERS: &str = "broker broker [] - bounded nnp";
 
-/// The broker, from its first instruction to its last.
-const BROKER: &[Step] = &[
+/// The monitor, from its first instruction to its last.
+const MONITOR: &[Step] = &[
     ("execve sailplane-switch", CALLER),
     ("getgroups reads back", CALLER),
     ("who is my parent", CALLER),
@@ -176,8 +180,29 @@ const BROKER: &[Step] = &[
     ("setsid", ROOT),
 ];
 
-/// The guardian never becomes anybody else; it only outlives the broker.
+/// The guardian never becomes anybody else; it only outlives the monitor.
 const GUARDIAN: &[Step] = &[("setsid", ROOT)];
+
+/// The broker: a number that nobody else has, before its first instruction.
+const BROKER: &[Step] = &[
+    ("setsid", ROOT),
+    ("bounding set emptied", BOUND),
+    ("ambient set cleared", BOUND),
+    ("setgroups", BOUND),
+    ("setresgid", "root broker [] capable bounded"),
+    ("setresuid", "broker broker [] capable bounded"),
+    ("capset to none", "broker broker [] - bounded"),
+    ("no_new_privs", BROKERS),
+    ("getresuid reads back", BROKERS),
+    ("getresgid reads back", BROKERS),
+    ("getgroups reads back", BROKERS),
+    ("capget reads back", BROKERS),
+    ("setresuid to root is refused", BROKERS),
+    ("setresgid to root is refused", BROKERS),
+    ("parent-death signal", BROKERS),
+    ("who is my parent", BROKERS),
+    ("execve sailplane-broker", BROKERS),
+];
 
 /// The child in the payload's group, up to the agent: it waits for its order before the switch.
 const AGENT: &[Step] = &[
@@ -348,7 +373,12 @@ const ROOTS_FILES: &[&str] = &[
     "/opt/sailplane",
 ];
 
-/// A launch under the tracer, with all that the broker does in the life of a payload.
+/// Is this one of the numbers that brokers run under?
+fn is_brokers(id: u32) -> bool {
+    (FIRST_BROKER_UID..FIRST_BROKER_UID + BROKER_UIDS).contains(&id)
+}
+
+/// A launch under the tracer, with all that is done in the life of a payload.
 fn trace(cell: &Cell) -> BTreeMap<u32, Process> {
     let mut pilot = traced(cell, "-s 300").start();
     pilot.greet();
@@ -412,8 +442,8 @@ impl Played {
 }
 
 /// Everybody in the tree, parents first.
-fn play_all(cell: &Cell, mut traces: BTreeMap<u32, Process>, broker: u32) -> Vec<Played> {
-    let mut starts = BTreeMap::from([(broker, Credentials::of_caller(cell.pilot))]);
+fn play_all(cell: &Cell, mut traces: BTreeMap<u32, Process>, monitor: u32) -> Vec<Played> {
+    let mut starts = BTreeMap::from([(monitor, Credentials::of_caller(cell.pilot))]);
     let mut played = Vec::new();
     while let Some((pid, start)) = starts.pop_first() {
         let Some(process) = traces.remove(&pid) else {
@@ -454,9 +484,9 @@ fn compare(what: &str, seen: &[(String, String)], model: &[Step]) {
 fn s11_the_real_sequence_is_the_models() {
     in_cell(|cell| {
         let traces = trace(cell);
-        let broker = *traces.keys().next().expect("the broker's");
-        let all = play_all(cell, traces, broker);
-        compare("the broker", &all[0].table(cell), BROKER);
+        let monitor = *traces.keys().next().expect("the monitor's");
+        let all = play_all(cell, traces, monitor);
+        compare("the monitor", &all[0].table(cell), MONITOR);
         let mut seen = BTreeMap::<&str, u32>::new();
         for one in &all[1..] {
             let table = one.table(cell);
@@ -469,6 +499,11 @@ fn s11_the_real_sequence_is_the_models() {
             let role = if named("sailplane-guard") {
                 compare("the guardian", &table, GUARDIAN);
                 "guardian"
+            } else if one.has("execve sailplane-broker") {
+                let (switch, rest) = table.split_at(BROKER.len().min(table.len()));
+                compare("the broker", switch, BROKER);
+                assert!(rest.iter().all(|(_, who)| who == BROKERS), "{rest:#?}");
+                "broker"
             } else if one.has("execve sailplane-job")
                 && table.iter().any(|(_, who)| who == TARGET)
                 && one.has("execve sh")
@@ -476,7 +511,6 @@ fn s11_the_real_sequence_is_the_models() {
                 let (switch, rest) = table.split_at(AGENT.len().min(table.len()));
                 compare("the agent", switch, AGENT);
                 assert!(rest.iter().all(|(_, who)| who == TARGET), "{rest:#?}");
-
                 "agent"
             } else {
                 "other"
@@ -499,12 +533,15 @@ fn s11_the_real_sequence_is_the_models() {
                     after.uids[0], after.gids[0],
                     "every account of this cell has its own group"
                 );
+                let uid = after.uids[0];
                 let known =
-                    [cell.alice, 65534].contains(&after.uids[0]) || cell.is_dynamic(after.uids[0]);
+                    [cell.alice, 65534].contains(&uid) || cell.is_dynamic(uid) || is_brokers(uid);
                 assert!(known, "nobody else is ever switched to: {after:?}");
             }
         }
-        assert!(seen["guardian"] == 1 && seen["agent"] == 1, "{seen:?}");
+        for role in ["guardian", "broker", "agent"] {
+            assert_eq!(seen.get(role), Some(&1), "{role}: {seen:?}");
+        }
     });
 }
 
@@ -512,9 +549,9 @@ fn s11_the_real_sequence_is_the_models() {
 fn s11_no_program_is_executed_with_an_id_of_root() {
     in_cell(|cell| {
         let traces = trace(cell);
-        let broker = *traces.keys().next().expect("the broker's");
+        let monitor = *traces.keys().next().expect("the monitor's");
         let mut programs = 0;
-        for one in &play_all(cell, traces, broker)[1..] {
+        for one in &play_all(cell, traces, monitor)[1..] {
             for (step, call, who) in one
                 .steps
                 .iter()
@@ -535,8 +572,8 @@ fn s11_no_program_is_executed_with_an_id_of_root() {
 fn s21_s3_what_root_asks_of_the_kernel_is_on_the_list() {
     in_cell(|cell| {
         let traces = trace(cell);
-        let broker = *traces.keys().next().expect("the broker's");
-        for one in play_all(cell, traces, broker) {
+        let monitor = *traces.keys().next().expect("the monitor's");
+        for one in play_all(cell, traces, monitor) {
             let mut who = one.start.clone();
             // The loader and the C library's start: until the program has reset the signals it was given.
             let is_start =
@@ -544,7 +581,7 @@ fn s21_s3_what_root_asks_of_the_kernel_is_on_the_list() {
             let ready = one.process.calls.iter().position(is_start).unwrap_or(0);
             for (number, call) in one.process.calls.iter().enumerate() {
                 if who.is_root() {
-                    judge(&one, call, number < ready && one.process.pid == broker);
+                    judge(&one, call, number < ready && one.process.pid == monitor);
                 }
                 who.apply(call);
             }

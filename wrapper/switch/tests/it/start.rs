@@ -218,12 +218,13 @@ fn s1_a_hostile_environment_reaches_nobody() {
 }
 
 #[test]
-fn k1_the_caller_can_neither_signal_nor_trace_the_broker() {
+fn k1_the_caller_can_neither_signal_nor_trace_monitor_or_broker() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
-        let id = pilot.id();
-        let script =
-            format!("kill -KILL {id}; kill -STOP {id}; cat /proc/{id}/maps /proc/{id}/mem");
+        let all = format!("{} {}", pilot.id(), pilot.broker());
+        let script = format!(
+            "for id in {all}; do kill -KILL $id; kill -STOP $id; cat /proc/$id/maps /proc/$id/mem; done"
+        );
         let attack = std::process::Command::new("setpriv")
             .args([
                 &format!("--reuid={}", cell.pilot),
@@ -233,7 +234,7 @@ fn k1_the_caller_can_neither_signal_nor_trace_the_broker() {
             .output()
             .expect("runs");
         let words = String::from_utf8_lossy(&attack.stderr);
-        assert_eq!(words.matches("not permitted").count(), 2, "{words}");
+        assert_eq!(words.matches("not permitted").count(), 4, "{words}");
         assert!(attack.stdout.is_empty());
         let opened = pilot.open();
         pilot.close(opened.payload);

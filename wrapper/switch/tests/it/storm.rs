@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use launch_protocol::broker::{Answer, Command, Reply};
 
-use crate::cell::{Cell, EXECUTE, LIBEXEC, groups_of, in_cell, names_in, processes_of};
+use crate::cell::{Cell, EXECUTE, LIBEXEC, children, groups_of, in_cell, names_in, processes_of};
 use crate::client::{PATIENCE, Pilot, Running, Start, eventually, pipe_with, readable};
 use crate::strays::strays;
 
 /// Reads what has arrived; counts by kind.
 fn drain(pilot: &Pilot, patience: Duration, counts: &mut [usize; 4]) {
     while readable(&pilot.socket().0, patience) {
-        let (packet, _) = pilot.socket().receive().expect("the broker lives");
+        let (packet, _) = pilot.socket().receive().expect("the broker is there");
         let at = match Reply::decode(&packet).expect("a reply").answer {
             Answer::Done => 0,
             Answer::Exited { .. } => 1,
@@ -47,13 +47,6 @@ fn burst(
     }
 }
 
-/// How many of the broker's own children there have been: who authorises is one of them.
-fn children(pilot: &Pilot) -> Vec<String> {
-    let path = format!("/proc/{0}/task/{0}/children", pilot.id());
-    let text = fs::read_to_string(path).expect("readable");
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
 fn storm(cell: &Cell, many: usize) {
     let mut pilot = Pilot::start(cell);
     let start = Instant::now();
@@ -76,10 +69,9 @@ fn storm(cell: &Cell, many: usize) {
     }
     fs::remove_dir_all("/etc/sailplane").expect("removed");
     fs::remove_dir_all("/etc/grid-security").expect("removed");
-    for pid in children(&pilot) {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if status.contains("Uid:\t65534\t") {
-            let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
+    for name in ["sailplane-names", "sailplane-verify"] {
+        for pid in children(pilot.id(), name) {
+            let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
         }
     }
@@ -232,7 +224,7 @@ fn k2_k10_killing_anybody_at_any_time_leaves_nothing() {
         };
         for round in 0..20 {
             let mut pilot = Pilot::start(cell);
-            let broker = pilot.id();
+            let monitor = pilot.id();
             let opened = pilot.try_open("accept 3600 full /CN=Alice").expect("opens");
             let running = pilot.begin(
                 opened.payload,
@@ -272,7 +264,7 @@ fn k2_k10_killing_anybody_at_any_time_leaves_nothing() {
                 left.extend(names_in(EXECUTE));
                 left.extend(names_in("/run/sailplane/leases"));
                 left.extend(
-                    groups_of(broker)
+                    groups_of(monitor)
                         .iter()
                         .map(|path| path.display().to_string()),
                 );

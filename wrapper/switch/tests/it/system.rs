@@ -111,7 +111,7 @@ fn a_pilot_that_asks_and_does_not_read_is_treated_as_gone() {
                 let request = launch_protocol::broker::Request { id, command };
                 socket.send_now(&request.encode().expect("valid"));
             }
-            pilot.broker.try_wait().expect("a child").is_some()
+            pilot.monitor.try_wait().expect("a child").is_some()
         });
         assert!(processes_of(opened.uid).is_empty());
         assert!(groups_of(pilot.id()).is_empty() && names_in(EXECUTE).is_empty());

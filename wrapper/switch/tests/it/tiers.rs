@@ -51,9 +51,9 @@ fn pass(milliseconds: u8) {
     let _ = poll(&mut [], PollTimeout::from(milliseconds));
 }
 
-fn assert_nothing_left(broker: u32, uid: u32) {
+fn assert_nothing_left(monitor: u32, uid: u32) {
     assert_eq!(processes_of(uid), Vec::<u32>::new());
-    assert_eq!(groups_of(broker), Vec::<std::path::PathBuf>::new());
+    assert_eq!(groups_of(monitor), Vec::<std::path::PathBuf>::new());
     assert_eq!(names_in(crate::cell::EXECUTE), Vec::<String>::new());
 }
 

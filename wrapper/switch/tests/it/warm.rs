@@ -8,15 +8,15 @@ use crate::client::{Pilot, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Names of the broker's children, but its guardian.
+/// Names of the monitor's children, but its guardian and the broker.
 fn waiting(pilot: &Pilot) -> Vec<String> {
     let children = format!("/proc/{0}/task/{0}/children", pilot.id());
-    let children = fs::read_to_string(children).expect("the broker lives");
+    let children = fs::read_to_string(children).expect("the monitor lives");
     let mut names: Vec<_> = children
         .split_whitespace()
         .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default())
         .map(|name| name.trim().to_owned())
-        .filter(|name| name != "sailplane-guard" && !name.is_empty())
+        .filter(|name| !["", "sailplane-guard", "sailplane-broke"].contains(&name.as_str()))
         .collect();
     names.sort();
     names
