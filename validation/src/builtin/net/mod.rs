@@ -1,0 +1,14 @@
+//! The network: names, the pool, the web, other services.
+
+pub(super) mod dns;
+pub(super) mod http;
+pub(super) mod pool;
+pub(super) mod ports;
+pub(super) mod proxy;
+mod proxy_list;
+pub(super) mod tcp;
+
+/// The system's words for an error, without Rust's number.
+pub(super) fn system_words(error: &std::io::Error) -> String {
+    tcp::plain(error)
+}

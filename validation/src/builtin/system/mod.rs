@@ -1,0 +1,9 @@
+//! Operating system, kernel, and what ordinary accounts may ask of it.
+
+pub(super) mod cgroups;
+pub(super) mod clock;
+pub(super) mod deny;
+pub(super) mod kernel;
+pub(super) mod os;
+pub(super) mod security;
+pub(super) mod user_namespaces;
