@@ -11,14 +11,14 @@ use sailplane_site_tests::{PILOT_ACCOUNT, Play, Stage, StageOptions, Submission,
 use crate::sound::{marker, wait_marked, wait_none_marked};
 use crate::without_helper;
 
-const ACCOUNTS: [&str; 2] = ["sailplane-slot1", "sailplane-slot2"];
+pub(crate) const ACCOUNTS: [&str; 2] = ["sailplane-slot1", "sailplane-slot2"];
 const RULE: &str = "/etc/sudoers.d/sailplane-tests";
 
 /// A rule of sudo's, until it is dropped.
-struct Rule;
+pub(crate) struct Rule;
 
 impl Rule {
-    fn make() -> Result<Self> {
+    pub(crate) fn make() -> Result<Self> {
         for account in ACCOUNTS {
             process::ensure_account(account)?;
         }

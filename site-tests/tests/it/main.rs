@@ -31,6 +31,7 @@ mod site_test;
 mod sound;
 mod submissions;
 mod suspension;
+mod switching;
 mod validation;
 mod values;
 

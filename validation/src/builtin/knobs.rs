@@ -127,6 +127,13 @@ pub static KNOBS: &[Knob] = &[
         "How long a connection or a name may take, in the checks of the network.",
     ),
     knob(
+        &["SAILPLANE_CHECK_CCB", "CCB_ADDRESS"],
+        Kind::List,
+        None,
+        "",
+        "Checks ccb-reachable and ccb-ping: brokers for connections from outside, HOST or HOST:PORT (9618 if left out).",
+    ),
+    knob(
         &["SAILPLANE_CHECK_NAMES"],
         Kind::List,
         None,

@@ -7,7 +7,7 @@
 mod knobs;
 mod limits;
 mod net;
-mod node;
+pub(crate) mod node;
 mod simple;
 mod site;
 mod software;

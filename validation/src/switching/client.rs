@@ -5,7 +5,6 @@
 //! ([`Client::ask`], [`Client::open`], ...). Events that come in between are kept for [`Client::event`].
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -29,16 +28,7 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// How much of what a broker says on its standard error is kept, bytes.
 const MAX_SAID: u64 = 16 * 1024;
 
-/// How a broker is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launcher {
-    /// The program: our helper, or a pilot that is to be a broker without privileges.
-    pub program: PathBuf,
-    /// Its arguments, without its name.
-    pub arguments: Vec<OsString>,
-    /// User and group number of the pilots' account, for root, who may not be the helper's caller. `None`: as we are.
-    pub account: Option<(u32, u32)>,
-}
+pub use crate::setup::Launcher;
 
 impl Launcher {
     /// Our helper, `sailplane-switch`.

@@ -25,7 +25,7 @@ pub(in super::super) fn checks(within: Duration) -> [Arc<dyn Probe>; 4] {
     [
         probe(
             check("collector-reachable", "TCP to the pool's collectors"),
-            |context| reachable(context, "collector", &context.setup().collectors),
+            |context| reachable(context, "collector", context.setup().collectors.clone()),
         ),
         probe(
             check(
@@ -33,14 +33,14 @@ pub(in super::super) fn checks(within: Duration) -> [Arc<dyn Probe>; 4] {
                 "an authenticated ping of the pool's collectors",
             )
             .needs("collector-reachable"),
-            |context| ping(context, "collector", &context.setup().collectors),
+            |context| ping(context, "collector", context.setup().collectors.clone()),
         ),
         probe(
             check(
                 "ccb-reachable",
                 "TCP to the brokers for connections from outside",
             ),
-            |context| reachable(context, "CCB server", &context.setup().ccb),
+            |context| reachable(context, "CCB server", ccb(context)),
         ),
         probe(
             check(
@@ -48,9 +48,22 @@ pub(in super::super) fn checks(within: Duration) -> [Arc<dyn Probe>; 4] {
                 "an authenticated ping of the brokers for connections from outside",
             )
             .needs("ccb-reachable"),
-            |context| ping(context, "CCB server", &context.setup().ccb),
+            |context| ping(context, "CCB server", ccb(context)),
         ),
     ]
+}
+
+/// The brokers for connections from outside.
+fn ccb(context: &Context) -> Vec<Endpoint> {
+    let words = context.knobs().list("SAILPLANE_CHECK_CCB");
+    let said = words.iter().filter_map(|word| contact(word));
+    context.setup().ccb.iter().cloned().chain(said).collect()
+}
+
+/// `HOST`, `HOST:PORT`, `<ADDRESS:PORT?more>`, `HOST:PORT#NUMBER`: what is needed to connect.
+fn contact(word: &str) -> Option<Endpoint> {
+    let bare = word.trim_matches(['<', '>']).split(['?', '#']).next()?;
+    tcp::endpoint(bare).or_else(|| tcp::endpoint(&format!("{bare}:9618")))
 }
 
 /// What came of each, in the same order; all are asked at the same time.
@@ -82,7 +95,7 @@ async fn each<'a, T>(
 fn reachable<'a>(
     context: &'a Context,
     role: &'static str,
-    endpoints: &'a [Endpoint],
+    endpoints: Vec<Endpoint>,
 ) -> Running<'a> {
     Box::pin(async move {
         let within = context.knobs().seconds("SAILPLANE_CHECK_CONNECT_TIME");
@@ -92,7 +105,7 @@ fn reachable<'a>(
                 Box::pin(async move { tcp::connect(endpoint, within).await.0 })
             })
             .collect();
-        let came = each(endpoints, waiting).await;
+        let came = each(&endpoints, waiting).await;
         judge_reachable(role, &came)
     })
 }
@@ -149,7 +162,7 @@ fn of_failures(failures: &[Failure], all: usize) -> Outcome {
     outcome.detail(lines.join("\n"))
 }
 
-fn ping<'a>(context: &'a Context, role: &'static str, endpoints: &'a [Endpoint]) -> Running<'a> {
+fn ping<'a>(context: &'a Context, role: &'static str, endpoints: Vec<Endpoint>) -> Running<'a> {
     Box::pin(async move {
         let Some(pool) = context.pool() else {
             return Outcome::skipped("there is no pilot here to speak to the pool");
@@ -158,7 +171,7 @@ fn ping<'a>(context: &'a Context, role: &'static str, endpoints: &'a [Endpoint])
             .iter()
             .map(|endpoint| pool.ping(endpoint))
             .collect();
-        let came = each(endpoints, waiting).await;
+        let came = each(&endpoints, waiting).await;
         judge_ping(role, &came)
     })
 }
@@ -226,6 +239,24 @@ mod tests {
             judge_reachable("collector", &[]).status,
             crate::outcome::Status::Skipped { .. }
         ));
+    }
+
+    #[test]
+    fn contacts_of_brokers() {
+        for (word, host, port) in [
+            ("ccb.example", "ccb.example", 9618),
+            ("ccb.example:9620?sock=x", "ccb.example", 9620),
+            ("<192.0.2.1:9618?addrs=a>", "192.0.2.1", 9618),
+            ("192.0.2.1:9618#77", "192.0.2.1", 9618),
+        ] {
+            let endpoint = contact(word).unwrap();
+            assert_eq!(
+                (endpoint.host.as_str(), endpoint.port),
+                (host, port),
+                "{word}"
+            );
+        }
+        assert_eq!(contact(""), None);
     }
 
     #[test]

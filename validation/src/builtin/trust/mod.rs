@@ -31,14 +31,17 @@ struct Directory {
 
 /// Where the CAs are that users' credentials are verified against: the pilot's setting, else the helper's.
 fn ca_directory(setup: &Setup) -> Directory {
-    choose(
+    let mut directory = choose(
         setup
             .ca_directory
             .clone()
             .map(|path| (path, "SAILPLANE_CA_DIRECTORY")),
         helper_setting(setup, "certdir"),
         CA_DIRECTORY,
-    )
+    );
+    // It refuses every proxy without.
+    directory.is_needed |= is_helper_used(setup);
+    directory
 }
 
 /// Where the VOMS servers are.
@@ -70,6 +73,11 @@ fn choose(ours: Option<(PathBuf, &str)>, helpers: Option<PathBuf>, default: &str
             is_needed: false,
         },
     }
+}
+
+/// Whether our helper is to verify the credentials of jobs.
+fn is_helper_used(setup: &Setup) -> bool {
+    setup.identity_switch != Wish::Never && matches!(setup.switch, SwitchOffer::Helper(_))
 }
 
 /// A setting of our helper, if it is the one that will verify.
