@@ -35,7 +35,7 @@ impl Ground {
         fs::set_permissions(&execute, fs::Permissions::from_mode(0o1777))?;
         chown(&execute, Some(account.0), Some(account.1))?;
         let proxy = execute.join("proxy");
-        site.ca.proxy("alice", ProxyKind::Rfc, &proxy)?;
+        site.ca.proxy("alice", ProxyKind::Minutes(60), &proxy)?;
         chown(&proxy, Some(account.0), Some(account.1))?;
         Ok(Self {
             execute,

@@ -37,8 +37,13 @@ pub(super) struct Facts {
     missing: Vec<(PathBuf, &'static str)>,
 }
 
-/// Looks at the way to each path; `what` says what it is. Mends what the pilot owns.
-pub(super) fn gather(paths: &[(PathBuf, &'static str)], who: &[Who]) -> Facts {
+/// Looks at the way to each path; `what` says what it is. Mends what the pilot owns, but for `private`: what else lies in the
+/// account's home is not for everybody to get at.
+pub(super) fn gather(
+    paths: &[(PathBuf, &'static str)],
+    who: &[Who],
+    private: Option<&Path>,
+) -> Facts {
     let mut facts = Facts::default();
     let us = geteuid();
     for (path, what) in paths {
@@ -60,13 +65,16 @@ pub(super) fn gather(paths: &[(PathBuf, &'static str)], who: &[Who]) -> Facts {
             .rev()
             .filter(|folder| folder.is_dir() || !folder.exists())
         {
-            look(folder, who, us.as_raw(), &mut facts);
+            let may_mend = !us.is_root() && private != Some(folder);
+            let owner = may_mend.then_some(us.as_raw());
+            look(folder, who, owner, &mut facts);
         }
     }
     facts
 }
 
-fn look(folder: &Path, who: &[Who], us: u32, facts: &mut Facts) {
+/// `us`: whose directories are mended.
+fn look(folder: &Path, who: &[Who], us: Option<u32>, facts: &mut Facts) {
     let is_known = facts.obstacles.iter().any(|known| known.path == folder);
     if is_known {
         return;
@@ -86,8 +94,7 @@ fn look(folder: &Path, who: &[Who], us: u32, facts: &mut Facts) {
             continue;
         }
         let wanted = mode | if *one == Who::Caller { 0o100 } else { 0o111 };
-        if seen.uid() == us
-            && us != 0
+        if us == Some(seen.uid())
             && fs::set_permissions(folder, fs::Permissions::from_mode(wanted)).is_ok()
         {
             facts.mended.push((folder.to_owned(), mode, wanted));
@@ -200,7 +207,7 @@ mod tests {
         let inner = folder.path().join("execute");
         fs::create_dir(&inner).unwrap();
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).unwrap();
-        let facts = gather(&[(inner.clone(), "EXECUTE")], &[Who::Caller, Who::Anybody]);
+        let facts = gather(&[(inner.clone(), "EXECUTE")], &[Who::Caller, Who::Anybody], None);
         let mode = fs::metadata(&inner).unwrap().mode() & 0o7777;
         if geteuid().is_root() {
             // Root's own directories are not changed: they are the site's.
@@ -220,7 +227,7 @@ mod tests {
                     .any(|(path, before, _)| path.ends_with("execute") && *before == 0o700)
             );
         }
-        let facts = gather(&[("/no/such/place".into(), "EXECUTE")], &[Who::Caller]);
+        let facts = gather(&[("/no/such/place".into(), "EXECUTE")], &[Who::Caller], None);
         assert!(
             judge(&facts, |_| None)
                 .failure()
@@ -230,7 +237,7 @@ mod tests {
         );
         assert!(
             judge(
-                &gather(&[("/usr/bin".into(), "x")], &[Who::Caller, Who::Anybody]),
+                &gather(&[("/usr/bin".into(), "x")], &[Who::Caller, Who::Anybody], None),
                 |_| None
             )
             .is_passed()

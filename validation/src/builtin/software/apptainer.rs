@@ -213,6 +213,7 @@ mod tests {
                 elapsed: Duration::ZERO,
                 left: 0,
                 survivors: 0,
+                background: None,
             }),
         }
     }
