@@ -238,7 +238,10 @@ fn look_path(setup: &Setup, account: Account) -> Outcome {
             .flatten()
             .map(|user| user.name)
     };
-    let home = User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+    let home = User::from_uid(nix::unistd::geteuid())
+        .ok()
+        .flatten()
+        .map(|user| user.dir);
     path::judge(&path::gather(&paths, who, home.as_deref()), name)
 }
 

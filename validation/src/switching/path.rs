@@ -207,7 +207,11 @@ mod tests {
         let inner = folder.path().join("execute");
         fs::create_dir(&inner).unwrap();
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).unwrap();
-        let facts = gather(&[(inner.clone(), "EXECUTE")], &[Who::Caller, Who::Anybody], None);
+        let facts = gather(
+            &[(inner.clone(), "EXECUTE")],
+            &[Who::Caller, Who::Anybody],
+            None,
+        );
         let mode = fs::metadata(&inner).unwrap().mode() & 0o7777;
         if geteuid().is_root() {
             // Root's own directories are not changed: they are the site's.
@@ -227,7 +231,11 @@ mod tests {
                     .any(|(path, before, _)| path.ends_with("execute") && *before == 0o700)
             );
         }
-        let facts = gather(&[("/no/such/place".into(), "EXECUTE")], &[Who::Caller], None);
+        let facts = gather(
+            &[("/no/such/place".into(), "EXECUTE")],
+            &[Who::Caller],
+            None,
+        );
         assert!(
             judge(&facts, |_| None)
                 .failure()
@@ -237,7 +245,11 @@ mod tests {
         );
         assert!(
             judge(
-                &gather(&[("/usr/bin".into(), "x")], &[Who::Caller, Who::Anybody], None),
+                &gather(
+                    &[("/usr/bin".into(), "x")],
+                    &[Who::Caller, Who::Anybody],
+                    None
+                ),
                 |_| None
             )
             .is_passed()
