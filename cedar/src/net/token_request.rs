@@ -125,6 +125,8 @@ impl Client {
         wish: &TokenWish,
         may_ask: impl FnOnce(Option<&str>) -> bool,
     ) -> Result<Option<TokenAnswer>, TokenRequestError> {
+        // Only a handshake tells the server's trust domain.
+        self.forget(address);
         let mut stream = self.start_command(address, DC_START_TOKEN_REQUEST).await?;
         if !stream.is_encrypted() {
             return Err(TokenRequestError::NotEncrypted);

@@ -35,12 +35,12 @@ const OLD_TLS: &str = "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_
 type Change<'a> = &'a dyn Fn(&mut ClientConfig);
 
 /// Files that prove something.
-struct Proofs {
+pub(crate) struct Proofs {
     folder: TempDir,
 }
 
 impl Proofs {
-    fn make() -> Result<Self> {
+    pub(crate) fn make() -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("methods-")
             .tempdir_in("/tmp")?;
@@ -68,12 +68,7 @@ impl Proofs {
         proofs.certify("stranger", "stranger", "/O=Sailplane/CN=alice", "")?;
         let proxy = "proxyCertInfo = critical, language:id-ppl-inheritAll";
         proofs.certify("proxy", "alice", "/O=Sailplane/CN=alice/CN=77", proxy)?;
-        let bundle: Vec<u8> = ["proxy.pem", "proxy.key", "alice.pem"]
-            .iter()
-            .map(|name| fs::read(proofs.path(name)))
-            .collect::<std::io::Result<Vec<_>>>()?
-            .concat();
-        fs::write(proofs.path("bundle.pem"), bundle)?;
+        proofs.bundle("bundle.pem", "proxy")?;
         // Scrambled as `condor_store_cred` leaves it.
         let scrambled = |text: &str| -> Vec<u8> {
             let masks = [0xDE, 0xAD, 0xBE, 0xEF].into_iter().cycle();
@@ -94,18 +89,48 @@ impl Proofs {
         Ok(proofs)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A new proxy of alice's, complete with its key and her certificate.
+    pub(crate) fn renew(&self, bundle: &str) -> Result<()> {
+        let proxy = "proxyCertInfo = critical, language:id-ppl-inheritAll";
+        self.certify("renewed", "alice", "/O=Sailplane/CN=alice/CN=78", proxy)?;
+        self.bundle(bundle, "renewed")
+    }
+
+    fn bundle(&self, bundle: &str, proxy: &str) -> Result<()> {
+        let parts = [
+            format!("{proxy}.pem"),
+            format!("{proxy}.key"),
+            "alice.pem".to_owned(),
+        ];
+        let bytes = parts
+            .iter()
+            .map(|name| fs::read(self.path(name)))
+            .collect::<std::io::Result<Vec<_>>>()?
+            .concat();
+        Ok(fs::write(self.path(bundle), bytes)?)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn openssl<'a>(&self, arguments: impl IntoIterator<Item = &'a &'a str>) -> Result<()> {
+    pub(crate) fn openssl<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a &'a str>,
+    ) -> Result<()> {
         let mut command = Command::new("openssl");
         command.current_dir(self.folder.path()).args(arguments);
         process::output(&mut command).map(drop)
     }
 
     /// A certificate `name` signed by `issuer`, or by itself.
-    fn certify(&self, name: &str, issuer: &str, subject: &str, extension: &str) -> Result<()> {
+    pub(crate) fn certify(
+        &self,
+        name: &str,
+        issuer: &str,
+        subject: &str,
+        extension: &str,
+    ) -> Result<()> {
         let [key, pem, request] = ["key", "pem", "csr"].map(|kind| format!("{name}.{kind}"));
         let usage = "keyUsage = critical, digitalSignature";
         fs::write(self.path("extensions"), format!("{usage}\n{extension}\n"))?;
@@ -142,30 +167,50 @@ impl Proofs {
     /// A pool that takes every method.
     fn pool(&self) -> Result<Pool> {
         let methods = "IDTOKENS,PASSWORD,SSL,CLAIMTOBE,ANONYMOUS,FS";
+        let password = format!("SEC_PASSWORD_FILE={}", self.path("password").display());
+        self.pool_with("methods", methods, [password])
+    }
+
+    /// A pool that takes these methods and knows its users by the map.
+    pub(crate) fn pool_with(
+        &self,
+        name: &str,
+        methods: &str,
+        more: impl IntoIterator<Item = String>,
+    ) -> Result<Pool> {
         let path = |name| self.path(name).display().to_string();
-        let pool = Pool::raise(&PoolOptions {
-            name: "methods".to_owned(),
-            knobs: vec![
-                format!("SEC_DEFAULT_AUTHENTICATION_METHODS={methods}"),
-                format!("SEC_READ_AUTHENTICATION_METHODS={methods}"),
-                format!("SEC_PASSWORD_FILE={}", path("password")),
-                format!("AUTH_SSL_SERVER_CAFILE={}", path("ca.pem")),
-                format!("AUTH_SSL_SERVER_CERTFILE={}", path("host.pem")),
-                format!("AUTH_SSL_SERVER_KEYFILE={}", path("host.key")),
-                format!("AUTH_SSL_CLIENT_CAFILE={}", path("ca.pem")),
-                "AUTH_SSL_ALLOW_CLIENT_PROXY=true".to_owned(),
-                format!("CERTIFICATE_MAPFILE={}", path("map")),
-            ],
+        let mut knobs = vec![
+            format!("SEC_DEFAULT_AUTHENTICATION_METHODS={methods}"),
+            format!("SEC_READ_AUTHENTICATION_METHODS={methods}"),
+            format!("AUTH_SSL_SERVER_CAFILE={}", path("ca.pem")),
+            format!("AUTH_SSL_SERVER_CERTFILE={}", path("host.pem")),
+            format!("AUTH_SSL_SERVER_KEYFILE={}", path("host.key")),
+            format!("AUTH_SSL_CLIENT_CAFILE={}", path("ca.pem")),
+            "AUTH_SSL_ALLOW_CLIENT_PROXY=true".to_owned(),
+            format!("CERTIFICATE_MAPFILE={}", path("map")),
+        ];
+        knobs.extend(more);
+        Pool::raise(&PoolOptions {
+            name: name.to_owned(),
+            knobs,
             ..PoolOptions::default()
-        })?;
-        Ok(pool)
+        })
     }
 
     /// Gives the files to the account of the pool, which runs the tools too, and to it alone.
-    fn give_to(&self, pool: &Pool) -> Result<()> {
+    pub(crate) fn give_to(&self, pool: &Pool) -> Result<()> {
+        self.give_to_but(pool, &[])
+    }
+
+    /// As [`Self::give_to`], but for some.
+    pub(crate) fn give_to_but(&self, pool: &Pool, but: &[&str]) -> Result<()> {
         let (uid, gid) = pool.owner();
         for entry in fs::read_dir(self.folder.path())? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
+            if but.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             chown(&path, Some(uid.as_raw()), Some(gid.as_raw()))?;
         }
@@ -173,7 +218,7 @@ impl Proofs {
     }
 }
 
-fn run(name: &str, play: impl FnOnce(&Proofs) -> Result<()>) {
+pub(crate) fn run(name: &str, play: impl FnOnce(&Proofs) -> Result<()>) {
     if let Some(reason) = process::obstacle() {
         say(&format!("{name} not run: {reason}"));
         return;
