@@ -18,7 +18,7 @@ use crate::security::server::{
 };
 use crate::security::token::{SigningKeys, TokenSet};
 use crate::security::{
-    AuthMethod, Level, PoolPassword, SUBMIT_SIDE, Session, SessionSource, SessionStore,
+    AuthMethod, Level, PoolPassword, SUBMIT_SIDE, SciToken, Session, SessionSource, SessionStore,
 };
 use crate::security::{SslClient, SslClientFiles, SslServer};
 use crate::version::COMPATIBLE;
@@ -85,7 +85,21 @@ pub fn fuzz_sinful(data: &[u8]) {
         assert!(claim.as_str().starts_with(claim.session_id()));
     }
     let _ = crate::security::token::Token::parse(&text);
-    let _ = crate::security::SciToken::parse(&text);
+}
+
+/// SciTokens as a client finds them, and answers to a request for a token, whose lines are an ad's.
+pub fn fuzz_scitoken(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(token) = SciToken::parse(&text) {
+        assert!(!token.claims().issuer.is_empty());
+        assert_eq!(token.expose(), text.trim(), "it is shown as it was found");
+    }
+    #[cfg(feature = "tokio")]
+    if let Ok(ad) = classad::ClassAd::parse_old(&text)
+        && let Ok(Some(issued)) = crate::net::fuzz_issued(&ad)
+    {
+        assert_eq!(ad.string("Token").as_deref(), Some(issued.text.expose()));
+    }
 }
 
 /// A client whose server sends these bytes.
@@ -187,6 +201,9 @@ pub fn fuzz_cedar_methods(data: &[u8]) {
     }
 }
 
+/// First bytes from here on choose SCITOKENS.
+const SCITOKENS: u8 = 250;
+
 /// One side of a method.
 enum Machine {
     Client(ClientMethod),
@@ -196,6 +213,11 @@ enum Machine {
 impl Machine {
     fn new(side: u8) -> Option<Self> {
         let version = Some(COMPATIBLE);
+        if side >= SCITOKENS {
+            let client = SslClient::load(SslClientFiles::default()).ok()?;
+            let token = SciToken::parse("e30.eyJpc3MiOiJ4In0.eA").ok()?;
+            return Self::of_client(ClientSsl::start(&client, "pool.example.org", Some(token)));
+        }
         match side % 5 {
             0 => Self::of_server(ServerAkep2::start(AuthMethod::Password, version)),
             1 => {

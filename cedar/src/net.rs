@@ -21,4 +21,5 @@ pub use error::{Error, ErrorKind, Step};
 pub use server::{Incoming, Server};
 pub use session_cache::SessionCache;
 pub use stream::{Message, ReadHalf, Stream, WriteHalf};
+pub(crate) use token_request::issued as fuzz_issued;
 pub use token_request::{IssuedToken, PendingToken, TokenAnswer, TokenRequestError, TokenWish};

@@ -9,7 +9,7 @@ type Target = fn(&[u8]);
 
 #[test]
 fn every_kept_input_of_the_fuzzers_runs_through() {
-    let targets: [(&str, Target); 6] = [
+    let targets: [(&str, Target); 7] = [
         ("cedar_frame", fuzzing::fuzz_cedar_frame),
         ("cedar_ad", fuzzing::fuzz_cedar_ad),
         (
@@ -22,6 +22,7 @@ fn every_kept_input_of_the_fuzzers_runs_through() {
         ),
         ("cedar_methods", fuzzing::fuzz_cedar_methods),
         ("sinful", fuzzing::fuzz_sinful),
+        ("scitoken", fuzzing::fuzz_scitoken),
     ];
     for (name, target) in targets {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))

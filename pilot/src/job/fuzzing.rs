@@ -1,8 +1,12 @@
-//! Entry points for the fuzzer: texts that a job's owner wrote.
+//! Entry points for the fuzzer: texts that a job's owner wrote, and what a shadow sends.
+
+use cedar::{Coding, MessageReader};
+use classad::ClassAd;
 
 use super::arguments::{
     environment_quoted, environment_v1, environment_v2, join_v2, split_v1, split_v2,
 };
+use super::service_credentials::{self, Sent};
 
 /// Arguments and environment in all their forms.
 ///
@@ -38,6 +42,32 @@ pub fn fuzz_job_args_env(data: &[u8]) {
     }
 }
 
+/// `OAuthServicesNeeded`, and the shadow's answer to the request for the credentials it names.
+///
+/// # Panics
+/// When a service's file is not beneath the directory of credentials.
+pub fn fuzz_service_credentials(data: &[u8]) {
+    let mut ad = ClassAd::new();
+    ad.insert(
+        "OAuthServicesNeeded",
+        String::from_utf8_lossy(data).as_ref(),
+    );
+    if let Ok(services) = service_credentials::needed(&ad) {
+        for service in services {
+            let path = service.file();
+            assert!(path.starts_with(service_credentials::DIRECTORY));
+            assert_eq!(path.components().count(), 2, "{}", path.display());
+        }
+    }
+    for coding in [Coding::Plain, Coding::Encrypted] {
+        if let Ok(Sent::Credentials(sent)) =
+            service_credentials::read(MessageReader::new(coding, data))
+        {
+            assert!(sent.iter().all(|credential| !credential.content.is_empty()));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::path::Path;
@@ -60,5 +90,6 @@ pub(crate) mod tests {
     #[test]
     fn the_corpus_passes() {
         for_each_seed("job_args_env", super::fuzz_job_args_env);
+        for_each_seed("service_credentials", super::fuzz_service_credentials);
     }
 }

@@ -44,6 +44,14 @@ pub struct Service {
     file: PathBuf,
 }
 
+impl Service {
+    /// Its file, below the sandbox.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
 /// The credential of one service, as the shadow sends it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServiceCredential {

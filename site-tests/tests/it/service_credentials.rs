@@ -50,7 +50,7 @@ fn credentials_of_services_come_with_the_job_and_are_renewed_in_its_sandbox() {
             "the first token\n",
         )?;
         put(stage, oauth.path(), "alice", "cms_read", "another")?;
-        let script = "cd $_CONDOR_CREDS; stat -c '%a %U' . scitokens.use cms_read.use | sed \"s/ $(id -un)$/ own/\"; \
+        let script = "cd $_CONDOR_CREDS; stat -c '%a %u' . scitokens.use cms_read.use | sed \"s/ $(id -u)$/ own/\"; \
                       pwd | sed \"s,$_CONDOR_SCRATCH_DIR,,\"; cat cms_read.use; echo; cat scitokens.use; \
                       until grep -q second scitokens.use; do sleep 0.2; done; cat scitokens.use; ls -A";
         let submission = Submission::shell("alice", script)
