@@ -368,7 +368,8 @@ const RICH: &str = "cp /etc/passwd /etc/group /etc/sailplane/; \
     mkdir /etc/sailplane/gridmapdir; touch /etc/sailplane/gridmapdir/stpool01; knob gridmapdir /etc/sailplane/gridmapdir; \
     echo '\"/DC=test/DC=sailplane/CN=Site Alice\" stalice' >/etc/sailplane/map; \
     echo '\"/DC=test/DC=sailplane/CN=Site Bob\" .stpool' >>/etc/sailplane/map; knob gridmap /etc/sailplane/map; \
-    echo 'dn \"/DC=test/DC=sailplane/CN=Mallory*\"' >/etc/sailplane/bans; knob ban_lists /etc/sailplane/bans";
+    echo 'dn \"/DC=test/DC=sailplane/CN=Mallory*\"' >/etc/sailplane/bans; \
+    echo 'fqan \"/evil/*\"' >>/etc/sailplane/bans; knob ban_lists /etc/sailplane/bans";
 
 #[test]
 fn accounts_pools_and_bans_are_tried_and_a_lease_is_taken_back() {
@@ -396,6 +397,8 @@ fn accounts_pools_and_bans_are_tried_and_a_lease_is_taken_back() {
                 "--expect",
                 "dn \"/DC=test/DC=sailplane/CN=Mallory Malice\" refused ban.dn",
             ]);
+            // Nobody here can sign attributes: the files alone say.
+            command.args(["--expect", "dn /CN=Eve fqan /evil/one refused ban.fqan"]);
         })?;
         let found = found(&output)?;
         ensure!(
@@ -409,6 +412,7 @@ fn accounts_pools_and_bans_are_tried_and_a_lease_is_taken_back() {
             "map-site-bob",
             "map-site-carol",
             "map-mallory-malice",
+            "map-eve-evil-one",
             "refuses-banned",
             "launch-site-alice",
             "kill-site-alice",

@@ -60,11 +60,6 @@ impl Wallet {
         self.pilot.as_ref()
     }
 
-    /// Whether names can be given credentials.
-    pub(super) const fn has_authority(&self) -> bool {
-        self.authority.is_some()
-    }
-
     /// Somebody's credential, or why there is none.
     pub(super) fn of(&self, who: &Who) -> Result<Secret, String> {
         match who {

@@ -13,7 +13,8 @@ use super::ground::{self, Ground};
 use super::results::{Found, Results, check, warning};
 
 /// The programs that the helper starts.
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
+    "sailplane-broker",
     "sailplane-verify",
     "sailplane-policy",
     "sailplane-names",

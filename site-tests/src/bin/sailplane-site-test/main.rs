@@ -9,6 +9,7 @@
 //! * [`installation`], [`policy`]: what can be seen without running anything under another account;
 //! * [`credentials`]: credentials that are given, made with a test authority, or spoilt on purpose;
 //! * [`session`], [`shell`]: a running helper, a folder for its sandboxes, a payload with its pipes;
+//! * [`judgement`]: what the installed files say of a name of which there is no credential;
 //! * [`mappings`], [`refusals`], [`cycle`], [`storm`]: the helper, tried;
 //! * [`inventory`]: what was there before, and what is left after.
 //!
@@ -21,6 +22,7 @@ mod expectations;
 mod ground;
 mod installation;
 mod inventory;
+mod judgement;
 mod mappings;
 mod options;
 mod policy;
@@ -82,7 +84,7 @@ fn examine(options: &Options) -> Result<Report, String> {
         storm::examine(&mut results, &mut session, &accounts, options);
         touched = session.end(&mut results);
     } else {
-        mappings::not_tried(&mut results, &expectations);
+        mappings::not_tried(&mut results, &ground, &expectations);
     }
     inventory::examine(&mut results, &ground, &before, &touched);
     Ok(results.report(&ground, options))

@@ -6,7 +6,9 @@ use validation::{Check, Failure, Outcome};
 
 use super::credentials::{Secret, Wallet};
 use super::expectation_name;
-use super::expectations::{Expectation, What};
+use super::expectations::{Expectation, What, Who};
+use super::ground::{self, Ground};
+use super::judgement::{self, Judged};
 use super::results::{self, Found, Results, check};
 use super::session::Session;
 
@@ -64,7 +66,7 @@ pub(super) fn examine(
         results.run(about(expectation), || {
             let credential = match wallet.of(&expectation.who) {
                 Ok(credential) => credential,
-                Err(why) => return Ok(Outcome::skipped(why)),
+                Err(why) => return by_files(session.ground, expectation, why),
             };
             let answer = fate(session, &credential);
             let outcome = compare(expectation, &answer)?;
@@ -86,13 +88,83 @@ pub(super) fn examine(
 }
 
 /// When the helper does not run.
-pub(super) fn not_tried(results: &mut Results, expectations: &[Expectation]) {
+pub(super) fn not_tried(results: &mut Results, ground: &Ground, expectations: &[Expectation]) {
     for expectation in expectations {
-        results.run(about(expectation), || {
-            Ok(Outcome::skipped("the helper does not run"))
+        let mut check = about(expectation);
+        check.prerequisites.clear();
+        results.run(check, || {
+            by_files(ground, expectation, "the helper does not run".to_owned())
         });
     }
 }
+
+/// What the installed files say of a name. `why` there is nothing better.
+fn by_files(ground: &Ground, expectation: &Expectation, why: String) -> Found {
+    let Who::Named { dn, fqans } = &expectation.who else {
+        return Ok(Outcome::skipped(why));
+    };
+    if ground.config.is_err() {
+        return Ok(Outcome::skipped(why));
+    }
+    let judged = match judgement::of(ground, dn, fqans) {
+        Ok(judged) => judged,
+        Err(error) => return Ok(Outcome::skipped(format!("{why}; and {error}"))),
+    };
+    let (fits, words) = match (&expectation.what, &judged) {
+        (What::Account(wanted), Judged::Account { name, source }) => {
+            (name == wanted, format!("the account {name} ({source})"))
+        }
+        (What::Account(wanted), Judged::Pool { prefix, source }) => (
+            is_member(wanted, prefix),
+            format!("an account of the pool .{prefix} ({source})"),
+        ),
+        (What::Pool(wanted), Judged::Pool { prefix, source }) => (
+            wanted == prefix,
+            format!("an account of the pool .{prefix} ({source})"),
+        ),
+        (_, Judged::Account { name, source }) => (false, format!("the account {name} ({source})")),
+        (_, Judged::Pool { prefix, source }) => (
+            false,
+            format!("an account of the pool .{prefix} ({source})"),
+        ),
+        (what, Judged::Dynamic) => (
+            *what == What::Dynamic,
+            "a number of dynamic_uids".to_owned(),
+        ),
+        (What::Refused(wanted), Judged::Refused(refusal)) => {
+            let fits = wanted.as_ref().is_none_or(|code| *code == refusal.code);
+            (
+                fits,
+                format!("a refusal ({}): {}", refusal.code, refusal.message),
+            )
+        }
+        (_, Judged::Refused(refusal)) => return Err(results::refused(refusal)),
+    };
+    if let Judged::Account { name, .. } = &judged
+        && fits
+        && let Err(error) = ground::account(name)
+    {
+        return Err(Failure::site(
+            format!("{} becomes {words}, and {error}", expectation.who),
+            results::advice("map.account_missing"),
+        ));
+    }
+    if fits {
+        return Ok(Outcome::passed()
+            .text("becomes", words)
+            .text("tried", format!("by the files alone: {why}")));
+    }
+    Err(Failure::site(
+        format!(
+            "{} becomes {words} instead of {} ({})",
+            expectation.who, expectation.what, expectation.place
+        ),
+        ORDER,
+    ))
+}
+
+const ORDER: &str =
+    "look at the order of mapping and at the lines of the map files: the first that fits counts";
 
 /// What the helper makes of a credential, without leasing anything.
 fn fate(session: &mut Session<'_>, credential: &[u8]) -> Result<Fate, ClientError> {
@@ -156,7 +228,7 @@ fn compare(expectation: &Expectation, answer: &Result<Fate, ClientError>) -> Fou
                 expectation.who,
                 fate.words()
             ),
-            "look at the order of mapping and at the lines of the map files: the first that fits counts",
+            ORDER,
         ),
     }
 }

@@ -3,12 +3,13 @@
 use std::fs;
 
 use launch_protocol::broker::{Command, OpenLimits, Purpose};
-use sailplane_policy::config::{NamePattern, Step};
+use sailplane_policy::config::{FileKind, NamePattern, Step};
 use validation::switching::client::{Client, ClientError, Launcher};
 use validation::{Check, Failure, Outcome};
 
 use super::credentials::{self, Secret, Wallet};
 use super::expectations::Who;
+use super::judgement::{self, Judged};
 use super::mappings::Runnable;
 use super::results::{self, Found, Results, check};
 use super::session::Session;
@@ -263,73 +264,119 @@ fn payload(session: &Session<'_>) -> Found {
     }
 }
 
-/// Bans of names: somebody of each name is made and must be refused.
+/// Bans: somebody of each name, or with each attribute, must be refused; through the helper where a credential can be
+/// made.
 fn bans(results: &mut Results, session: &mut Session<'_>, wallet: &Wallet) {
     let Ok(config) = &session.ground.config else {
         return;
     };
     let lists = config
         .policy_files()
-        .filter(|(kind, _)| *kind == sailplane_policy::config::FileKind::Bans);
-    let names: Vec<_> = lists.flat_map(|(_, path)| banned_names(path)).collect();
-    if names.is_empty() {
+        .filter(|(kind, _)| *kind == FileKind::Bans);
+    let banned: Vec<_> = lists.flat_map(|(_, path)| banned(path)).collect();
+    if banned.is_empty() {
         return;
     }
     results.run(refuses("banned", "everybody whom a ban list names"), || {
-        if !wallet.has_authority() {
-            return Ok(Outcome::skipped(
-                "credentials of banned people can be made with a test authority only: --test-ca",
-            ));
-        }
-        let (mut tried, mut untried) = (0_u32, Vec::new());
-        for (place, dn) in &names {
-            let who = Who::Named {
-                dn: dn.clone(),
-                fqans: Vec::new(),
-            };
-            let Ok(credential) = wallet.of(&who) else {
-                untried.push(format!("{place}: no credential can be made for {dn}"));
-                continue;
-            };
-            match session.open(&credential, Purpose::VerifyOnly) {
-                Err(ClientError::Refused(refusal)) if refusal.code.starts_with("ban.") => tried += 1,
-                // The authority may not sign for such a name.
-                Err(ClientError::Refused(refusal)) if refusal.code.starts_with("chain.") => {
-                    untried.push(format!("{place}: {}", refusal.message));
-                }
-                Err(ClientError::Refused(refusal)) if !matches!(refusal.code.as_str(), "map.dynamic" | "pool.none") => {
-                    return Err(results::refused(&refusal));
-                }
-                Err(ClientError::Refused(_)) | Ok(_) => {
-                    return Err(Failure::site(
-                        format!("{dn} is not refused, although {place} bans it"),
-                        "look at the line: names are compared with their case, and wildcards are * ? [a-z]",
-                    ));
-                }
-                Err(error) => return Err(results::client(&error)),
+        let (mut by_helper, mut by_files, mut untried) = (0_u32, 0_u32, Vec::new());
+        for one in &banned {
+            match refused_by(session, wallet, one)? {
+                By::Helper => by_helper += 1,
+                By::Files => by_files += 1,
+                By::Nobody(why) => untried.push(format!("{}: {why}", one.place)),
             }
         }
-        if tried == 0 {
+        if by_helper + by_files == 0 {
             return Ok(Outcome::skipped(untried.join("; ")));
         }
-        let outcome = Outcome::passed().number("tried", f64::from(tried), "", None);
-        Ok(if untried.is_empty() { outcome } else { outcome.detail(untried.join("\n")) })
+        let outcome = Outcome::passed()
+            .number("tried_through_the_helper", f64::from(by_helper), "", None)
+            .number("tried_by_the_files_alone", f64::from(by_files), "", None);
+        Ok(if untried.is_empty() {
+            outcome
+        } else {
+            outcome.detail(untried.join("\n"))
+        })
     });
 }
 
-/// Lines that ban a name, with a name that fits.
-fn banned_names(path: &std::path::Path) -> Vec<(String, String)> {
+/// Who has refused somebody.
+enum By {
+    Helper,
+    Files,
+    /// It could not be tried.
+    Nobody(String),
+}
+
+fn refused_by(session: &mut Session<'_>, wallet: &Wallet, one: &Banned) -> Result<By, Failure> {
+    let who = Who::Named {
+        dn: one.dn.clone(),
+        fqans: one.fqans.clone(),
+    };
+    let accepted = || {
+        Err(Failure::site(
+            format!("{who} is not refused, although {} says so", one.place),
+            "look at the line: names are compared with their case, and wildcards are * ? [a-z]",
+        ))
+    };
+    if let Ok(credential) = wallet.of(&who) {
+        match session.open(&credential, Purpose::VerifyOnly) {
+            Err(ClientError::Refused(refusal)) if refusal.code.starts_with("ban.") => {
+                return Ok(By::Helper);
+            }
+            // The authority may not sign for such a name; the files know it all the same.
+            Err(ClientError::Refused(refusal)) if refusal.code.starts_with("chain.") => {}
+            Err(ClientError::Refused(refusal))
+                if !matches!(refusal.code.as_str(), "map.dynamic" | "pool.none") =>
+            {
+                return Err(results::refused(&refusal));
+            }
+            Err(ClientError::Refused(_)) | Ok(_) => return accepted(),
+            Err(error) => return Err(results::client(&error)),
+        }
+    }
+    match judgement::of(session.ground, &one.dn, &one.fqans) {
+        Ok(Judged::Refused(refusal)) if refusal.code.starts_with("ban.") => Ok(By::Files),
+        Ok(Judged::Refused(refusal)) => Err(results::refused(&refusal)),
+        Ok(_) => accepted(),
+        Err(why) => Ok(By::Nobody(why)),
+    }
+}
+
+/// Somebody who is banned.
+struct Banned {
+    place: String,
+    dn: String,
+    fqans: Vec<String>,
+}
+
+/// The lines of a ban list that name people or attributes, with somebody whom they fit.
+fn banned(path: &std::path::Path) -> Vec<Banned> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    (1..)
-        .zip(text.lines())
+    let lines = (1..).zip(text.lines());
+    lines
         .filter_map(|(number, line)| {
             let line = line.trim();
-            let rest = line.strip_prefix("dn").map_or(line, str::trim_start);
+            let (word, rest) = line.split_once([' ', '\t']).unwrap_or(("", line));
+            let (word, rest) = if line.starts_with('"') {
+                ("dn", line)
+            } else {
+                (word, rest.trim())
+            };
             let pattern = rest.strip_prefix('"')?.strip_suffix('"')?;
-            let name = pattern
-                .starts_with('/')
-                .then(|| pattern.replace('*', "x").replace('?', "y"))?;
-            (!name.contains('[')).then(|| (format!("{}:{number}", path.display()), name))
+            // A set of letters would need one of them.
+            let name = pattern.replace('*', "x").replace('?', "y");
+            let (dn, fqans) = match word {
+                "dn" => (name, Vec::new()),
+                "fqan" => ("/O=sailplane-site-test/CN=Somebody".to_owned(), vec![name]),
+                _ => return None,
+            };
+            let is_plain = dn.starts_with('/') && !pattern.contains('[');
+            is_plain.then(|| Banned {
+                place: format!("{}:{number}", path.display()),
+                dn,
+                fqans,
+            })
         })
         .collect()
 }
