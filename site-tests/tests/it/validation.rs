@@ -142,6 +142,32 @@ fn a_node_that_drains_retires_with_the_status_of_its_failure() {
     });
 }
 
+#[test]
+fn a_pilot_that_is_killed_leaves_no_process_of_its_checks() {
+    let Ok(health) = Health::new() else {
+        panic!("no place for a health check");
+    };
+    let word = marker(600);
+    let script = format!(
+        "#!/bin/sh\n[ -e {} ] || exit 0\ntrap '' TERM HUP\n(setsid sleep {word} &)\nsleep {word}\n",
+        health.trouble().display()
+    );
+    if fs::write(health.program(), script).is_err() {
+        panic!("no health check");
+    }
+    let options = stage("killed")
+        .slots(1)
+        .pilot_knob("SAILPLANE_SITE_CHECK", health.program().display())
+        .pilot_knob("SAILPLANE_SITE_CHECK_PERIOD", 1000)
+        .pilot_knob("SAILPLANE_CHECKS_PERIOD", "site-check=1");
+    without_helper(options, |stage| {
+        health.fails("")?;
+        wait_marked(&word, 2)?;
+        stage.pilot.signal(Signal::SIGKILL)?;
+        wait_none_marked(&word, Duration::from_secs(5))
+    });
+}
+
 /// A pilot on a node that is broken from the beginning.
 fn broken(name: &str, more: &[(&str, &str)], play: impl FnOnce(&mut Pilot, &Pool) -> Result<()>) {
     if let Some(reason) = crate::excuse(false) {
@@ -216,14 +242,12 @@ fn a_pilot_on_a_broken_node_says_why_in_the_pool_naps_and_leaves() {
 
 #[test]
 fn without_an_ad_nothing_is_heard_of_it_and_the_report_is_a_file() {
-    let folder = tempfile::tempdir().map(|folder| {
-        // The pilot's account writes into it.
-        let _ = fs::set_permissions(folder.path(), Permissions::from_mode(0o777));
-        folder
-    });
-    let Ok(folder) = folder else {
+    let Ok(folder) = tempfile::tempdir() else {
         panic!("no folder")
     };
+    // The pilot's account writes into it.
+    let opened = fs::set_permissions(folder.path(), Permissions::from_mode(0o777));
+    assert!(opened.is_ok(), "{opened:?}");
     let file = folder.path().join("result.json");
     let knobs = [
         ("SAILPLANE_FAILURE_NAP", "1"),
@@ -242,7 +266,9 @@ fn report_says(file: &Path, what: &str) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let report: serde_json::Value = serde_json::from_str(&text)?;
     ensure!(
-        report["verdict"]["unfit"]["class"] == "site-transient",
+        report
+            .pointer("/verdict/unfit/class")
+            .is_some_and(|class| class == "site-transient"),
         "{text}"
     );
     ensure!(text.contains(what), "{text}");
