@@ -1,4 +1,24 @@
 //! Checks that somebody brought: executables under the contract of glideinWMS.
+//!
+//! * [`dashboard`], [`store`], [`lock`]: the file through which checks speak with each other;
+//! * [`vars`], [`publish`]: what of it becomes attributes, knobs and variables of jobs;
+//! * [`result`], [`cron`], [`periodic`]: what checks say of themselves;
+//! * [`gconfig`], [`area`]: the functions and the folders they find;
+//! * [`condition`], [`script`]: when and how they are run.
+
+pub mod area;
+pub mod condition;
+pub mod cron;
+pub mod dashboard;
+pub mod gconfig;
+pub mod lock;
+pub mod periodic;
+pub mod publish;
+pub mod result;
+pub mod script;
+pub mod stamp;
+pub mod store;
+pub mod vars;
 
 use std::sync::Arc;
 

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The result writer: error_gen.sh -ok ID [METRIC VALUE]... or error_gen.sh -error ID TYPE TEXT [METRIC VALUE]...
+exec @PROGRAM@ result "$@"
