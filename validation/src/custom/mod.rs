@@ -4,15 +4,18 @@
 //! * [`vars`], [`publish`]: what of it becomes attributes, knobs and variables of jobs;
 //! * [`result`], [`cron`], [`periodic`]: what checks say of themselves;
 //! * [`gconfig`], [`area`]: the functions and the folders they find;
-//! * [`condition`], [`script`]: when and how they are run.
+//! * [`condition`], [`script`]: when and how they are run; [`attributes`]: what comes of it all.
 
 pub mod area;
+pub mod attributes;
 pub mod condition;
 pub mod cron;
 pub mod dashboard;
+mod ending;
 pub mod gconfig;
 pub mod lock;
 pub mod periodic;
+mod prepare;
 pub mod publish;
 pub mod result;
 pub mod script;
@@ -24,13 +27,36 @@ use std::sync::Arc;
 
 use crate::check::Check;
 use crate::findings::Report;
-use crate::knob::{Knob, Knobs};
+use crate::knob::{Kind, Knob, Knobs, knob};
 use crate::outcome::Outcome;
 use crate::probe::{Probe, Running};
 use crate::setup::Setup;
 
 /// Knobs of custom checks.
-pub static KNOBS: &[Knob] = &[];
+pub static KNOBS: &[Knob] = &[
+    knob(
+        &["SAILPLANE_SITE_CHECKS"],
+        Kind::List,
+        None,
+        "",
+        "Executables on the node that are run as checks of the site, after those of factory and frontend.",
+    ),
+    knob(
+        &["SAILPLANE_CUSTOM_LIMIT"],
+        Kind::Integer(0, 86_400),
+        Some("600"),
+        "s",
+        "Longest time of a custom check whose manifest says nothing else; 0 is without limit.",
+    ),
+    knob(
+        &["SAILPLANE_RESULT_DOCUMENTS"],
+        Kind::Flag,
+        Some("FALSE"),
+        "",
+        "Whether the pilot, when it ends, prints the result documents that glideinWMS factories collect: a short one on \
+         standard output, a long one, packed, on standard error.",
+    ),
+];
 
 /// What was brought, ready to be run.
 #[derive(Default)]
@@ -59,6 +85,6 @@ pub trait Ending: Send + Sync {
 }
 
 /// Fetches, verifies and prepares what the knobs name; runs none of it.
-pub async fn prepare(_knobs: Arc<Knobs>, _setup: Arc<Setup>) -> Brought {
-    Brought::default()
+pub async fn prepare(knobs: Arc<Knobs>, setup: Arc<Setup>) -> Brought {
+    prepare::prepare(&knobs, &setup).await
 }

@@ -110,6 +110,8 @@ pub struct Published {
     pub attributes: Vec<Attribute>,
     /// Variables of every job.
     pub environment: Vec<(String, String)>,
+    /// Everything, as HTCondor's configuration would have it; for scripts that search that.
+    pub configuration: Vec<(String, String)>,
     /// Knobs of the pilot.
     pub knobs: Vec<(String, String)>,
     /// Entries that configure something that this pilot does not have.
@@ -198,6 +200,10 @@ pub fn publish(
         if latest.get(&entry.configured.to_ascii_lowercase()) != Some(&index) {
             continue;
         }
+        published.configuration.push((
+            entry.configured.clone(),
+            in_configuration(entry.kind, &value),
+        ));
         let expression = match expression(entry.kind, &value) {
             Ok(expression) => expression,
             // A knob may be anything; only an attribute has to be an expression.
@@ -272,6 +278,13 @@ fn expression(kind: Type, value: &str) -> Result<Option<Expr>, String> {
         Type::Integer | Type::Expression => Expr::parse_old(value.trim())
             .map(Some)
             .map_err(|error| format!("it is no ClassAd expression: {error}")),
+    }
+}
+
+fn in_configuration(kind: Type, value: &str) -> String {
+    match kind {
+        Type::Text => Expr::literal(Value::String(value.to_owned())).to_old(),
+        Type::Integer | Type::Expression => value.to_owned(),
     }
 }
 

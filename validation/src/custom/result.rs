@@ -40,7 +40,7 @@ impl CheckResult {
     }
 
     /// The elements `result` and `detail`.
-    fn body(&self, stamp: &str) -> String {
+    pub(super) fn body(&self, stamp: &str) -> String {
         let mut text = String::from("  <result>\n");
         let status = if self.ok { "OK" } else { "ERROR" };
         let _ = writeln!(text, "    <status>{status}</status>");

@@ -41,7 +41,6 @@ pub struct Chain {
 /// The last check that ran at the start: the result documents are about it.
 #[derive(Debug, Clone)]
 pub(super) struct Last {
-    pub(super) id: String,
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) result: CheckResult,
@@ -115,6 +114,8 @@ pub struct Script {
     /// Absolute.
     file: PathBuf,
     condition: Option<Condition>,
+    /// Whether it runs beside others, and so in a folder of its own.
+    beside: bool,
     prefix: String,
     /// Its own limit; none is without limit.
     limit: Option<Duration>,
@@ -132,6 +133,7 @@ impl Script {
             scope,
             file,
             condition: None,
+            beside: false,
             prefix: cron::DEFAULT_PREFIX.to_owned(),
             limit: None,
             schedule: OnceLock::new(),
@@ -142,6 +144,13 @@ impl Script {
     #[must_use]
     pub fn when(mut self, condition: Option<Condition>) -> Self {
         self.condition = condition;
+        self
+    }
+
+    /// Beside others: in a folder of its own, as when it runs again.
+    #[must_use]
+    pub fn beside(mut self, beside: bool) -> Self {
+        self.beside = beside;
         self
     }
 
@@ -188,15 +197,26 @@ impl Script {
             }
         }
         let top = self.chain.area.top().to_owned();
-        if let Err(error) = gconfig::init(&top) {
+        let private = match self.beside.then(|| private_folder(&top)).transpose() {
+            Ok(private) => private,
+            Err(error) => return Outcome::failed(lost_area(&error.to_string())),
+        };
+        let (folder, dashboard) = match &private {
+            Some(private) => (
+                private.0.clone(),
+                top.join("glidein_config").display().to_string(),
+            ),
+            None => (top, "glidein_config".to_owned()),
+        };
+        if let Err(error) = gconfig::init(&folder) {
             return Outcome::failed(lost_area(&error.to_string()));
         }
         let command = self
             .chain
-            .command(&self.file, &top)
-            .arg("glidein_config")
+            .command(&self.file, &folder)
+            .arg(&dashboard)
             .arg(self.scope.id());
-        let outcome = self.run_in(context, command, &top, "glidein_config").await;
+        let outcome = self.run_in(context, command, &folder, &dashboard).await;
         let (outcome, last) = match outcome {
             Ok((outcome, last, _)) => (outcome, last),
             Err(outcome) => (outcome, None),
@@ -342,7 +362,6 @@ impl Script {
         let (own, seen) = own.unwrap_or_default();
         log_output(&self.check, &ended);
         let last = Last {
-            id,
             start,
             end,
             result: seen,

@@ -140,7 +140,8 @@ fn parse_line(line: &str) -> Result<Option<Entry>, &'static str> {
 }
 
 /// Names of HTCondor's configuration; a dot is for `STARTD.NAME`.
-fn is_name(word: &str) -> bool {
+#[must_use]
+pub fn is_name(word: &str) -> bool {
     !word.is_empty()
         && !word.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && word
