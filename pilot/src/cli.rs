@@ -9,6 +9,7 @@ use crate::blame::Exit;
 use crate::credential_command;
 use crate::demo::Demo;
 use crate::log::LogFormat;
+use crate::manifest_command;
 
 /// Joins an HTCondor pool and runs each user's jobs under that user's own account
 #[derive(Debug, Parser)]
@@ -47,6 +48,9 @@ pub enum Command {
     /// Look at a proxy or a token, or verify it as a site would
     #[command(subcommand)]
     Credential(credential_command::Command),
+    /// Look at, sign and pin the list of checks that a factory or frontend sends along
+    #[command(subcommand)]
+    Manifest(manifest_command::Command),
     /// Show it all on this machine: a pool, a pilot, jobs of four users, a report
     #[command(after_help = "Example:\n  sailplane demo --html report.html")]
     Demo(Demo),

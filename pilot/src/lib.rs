@@ -29,6 +29,7 @@ pub mod join;
 pub mod knobs;
 pub mod life;
 pub mod log;
+pub mod manifest_command;
 pub mod program;
 pub mod run;
 pub mod serve;

@@ -10,6 +10,7 @@ use clap::Parser;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use tokio::runtime::Builder;
+use validation::custom::gconfig;
 
 use crate::blame::{Exit, chain};
 use crate::cli::{Cli, Command, Config, Run, Sources};
@@ -18,6 +19,7 @@ use crate::demo;
 use crate::hardening;
 use crate::knobs::Knobs;
 use crate::log::{self, LogFormat};
+use crate::manifest_command;
 use crate::run;
 use crate::validate_command;
 
@@ -27,6 +29,13 @@ const THREADS: usize = 4;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Custom checks call this for every value: nothing else is started for it.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "gconfig")
+    {
+        return gconfig();
+    }
     // Before any thread, and before the first secret is read.
     if let Err(error) = hardening::apply() {
         return report(Exit::Pilot, &error, None).into();
@@ -44,6 +53,7 @@ pub fn main() -> ExitCode {
     match Cli::parse_from(arguments()).command {
         Command::Pool(command) => return embedded_pool(*command),
         Command::Credential(command) => return credential_command::run(&command),
+        Command::Manifest(command) => return manifest_command::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => pilot(&args),
         Command::Validate(args) => return validate_command::run(&args),
@@ -51,6 +61,13 @@ pub fn main() -> ExitCode {
         Command::Config(Config::Check(sources)) => check(&sources),
     }
     .into()
+}
+
+/// The functions that checks source; see `docs/custom-checks.md`.
+fn gconfig() -> ExitCode {
+    let words = gconfig::words_of_process();
+    let words = words.get(1..).unwrap_or_default();
+    ExitCode::from(gconfig::run(words, &mut io::stdout(), &mut io::stderr()))
 }
 
 /// The command line; after `pool`, HTCondor's long options may have one dash.
