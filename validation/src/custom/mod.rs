@@ -12,6 +12,8 @@ pub mod condition;
 pub mod cron;
 pub mod dashboard;
 mod ending;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gconfig;
 pub mod lock;
 pub mod periodic;
