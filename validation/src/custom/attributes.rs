@@ -113,7 +113,7 @@ fn look(
             Err(error) => remarks.push(error.to_string()),
         }
     }
-    let published = publish(&board, &files, &setup.configuration);
+    let published = publish(&board, &files, &setup.configuration, room(&setup.execute));
     remarks.extend(published.problems.iter().map(ToString::to_string));
     let missing: Vec<(&str, Scope)> = published
         .problems
@@ -152,6 +152,12 @@ fn look(
         outcome = outcome.detail(remarks.join("\n"));
     }
     outcome
+}
+
+/// Room for jobs, KiB.
+fn room(execute: &std::path::Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(execute).ok()?;
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()) / 1024)
 }
 
 fn lacks(name: &str, scope: Scope, missing: &[(&str, Scope)]) -> Outcome {

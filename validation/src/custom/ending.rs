@@ -47,6 +47,7 @@ impl Ending for End {
             for script in scripts(&self.chain.area().cleanup()) {
                 self.clean_up(&script).await;
             }
+            self.chain.end_background();
             let words = self.chain.area().top().join("exit_message");
             if let Ok(Some(words)) = store::read_up_to(&words, WORDS_MAX) {
                 for line in String::from_utf8_lossy(&words).lines() {

@@ -67,6 +67,7 @@ pub fn fuzz_condor_vars(data: &[u8]) {
         &Dashboard::parse(board.as_bytes()),
         &[(Scope::Factory, entries)],
         &BTreeMap::new(),
+        Some(1 << 20),
     );
     assert!(published.attributes.len() <= names && published.environment.len() <= names);
     for attribute in &published.attributes {

@@ -43,6 +43,9 @@ const AMOUNTS: [(&str, &str); 4] = [
     ("GLIDEIN_CLAIM_WORKLIFE", "CLAIM_WORKLIFE"),
 ];
 
+/// A share of the disk, such as `25%`.
+const DISK_SHARE: &str = "GLIDEIN_DISK";
+
 /// Each is one more condition of `START`.
 const START_TERMS: [&str; 6] = [
     "START",
@@ -121,12 +124,13 @@ pub struct Published {
 }
 
 /// Works it out. `files` are handled from the narrowest scope to the widest; `configuration` is the pilot's own, which entries may
-/// refer to.
+/// refer to; `disk` is the room for jobs, KiB.
 #[must_use]
 pub fn publish(
     board: &Dashboard,
     files: &[(Scope, Vec<Entry>)],
     configuration: &BTreeMap<String, String>,
+    disk: Option<u64>,
 ) -> Published {
     let mut published = Published::default();
     let mut order: Vec<&(Scope, Vec<Entry>)> = files.iter().collect();
@@ -172,7 +176,10 @@ pub fn publish(
     for (index, one) in set.iter().enumerate() {
         latest.insert(one.entry.configured.to_ascii_lowercase(), index);
     }
-    let mut terms = Terms::default();
+    let mut terms = Terms {
+        disk,
+        ..Terms::default()
+    };
     for (index, one) in set.iter().enumerate() {
         let Set { entry, raw, .. } = one;
         let bad = |why: String| Problem::Value {
@@ -299,6 +306,7 @@ fn is_not_ours(name: &str) -> bool {
 /// The knobs, while they are collected.
 #[derive(Default)]
 struct Terms {
+    disk: Option<u64>,
     plain: BTreeMap<&'static str, String>,
     start: Vec<String>,
     rank: Vec<String>,
@@ -317,6 +325,23 @@ impl Terms {
                 // The knob's own name is the clearer word.
                 self.plain.entry(knob).or_insert_with(|| value.to_owned());
             }
+            return true;
+        }
+        if name == DISK_SHARE {
+            if value.eq_ignore_ascii_case("auto") {
+                return true;
+            }
+            let share = value
+                .strip_suffix('%')
+                .and_then(|number| number.trim().parse().ok());
+            let (Some(share), Some(disk)) = (
+                share.filter(|share| (1..=100_u64).contains(share)),
+                self.disk,
+            ) else {
+                return false;
+            };
+            let part = disk / 100 * share;
+            self.plain.entry("DISK").or_insert_with(|| part.to_string());
             return true;
         }
         if name == DRAINING {
@@ -397,7 +422,12 @@ mod tests {
             })
             .collect();
         let configuration = BTreeMap::from([("START".to_owned(), "TRUE".to_owned())]);
-        publish(&Dashboard::parse(board.as_bytes()), &files, &configuration)
+        publish(
+            &Dashboard::parse(board.as_bytes()),
+            &files,
+            &configuration,
+            Some(5000),
+        )
     }
 
     fn attributes(published: &Published) -> Vec<String> {
@@ -526,12 +556,13 @@ mod tests {
     fn conditions_and_amounts_become_knobs() {
         let published = run(
             "GLIDEIN_CPUS 8\nGLIDEIN_MaxMemMBs -1\nGLIDECLIENT_Start TARGET.Owner != \"x\"\nRESERVED_DISK 100\n\
-             GLIDECLIENT_Rank TARGET.Prio\n",
+             GLIDECLIENT_Rank TARGET.Prio\nGLIDEIN_DISK 25%\n",
             &[(
                 Scope::Factory,
                 "GLIDEIN_CPUS C 1 + N N -\nGLIDEIN_MaxMemMBs I - + N N -\nGLIDEIN_Start C True + N N -\n\
                  GLIDECLIENT_Start C True + N N -\nRESERVED_DISK C - + N N -\nGLIDEIN_Rank C 1 + N N -\n\
-                 GLIDECLIENT_Rank C 1 + N N -\nSiteWMS_WN_Draining C False + N Y -\nCOLLECTOR_HOST C evil + N N -\n",
+                 GLIDECLIENT_Rank C 1 + N N -\nSiteWMS_WN_Draining C False + N Y -\nCOLLECTOR_HOST C evil + N N -\n\
+                 GLIDEIN_DISK C - + N N -\n",
             )],
         );
         let knobs: Vec<(&str, &str)> = published
@@ -542,6 +573,7 @@ mod tests {
         assert_eq!(
             knobs,
             [
+                ("DISK", "1250"),
                 ("NUM_CPUS", "8"),
                 ("RESERVED_DISK", "100"),
                 (

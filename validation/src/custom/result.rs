@@ -59,7 +59,11 @@ impl CheckResult {
         }
         text.push_str("  </result>\n");
         if let Some(detail) = &self.detail {
-            let _ = writeln!(text, "  <detail>\n    {}\n  </detail>", escape(detail));
+            text.push_str("  <detail>\n");
+            for line in escape(detail).lines() {
+                let _ = writeln!(text, "    {line}");
+            }
+            text.push_str("  </detail>\n");
         }
         text
     }
@@ -134,7 +138,7 @@ pub fn read(text: &str) -> Option<CheckResult> {
         }
     }
     result.detail = between(text, "<detail>", "</detail>")
-        .map(|detail| unescape(detail.trim()))
+        .map(|detail| unescape(&without_margin(detail)))
         .filter(|detail| !detail.is_empty());
     Some(result)
 }
@@ -181,6 +185,16 @@ pub fn without_file(run: &Run<'_>) -> CheckResult {
             run.how
         )),
     }
+}
+
+/// A text without the blanks that writers put before its lines.
+fn without_margin(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .trim()
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line))
+        .collect();
+    lines.join("\n")
 }
 
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {

@@ -16,7 +16,7 @@ use super::{cron, stamp, store};
 use crate::check::{Check, Owner, Period, Severity};
 use crate::outcome::{Failure, Outcome, Whose};
 use crate::probe::{Context, Probe, Running};
-use crate::process::{Command, Ended, How};
+use crate::process::{Background, Command, Ended, How};
 
 /// How much sooner than the engine we end a check, so that its results are still read.
 pub(super) const MARGIN: Duration = Duration::from_secs(5);
@@ -36,6 +36,8 @@ pub struct Chain {
     scheduled: Mutex<u32>,
     /// What came of them, for the documents at the end.
     last: Mutex<Option<Last>>,
+    /// What checks left running: mounts, monitors.
+    background: Mutex<Vec<Background>>,
 }
 
 /// The last check that ran at the start: the result documents are about it.
@@ -56,6 +58,7 @@ impl Chain {
             stopped: OnceLock::new(),
             scheduled: Mutex::new(0),
             last: Mutex::new(None),
+            background: Mutex::new(Vec::new()),
         }
     }
 
@@ -76,6 +79,14 @@ impl Chain {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Ends what checks left running.
+    pub(super) fn end_background(&self) {
+        self.background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// A child in the environment of checks.
@@ -215,7 +226,9 @@ impl Script {
             .chain
             .command(&self.file, &folder)
             .arg(&dashboard)
-            .arg(self.scope.id());
+            .arg(self.scope.id())
+            // Some are there to start something: mounts, monitors.
+            .leaves(true);
         let outcome = self.run_in(context, command, &folder, &dashboard).await;
         let (outcome, last) = match outcome {
             Ok((outcome, last, _)) => (outcome, last),
@@ -321,10 +334,17 @@ impl Script {
             None => command,
         };
         let start = stamp::now();
-        let ended = command
+        let mut ended = command
             .run()
             .await
             .map_err(|error| Outcome::failed(self.not_run(&error)))?;
+        if let Some(background) = ended.background.take() {
+            self.chain
+                .background
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(background);
+        }
         let end = stamp::now();
         let passed = ended.how == How::Exited(0);
         let how = self.how(&ended);

@@ -41,7 +41,8 @@ pub static KNOBS: &[Knob] = &[
         Kind::Path,
         None,
         "",
-        "File of CA certificates (PEM) that servers of manifests may have, in addition to those of the system.",
+        "CA certificates (PEM) that servers of manifests may have, in addition to those of the system: a file, or a folder \
+         of files such as /etc/grid-security/certificates.",
     ),
     knob(
         &["SAILPLANE_FETCH_ATTEMPTS"],
@@ -140,13 +141,13 @@ impl Setup {
     /// One sentence: the CA file cannot be read.
     pub fn of(knobs: &Knobs) -> Result<Self, String> {
         let mut trusted = Vec::new();
-        if let Some(file) = knobs.path("SAILPLANE_FETCH_CA") {
-            trusted.push(fs::read(file).map_err(|error| {
+        if let Some(path) = knobs.path("SAILPLANE_FETCH_CA") {
+            trusted = trust(path).map_err(|error| {
                 format!(
                     "SAILPLANE_FETCH_CA: cannot read {}: {error}",
-                    file.display()
+                    path.display()
                 )
-            })?);
+            })?;
         }
         let small = |name: &str| u32::try_from(knobs.count(name)).unwrap_or(u32::MAX);
         Ok(Self {
@@ -170,6 +171,29 @@ impl Setup {
             Route::Direct | Route::Local => None,
         })
     }
+}
+
+/// Certificates of a file, or of all files of a folder that look like certificates.
+fn trust(path: &Path) -> std::io::Result<Vec<Vec<u8>>> {
+    if !path.is_dir() {
+        return Ok(vec![fs::read(path)?]);
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(path)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| {
+            let end = file.extension().and_then(|end| end.to_str()).unwrap_or("");
+            matches!(end, "pem" | "crt" | "0")
+        })
+        .collect();
+    files.sort();
+    let read = files.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+    Ok(read
+        .into_iter()
+        .filter(|text| {
+            text.windows(27)
+                .any(|part| part == b"-----BEGIN CERTIFICATE-----")
+        })
+        .collect())
 }
 
 fn routes(words: &[String]) -> Vec<Route> {
@@ -208,6 +232,7 @@ pub struct Expected {
 /// Fetches.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
+    #[cfg(feature = "http")]
     setup: Arc<Setup>,
     #[cfg(feature = "http")]
     ways: Vec<http::Way>,
@@ -233,6 +258,7 @@ impl Fetcher {
             places: Arc::new(Semaphore::new(setup.parallel.max(1))),
             #[cfg(feature = "http")]
             ways,
+            #[cfg(feature = "http")]
             setup: Arc::new(setup),
         })
     }
@@ -434,6 +460,7 @@ impl Sink {
         Ok(sink)
     }
 
+    #[cfg(feature = "http")]
     fn restart(&mut self) -> Result<(), Cause> {
         use std::io::Seek;
         self.bytes.clear();

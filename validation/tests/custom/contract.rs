@@ -348,6 +348,22 @@ async fn the_end_runs_what_was_left_for_it() {
 }
 
 #[tokio::test]
+async fn what_a_check_starts_on_purpose_lives_as_long_as_the_pilot() {
+    let factory = Sender::factory().check("mount.sh", "sleep 300 & echo $! > child");
+    let ran = run(&[&factory]).await.passed();
+    let child = fs::read_to_string(ran.area().join("child")).unwrap();
+    let stat = format!("/proc/{}/stat", child.trim());
+    let alive = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(alive());
+    ran.engine.end().await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while alive() && tokio::time::Instant::now() < deadline {
+        tokio::task::yield_now().await;
+    }
+    assert!(!alive());
+}
+
+#[tokio::test]
 async fn a_check_of_the_site_needs_no_manifest() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("local_check");

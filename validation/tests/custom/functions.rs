@@ -273,7 +273,7 @@ fn results_are_well_formed_whatever_is_in_them() {
         ">WN_Resource</metric>",
         "<metric name=\"free\"",
         "/x &amp; y</metric>",
-        "a &lt; b &amp; &quot;c&quot;\nsecond",
+        "a &lt; b &amp; &quot;c&quot;\n    second\n",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
