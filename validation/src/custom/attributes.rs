@@ -17,6 +17,12 @@ use crate::setup::Setup;
 /// The name of the check.
 pub const NAME: &str = "custom-attributes";
 
+/// Seconds that a pilot without end is said to live: ten years.
+const NO_END: i64 = 10 * 365 * 86_400;
+
+/// Seconds that a job is taken to need, where nothing says so; what glideinWMS takes for it.
+const JOB_TIME: i64 = 129_600;
+
 /// The check.
 #[derive(Debug)]
 pub(super) struct Attributes {
@@ -192,7 +198,7 @@ fn told(
 ) -> Result<(), store::StoreError> {
     let mut text = String::new();
     for (name, value) in &published.configuration {
-        text.push_str(&format!("{name} = {value}\n"));
+        text.push_str(&format!("{name}={value}\n"));
     }
     let number = |key: &str| {
         board
@@ -201,14 +207,15 @@ fn told(
             .and_then(|text| text.trim().parse::<i64>().ok())
             .filter(|number| *number > 0)
     };
-    if let Some(lifetime) = number("SAILPLANE_MAX_LIFETIME") {
-        let end = stamp::now() + lifetime;
-        let retirement = number("MAXJOBRETIREMENTTIME").unwrap_or(0);
-        text.push_str(&format!(
-            "GLIDEIN_ToDie = {end}\nGLIDEIN_ToRetire = {}\n",
-            end - retirement
-        ));
-    }
+    let lifetime = number("SAILPLANE_MAX_LIFETIME")
+        .or_else(|| number("GLIDEIN_Max_Walltime"))
+        .unwrap_or(NO_END);
+    let job = number("GLIDEIN_Job_Max_Time").unwrap_or(JOB_TIME);
+    let end = stamp::now() + lifetime;
+    text.push_str(&format!(
+        "GLIDEIN_TORETIRE = {}\nGLIDEIN_ToDie = {end}\n",
+        end - job
+    ));
     store::replace(&chain.area().top().join("condor_config"), text.as_bytes())?;
     let key = Key::new("GLIDEIN_INITIALIZED")?;
     chain.area().dashboard().change(&[(key, "1".into())])

@@ -233,6 +233,22 @@ pub fn publish(
             published.unsupported.push(entry.configured.clone());
         }
     }
+    // What others are made from is used.
+    published.unsupported.retain(|name| {
+        let reference = format!("({}", name.to_ascii_lowercase());
+        // One that adds to itself is no other.
+        let mut others = set.iter().filter(|one| one.entry.configured != *name);
+        !others.any(|one| {
+            let raw = one.raw.to_ascii_lowercase();
+            raw.match_indices(&reference).any(|(at, found)| {
+                let next = raw
+                    .get(at + found.len()..)
+                    .and_then(|rest| rest.chars().next());
+                raw.get(..at).is_some_and(|before| before.contains('$'))
+                    && matches!(next, Some(')' | ':' | ','))
+            })
+        })
+    });
     published.knobs = terms.knobs(configuration);
     published
 }
@@ -497,6 +513,7 @@ mod tests {
             )],
         );
         assert_eq!(published.problems, []);
+        assert!(published.unsupported.is_empty(), "others are made from it");
         assert_eq!(
             attributes(&published),
             [

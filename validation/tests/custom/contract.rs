@@ -314,6 +314,31 @@ async fn periodic_checks_say_how_they_are_and_recover() {
 }
 
 #[tokio::test]
+async fn a_periodic_check_can_search_the_configuration() {
+    let body = r#"#!/bin/sh
+        [ -n "$GLIDEIN_PERIODIC_SCRIPT" ] || exit 0
+        [ "$start_dir" = "$(dirname "$1")" ] || exit 21
+        to_die=$(sed -n 's/^GLIDEIN_ToDie = //p' "$CONDOR_CONFIG")
+        to_retire=$(sed -n 's/^GLIDEIN_TORETIRE = //p' "$CONDOR_CONFIG")
+        echo "Grace = $((to_die - to_retire))"
+        echo "SITE = $(sed -n 's/^SITE=//p' "$CONDOR_CONFIG")"
+    "#;
+    let factory = Sender::factory()
+        .says("constants", json!({"GLIDEIN_Job_Max_Time": 7200}))
+        .says("publish", json!([{"key": "SITE", "default": "here"}]))
+        .file(
+            "search.sh",
+            body,
+            json!({"period": 1, "prefix": "NOPREFIX"}),
+        );
+    let mut ran = run(&[&factory]).await.passed();
+    ran.engine.next(|_| ()).await;
+    let said = ran.attributes("factory-search");
+    assert!(said.contains(&"Grace = 7200".to_owned()), "{said:?}");
+    assert!(said.contains(&"SITE = \"here\"".to_owned()), "{said:?}");
+}
+
+#[tokio::test]
 async fn checks_that_may_run_beside_each_other_do() {
     let beside = json!({"beside": true});
     let wait = |mine: &str, other: &str| {
