@@ -37,11 +37,12 @@ use crate::setup::Setup;
 /// Knobs of custom checks.
 pub static KNOBS: &[Knob] = &[
     knob(
-        &["SAILPLANE_SITE_CHECKS"],
+        &["SAILPLANE_CUSTOM_CHECKS"],
         Kind::List,
         None,
         "",
-        "Executables on the node that are run as checks of the site, after those of factory and frontend.",
+        "Executables on the node that are run as custom checks of the site, under the contract of glideinWMS, after those \
+         of factory and frontend.",
     ),
     knob(
         &["SAILPLANE_CUSTOM_LIMIT"],

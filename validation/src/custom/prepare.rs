@@ -74,7 +74,7 @@ const fn manifest_name(owner: Owner) -> &'static str {
 /// Fetches, verifies and prepares what the knobs name; runs none of it.
 pub(super) async fn prepare(knobs: &Knobs, setup: &Setup) -> Brought {
     let named = knobs.list("SAILPLANE_MANIFESTS");
-    let site = knobs.list("SAILPLANE_SITE_CHECKS");
+    let site = knobs.list("SAILPLANE_CUSTOM_CHECKS");
     if named.is_empty() && site.is_empty() {
         return Brought::default();
     }
@@ -684,7 +684,7 @@ fn probes(
         probes.push(Arc::new(script));
     }
     for path in knobs
-        .list("SAILPLANE_SITE_CHECKS")
+        .list("SAILPLANE_CUSTOM_CHECKS")
         .iter()
         .map(PathBuf::from)
     {
@@ -694,7 +694,7 @@ fn probes(
             .unwrap_or_default();
         let name = CheckName::from_words(&format!("site {stem}"));
         if names.contains(&name) {
-            tracing::warn!("SAILPLANE_SITE_CHECKS names {name} twice; the second is left out");
+            tracing::warn!("SAILPLANE_CUSTOM_CHECKS names {name} twice; the second is left out");
             continue;
         }
         let mut check = Check::new(name.as_str(), &format!("{} of the site", path.display()))

@@ -396,7 +396,7 @@ async fn a_check_of_the_site_needs_no_manifest() {
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let list = script.display().to_string();
     let ran = Pilot::new()
-        .with("SAILPLANE_SITE_CHECKS", &list)
+        .with("SAILPLANE_CUSTOM_CHECKS", &list)
         .run()
         .await;
     let words = ran.words();
