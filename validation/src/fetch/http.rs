@@ -1,5 +1,7 @@
 //! One attempt over HTTPS, by one route.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::LOCATION;
@@ -18,6 +20,7 @@ const REDIRECTS: u32 = 5;
 pub(super) struct Way {
     pub(super) route: Route,
     client: Client,
+    down: Arc<AtomicBool>,
 }
 
 impl Way {
@@ -45,7 +48,23 @@ impl Way {
         Ok(Self {
             route,
             client: builder.build().map_err(said)?,
+            down: Arc::default(),
         })
+    }
+
+    /// Whether it is a proxy that could not be reached.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Remembers what this says of the proxy.
+    pub(super) fn note(&self, error: &FetchError) {
+        if matches!(
+            (&self.route, &error.cause),
+            (Route::Proxy(_), Cause::Connect(_))
+        ) {
+            self.down.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Gets a file into a sink, at most `limit` bytes.

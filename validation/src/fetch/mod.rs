@@ -337,7 +337,12 @@ impl Fetcher {
         loop {
             let mut again = false;
             let mut last = None;
+            // A proxy that did not answer is not asked for each of a hundred files; later it may be there again.
+            let skip = attempt == 0 && self.ways.iter().any(|way| !way.is_down());
             for way in &self.ways {
+                if skip && way.is_down() {
+                    continue;
+                }
                 let failed = |cause| FetchError::new(location.as_str(), way.route.clone(), cause);
                 sink.restart().map_err(failed)?;
                 let done = match way.get(location, limit, &self.setup, sink).await {
@@ -346,6 +351,7 @@ impl Fetcher {
                 };
                 let Err(error) = done else { return Ok(()) };
                 tracing::info!("not fetched: {error}");
+                way.note(&error);
                 again |= error.transient();
                 let other = error.worth_another_route();
                 last = Some(error);
