@@ -4,8 +4,9 @@ use crate::cert::Certificate;
 use crate::error::VerifyError;
 use crate::pem::Bundle;
 use crate::proxy::Policy;
-use crate::token::{Jws, TokenError};
+use crate::token::{Json, Jws, TokenError, check};
 use crate::verify::read_all;
+use crate::voms;
 
 /// A certificate as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +22,28 @@ pub struct InspectedCertificate {
     pub not_before: i64,
     /// End of validity, Unix seconds.
     pub not_after: i64,
-    /// Whether it carries attributes of a VO.
-    pub has_attributes: bool,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Kind and size of its key, as people say it.
+    pub key: String,
+    /// The algorithm of its signature, as people say it.
+    pub signature: String,
+    /// The attribute certificates of VOs in it.
+    pub attributes: Vec<InspectedAttributes>,
+}
+
+/// An attribute certificate as it describes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InspectedAttributes {
+    /// `VO://HOST:PORT`, escaped; empty if it cannot be read.
+    pub authority: String,
+    /// What it claims, escaped.
+    pub fqans: Vec<String>,
+    /// Start of validity, Unix seconds.
+    pub not_before: i64,
+    /// End of validity, Unix seconds.
+    pub not_after: i64,
 }
 
 /// A bundle as it describes itself.
@@ -45,6 +66,14 @@ pub struct InspectedToken {
     pub subject: String,
     /// `scope`
     pub scope: String,
+    /// `aud`
+    pub audiences: Vec<String>,
+    /// `wlcg.groups`
+    pub groups: Vec<String>,
+    /// `nbf`, Unix seconds.
+    pub not_before: Option<i64>,
+    /// `exp`, Unix seconds.
+    pub not_after: Option<i64>,
     /// `kid` of the header.
     pub key_id: String,
     /// `alg` of the header.
@@ -67,7 +96,14 @@ pub fn inspect_bundle(bundle_pem: &[u8]) -> Result<InspectedBundle, VerifyError>
             issuer: certificate.issuer.display(),
             not_before: certificate.not_before,
             not_after: certificate.not_after,
-            has_attributes: certificate.attributes.is_some(),
+            serial: hexadecimal(&certificate.serial),
+            key: certificate.key.to_string(),
+            signature: certificate.signature.to_string(),
+            attributes: certificate
+                .attributes
+                .as_deref()
+                .map(voms::inspect)
+                .unwrap_or_default(),
         })
         .collect();
     Ok(InspectedBundle {
@@ -82,19 +118,41 @@ pub fn inspect_bundle(bundle_pem: &[u8]) -> Result<InspectedBundle, VerifyError>
 /// It cannot be read.
 pub fn inspect_token(text: &[u8]) -> Result<InspectedToken, TokenError> {
     let token = Jws::parse(text)?;
-    let claim = |name| {
-        let text = token.claims.text(name).unwrap_or_default();
-        text.chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect::<String>()
+    let claim = |name| printable(token.claims.text(name).unwrap_or_default());
+    let list = |name| match token.claims.get(name) {
+        Some(Json::Text(one)) => vec![printable(one)],
+        Some(Json::List(several)) => several
+            .iter()
+            .filter_map(|one| match one {
+                Json::Text(one) => Some(printable(one)),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
     };
+    let time = |name| check::time(&token.claims, name).ok().flatten();
     Ok(InspectedToken {
         issuer: claim("iss"),
         subject: claim("sub"),
         scope: claim("scope"),
-        key_id: token.key_id.clone().unwrap_or_default(),
-        algorithm: token.algorithm.clone(),
+        audiences: list("aud"),
+        groups: list("wlcg.groups"),
+        not_before: time("nbf"),
+        not_after: time("exp"),
+        key_id: printable(token.key_id.as_deref().unwrap_or_default()),
+        algorithm: printable(&token.algorithm),
     })
+}
+
+/// A foreign text fit for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn kind(certificate: &Certificate) -> &'static str {

@@ -69,7 +69,8 @@ pub use delegation::{DelegationError, DelegationRequest};
 pub use error::{Blame, Role, VerifyError, Which};
 pub use identity::{ChainLink, Expiry, Identity, VerifiedCredential};
 pub use inspect::{
-    InspectedBundle, InspectedCertificate, InspectedToken, inspect_bundle, inspect_token,
+    InspectedAttributes, InspectedBundle, InspectedCertificate, InspectedToken, inspect_bundle,
+    inspect_token,
 };
 pub use pem::{MAX_BUNDLE_BYTES, MAX_CERTIFICATES};
 pub use problem::{

@@ -1,5 +1,7 @@
 //! Which keys and signature algorithms are strong enough (rule C15).
 
+use std::fmt;
+
 use openssl::ec::EcGroup;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -105,6 +107,21 @@ impl KeyKind {
     }
 }
 
+/// As people say it, for those who look at a certificate.
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa { modulus, .. } => write!(f, "RSA {}", bit_length(modulus)),
+            Self::Ec { curve, .. } => f.write_str(match curve {
+                Curve::P256 => "EC P-256",
+                Curve::P384 => "EC P-384",
+                Curve::P521 => "EC P-521",
+            }),
+            Self::Other => f.write_str("of another kind"),
+        }
+    }
+}
+
 /// A digest in a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Digest {
@@ -161,6 +178,30 @@ impl Signature {
             Self::Rsa(_) | Self::Ecdsa(_) => Ok(()),
             Self::Broken => Err(CertificateProblem::WeakSignature("MD5")),
             Self::Other(oid) => Err(CertificateProblem::SignatureKind(oid.clone())),
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sha1 => "SHA-1",
+            Self::Sha224 => "SHA-224",
+            Self::Sha256 => "SHA-256",
+            Self::Sha384 => "SHA-384",
+            Self::Sha512 => "SHA-512",
+        })
+    }
+}
+
+/// As people say it.
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(digest) => write!(f, "{digest} with RSA"),
+            Self::Ecdsa(digest) => write!(f, "{digest} with ECDSA"),
+            Self::Broken => f.write_str("MD5 or older with RSA"),
+            Self::Other(oid) => f.write_str(oid),
         }
     }
 }

@@ -109,7 +109,7 @@ fn check_time(claims: &Object, maximum: i64, at: i64) -> Result<i64, TokenError>
 
 /// A time as tokens write it: seconds, perhaps with a fraction, which is cut off. None is beyond the
 /// year 9999.
-fn time(claims: &Object, name: &'static str) -> Result<Option<i64>, TokenError> {
+pub(crate) fn time(claims: &Object, name: &'static str) -> Result<Option<i64>, TokenError> {
     match claims.get(name) {
         None => Ok(None),
         Some(Json::Number(seconds)) if (0.0..253_402_300_800.0).contains(seconds) => {

@@ -3,7 +3,7 @@
 //!
 //! `json` reads strictly, `jws` cuts and checks the header, `jwks` holds the keys, `check` decides.
 
-mod check;
+pub(crate) mod check;
 mod json;
 mod jwks;
 mod jws;
@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use check::verify_token;
+pub(crate) use json::Json;
 pub(crate) use jwks::{KeySet, Unusable};
 pub(crate) use jws::Jws;
 pub use problem::TokenError;

@@ -16,6 +16,7 @@ pub use fqan::Fqan;
 pub use problem::AcProblem;
 
 use crate::files::Folder;
+use crate::inspect::{InspectedAttributes, printable};
 
 /// Which VOMS servers are believed, and what is asked of what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +76,43 @@ pub(crate) struct Attributes {
     pub(crate) not_after: Option<i64>,
 }
 
+/// What attribute certificates say of themselves, for people who look; one that cannot be read says
+/// nothing.
+pub(crate) fn inspect(value: &[u8]) -> Vec<InspectedAttributes> {
+    let text = |bytes: &[u8]| printable(&String::from_utf8_lossy(bytes));
+    let acs = ac::split(value).unwrap_or_default();
+    acs.iter()
+        .take(MAX_ACS)
+        .map(|der| match ac::AttributeCertificate::parse(der) {
+            Ok(ac) => InspectedAttributes {
+                authority: ac
+                    .attributes
+                    .as_ref()
+                    .map(|found| text(found.authority))
+                    .unwrap_or_default(),
+                fqans: ac
+                    .attributes
+                    .iter()
+                    .flat_map(|found| &found.values)
+                    .take(MAX_FQANS)
+                    .map(|value| text(value))
+                    .collect(),
+                not_before: ac.not_before,
+                not_after: ac.not_after,
+            },
+            Err(_) => InspectedAttributes {
+                authority: String::new(),
+                fqans: Vec::new(),
+                not_before: 0,
+                not_after: 0,
+            },
+        })
+        .collect()
+}
+
 /// Reading of attribute certificates; whatever can be read has fit attributes or none.
 pub(crate) fn fuzz(data: &[u8]) {
+    let _ = inspect(data);
     let Ok(acs) = ac::split(data) else { return };
     for der in acs {
         let Ok(ac) = ac::AttributeCertificate::parse(der) else {

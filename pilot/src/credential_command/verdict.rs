@@ -3,30 +3,38 @@
 use std::error::Error;
 
 use credential::{
-    TokenIssuer, TokenOptions, TrustStore, VerifyError, VerifyOptions, VomsOptions, inspect_bundle,
-    inspect_token, looks_like_token, verify_proxy, verify_token,
+    Blame, InspectedCertificate, InspectedToken, VerifiedCredential, inspect_bundle, inspect_token,
+    looks_like_token, verify_proxy, verify_token,
 };
 
-use super::Verify;
+use super::Asked;
 use crate::blame::chain;
 
 /// Everything that is said about a credential.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// `None`: nobody asked.
-    pub(super) verified: Option<bool>,
     pub(super) refusal: Option<Refusal>,
     /// `proxy`, `certificate` or `token`.
     pub(super) kind: &'static str,
+    /// More about the kind, a few words.
+    pub(super) details: Vec<String>,
     /// Empty unless it verified.
     pub(super) identity: String,
     pub(super) subject: String,
+    /// Verified ones; of a token its groups.
     pub(super) fqans: Vec<String>,
     pub(super) limited: bool,
     pub(super) not_after: Option<i64>,
+    /// The certificates: the verified path, or what the file holds in its order.
     pub(super) path: Vec<Step>,
-    /// What else is worth a line.
-    pub(super) remarks: Vec<String>,
+    /// What else is worth a line; each a name and what it is.
+    pub(super) remarks: Vec<(&'static str, String)>,
+    /// More for those who want to know it all.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// The time that all is about, Unix seconds.
+    pub(super) at: i64,
+    /// Whether somebody chose that time.
+    pub(super) is_chosen_time: bool,
 }
 
 /// Why it does not verify, or cannot be read.
@@ -34,149 +42,185 @@ pub(super) struct Report {
 pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// Who can do something about it.
+    pub(super) whose: &'static str,
 }
 
 /// One certificate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) role: String,
     pub(super) subject: String,
+    pub(super) issuer: String,
     pub(super) not_before: i64,
     pub(super) not_after: i64,
+    /// Its serial number, key and signature; empty for one that is not in the file.
+    pub(super) facts: String,
 }
 
-/// Looks, and judges nothing.
-pub(super) fn show(credential: &[u8]) -> Report {
-    if looks_like_token(credential) {
-        return show_token(credential);
-    }
+/// Looks at a credential and judges it, at `now` (Unix seconds) unless another time was asked for.
+pub(super) fn judge(credential: &[u8], asked: &Asked, now: i64) -> Report {
     let mut report = Report {
-        kind: "certificate",
+        at: asked.at.unwrap_or(now),
+        is_chosen_time: asked.at.is_some(),
         ..Report::default()
     };
-    match inspect_bundle(credential) {
-        Ok(bundle) => {
-            let first = bundle.certificates.first();
-            report.subject = first.map_or_else(String::new, |first| first.subject.clone());
-            if first.is_some_and(|first| first.kind.contains("proxy")) {
-                report.kind = "proxy";
-            }
-            report.limited = first.is_some_and(|first| first.kind == "limited proxy");
-            report.not_after = bundle.certificates.iter().map(|c| c.not_after).min();
-            if !bundle.has_key {
-                report.remarks.push("it has no private key".to_owned());
-            }
-            if bundle.certificates.iter().any(|c| c.has_attributes) {
-                let remark = "it carries attributes of a VO; `verify --voms-dir` judges them";
-                report.remarks.push(remark.to_owned());
-            }
-            report.path = bundle
-                .certificates
-                .into_iter()
-                .map(|certificate| Step {
-                    role: certificate.kind.to_owned(),
-                    subject: certificate.subject,
-                    not_before: certificate.not_before,
-                    not_after: certificate.not_after,
-                })
-                .collect();
+    report.refusal = if looks_like_token(credential) {
+        judge_token(credential, asked, &mut report)
+    } else {
+        judge_bundle(credential, asked, &mut report)
+    }
+    .err();
+    report
+}
+
+fn judge_bundle(credential: &[u8], asked: &Asked, report: &mut Report) -> Result<(), Refusal> {
+    report.kind = "certificate";
+    let bundle =
+        inspect_bundle(credential).map_err(|error| refusal(error.code(), error.blame(), &error))?;
+    let certificates = bundle.certificates;
+    if let Some(first) = certificates.first() {
+        report.subject.clone_from(&first.subject);
+        report.limited = first.kind == "limited proxy";
+        if first.kind.contains("proxy") {
+            report.kind = "proxy";
         }
-        Err(error) => report.refusal = Some(refusal(error.code(), &error)),
+        report.details = vec![first.kind.to_owned()];
     }
-    report
+    report.not_after = certificates.iter().map(|c| c.not_after).min();
+    if !bundle.has_key {
+        report
+            .remarks
+            .push(("note", "the file has no private key".to_owned()));
+    }
+    claimed_attributes(&certificates, asked, report);
+    report.path = certificates.iter().map(step).collect();
+    let verified = verify_proxy(credential, &asked.trust(), &asked.rules(report.at))
+        .map_err(|error| refusal(error.code(), error.blame(), &error))?;
+    take_verified(report, &verified, &certificates);
+    Ok(())
 }
 
-fn show_token(credential: &[u8]) -> Report {
-    let mut report = Report {
-        kind: "token",
-        ..Report::default()
-    };
-    match inspect_token(credential) {
-        Ok(token) => {
-            report.subject = token.subject;
-            report.remarks = vec![
-                format!("issuer: {}", token.issuer),
-                format!("scope: {}", token.scope),
-                format!("key: {} ({})", token.key_id, token.algorithm),
-            ];
-        }
-        Err(error) => report.refusal = Some(refusal(error.code(), &error)),
+/// What attribute certificates say of themselves: the whole for those who want all, a line where nobody judges them.
+fn claimed_attributes(certificates: &[InspectedCertificate], asked: &Asked, report: &mut Report) {
+    for claimed in certificates.iter().flat_map(|c| &c.attributes) {
+        let (authority, fqans) = (&claimed.authority, claimed.fqans.join(" "));
+        let until = claimed.not_after;
+        report.facts.push((
+            "claimed",
+            format!(
+                "{fqans} by {authority} until {}",
+                super::print::instant(until)
+            ),
+        ));
     }
-    report
+    if !report.facts.is_empty() && asked.voms_dir.is_none() {
+        let remark =
+            "it carries attributes of a VO, which are not judged: --voms-dir says whose to believe";
+        report.remarks.push(("note", remark.to_owned()));
+    }
 }
 
-/// Judges at a time in Unix seconds.
-pub(super) fn verify(credential: &[u8], args: &Verify, at: i64) -> Report {
-    let mut report = show(credential);
-    if report.refusal.is_none() {
-        report.remarks.clear();
-        let verdict = if report.kind == "token" {
-            verify_a_token(credential, args, at, &mut report)
-        } else {
-            verify_a_proxy(credential, args, at, &mut report)
-        };
-        report.refusal = verdict.err();
-    }
-    report.verified = Some(report.refusal.is_none());
-    report
-}
-
-fn verify_a_proxy(
-    credential: &[u8],
-    args: &Verify,
-    at: i64,
+fn take_verified(
     report: &mut Report,
-) -> Result<(), Refusal> {
-    let mut options = VerifyOptions::at(at);
-    options.voms = args.voms_dir.as_deref().map(VomsOptions::load);
-    let trust = TrustStore::load(&args.ca_dir);
-    let verified = verify_proxy(credential, &trust, &options)
-        .map_err(|error: VerifyError| refusal(error.code(), &error))?;
+    verified: &VerifiedCredential,
+    certificates: &[InspectedCertificate],
+) {
     report.identity = verified.identity().to_string();
     report.fqans = verified.fqans().iter().map(ToString::to_string).collect();
     report.limited = verified.limited();
     report.not_after = Some(verified.not_after().unix());
+    match verified.proxy_depth() {
+        0 | 1 => {}
+        depth => report.details.push(format!("{depth} proxies deep")),
+    }
+    let first_end = verified.chain().iter().map(|link| link.not_after).min();
+    if first_end > report.not_after {
+        let remark = "its attributes end before its certificates do";
+        report.remarks.push(("note", remark.to_owned()));
+    }
     report.path = verified
         .chain()
         .iter()
-        .map(|link| Step {
-            role: link.role.to_string(),
-            subject: link.subject.clone(),
-            not_before: link.not_before,
-            not_after: link.not_after,
+        .map(|link| {
+            let known = certificates
+                .iter()
+                .find(|c| c.subject == link.subject && c.not_after == link.not_after);
+            Step {
+                role: link.role.to_string(),
+                ..known.map_or_else(
+                    || Step {
+                        subject: link.subject.clone(),
+                        not_before: link.not_before,
+                        not_after: link.not_after,
+                        facts: "from the directory of trusted CAs".to_owned(),
+                        ..Step::default()
+                    },
+                    step,
+                )
+            }
         })
         .collect();
-    Ok(())
 }
 
-fn verify_a_token(
-    credential: &[u8],
-    args: &Verify,
-    at: i64,
-    report: &mut Report,
-) -> Result<(), Refusal> {
-    let issuers = args
-        .issuer
-        .iter()
-        .zip(&args.jwks)
-        .map(|(url, jwks)| TokenIssuer {
-            url: url.clone(),
-            jwks: jwks.clone(),
-        })
-        .collect();
-    let mut options = TokenOptions::new(issuers, args.audience.clone());
-    if !args.scope.is_empty() {
-        options.scopes.clone_from(&args.scope);
+fn step(certificate: &InspectedCertificate) -> Step {
+    let InspectedCertificate {
+        kind,
+        subject,
+        issuer,
+        not_before,
+        not_after,
+        serial,
+        key,
+        signature,
+        ..
+    } = certificate;
+    Step {
+        role: (*kind).to_owned(),
+        subject: subject.clone(),
+        issuer: issuer.clone(),
+        not_before: *not_before,
+        not_after: *not_after,
+        facts: format!("serial {serial}, key {key}, signed with {signature}"),
     }
-    let verified =
-        verify_token(credential, &options, at).map_err(|error| refusal(error.code(), &error))?;
+}
+
+fn judge_token(credential: &[u8], asked: &Asked, report: &mut Report) -> Result<(), Refusal> {
+    report.kind = "token";
+    let token: InspectedToken =
+        inspect_token(credential).map_err(|error| refusal(error.code(), error.blame(), &error))?;
+    report.subject = token.subject;
+    report.not_after = token.not_after;
+    report.remarks = vec![
+        ("issuer", token.issuer),
+        ("audience", token.audiences.join(" ")),
+        ("scope", token.scope),
+    ];
+    report.facts = vec![
+        ("groups", token.groups.join(" ")),
+        ("key", format!("{} ({})", token.key_id, token.algorithm)),
+        (
+            "begins",
+            token
+                .not_before
+                .map(super::print::instant)
+                .unwrap_or_default(),
+        ),
+    ];
+    if asked.jwks.is_none() {
+        let remark =
+            "no issuer of tokens is trusted: --jwks FILE --issuer URL --audience NAME say which";
+        report.remarks.push(("note", remark.to_owned()));
+    }
+    let verified = verify_token(credential, &asked.token_rules(), report.at)
+        .map_err(|error| refusal(error.code(), error.blame(), &error))?;
     report.identity = verified.identity().to_string();
     report.fqans = verified.groups().to_vec();
     report.not_after = Some(verified.not_after().unix());
     Ok(())
 }
 
-fn refusal(code: &'static str, error: &dyn Error) -> Refusal {
+fn refusal(code: &'static str, blame: Blame, error: &dyn Error) -> Refusal {
     let message = chain(error);
     Refusal {
         code,
@@ -184,5 +228,9 @@ fn refusal(code: &'static str, error: &dyn Error) -> Refusal {
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect(),
+        whose: match blame {
+            Blame::Job => "the owner of the credential",
+            Blame::Site => "the administrator of this node",
+        },
     }
 }
