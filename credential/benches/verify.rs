@@ -1,13 +1,16 @@
-//! Bytes to verdict for an RSA-2048 proxy, beside the shortest OpenSSL program that does the same:
-//! read the PEM, look up the CA in the same directory, `X509_verify_cert`, compare the key.
+//! Bytes to verdict for an RSA-2048 proxy, beside a minimal C program with OpenSSL that does the same
+//! (`minimal.c`: read the PEM, look up the CA in the same directory, `X509_verify_cert`, compare the
+//! key), in process and as processes, and beside `openssl verify`. The ratios are printed at the end.
 //!
-//! `cargo bench -p credential`
+//! `cargo bench -p credential --bench verify`; the processes of this project are measured where
+//! `sailplane-verify` was built in the same profile before.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::print_stdout,
     missing_docs,
     reason = "a benchmark may panic"
 )]
@@ -16,42 +19,36 @@
 mod common;
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::ac::{AcSpec, carrier};
 use common::{Cert, NOW, Spec, install_ca, rsa_key};
 use credential::{DelegationRequest, TrustStore, VerifyOptions, VomsOptions, verify_proxy};
 use criterion::{Criterion, criterion_group, criterion_main};
-use openssl::pkey::PKey;
-use openssl::ssl::SslFiletype;
-use openssl::stack::Stack;
-use openssl::x509::store::{X509Lookup, X509StoreBuilder};
-use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
-use openssl::x509::{X509, X509StoreContext};
 
-fn plain_openssl(bundle: &[u8], directory: &Path) -> bool {
-    let mut certificates = X509::stack_from_pem(bundle).unwrap().into_iter();
-    let leaf = certificates.next().unwrap();
-    let mut chain = Stack::new().unwrap();
-    certificates.for_each(|certificate| chain.push(certificate).unwrap());
-    let key = PKey::private_key_from_pem(bundle).unwrap();
-    let mut store = X509StoreBuilder::new().unwrap();
-    let lookup = store.add_lookup(X509Lookup::hash_dir()).unwrap();
-    lookup
-        .add_dir(directory.to_str().unwrap(), SslFiletype::PEM)
-        .unwrap();
-    let mut parameters = X509VerifyParam::new().unwrap();
-    parameters
-        .set_flags(X509VerifyFlags::ALLOW_PROXY_CERTS)
-        .unwrap();
-    parameters.set_time(NOW);
-    store.set_param(&parameters).unwrap();
-    let store = store.build();
-    let mut context = X509StoreContext::new().unwrap();
-    context
-        .init(&store, &leaf, &chain, |context| context.verify_cert())
-        .unwrap()
-        && leaf.public_key().unwrap().public_eq(&key)
+/// `minimal.c`, compiled; `None` where there is no compiler or no headers of OpenSSL.
+fn minimal(folder: &Path) -> Option<PathBuf> {
+    let program = folder.join("minimal");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/minimal.c");
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-o"]).arg(&program);
+    let compiled = command.args([source, "-lcrypto"]).status();
+    compiled
+        .is_ok_and(|status| status.success())
+        .then_some(program)
+}
+
+/// How long the C program takes for so many verifications, by its own clock.
+fn times(program: &Path, bundle: &Path, directory: &Path, count: u64) -> Duration {
+    let mut command = Command::new(program);
+    command.args([bundle, directory]);
+    command.args([NOW.to_string(), count.to_string()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let nanoseconds = String::from_utf8(output.stdout).unwrap();
+    Duration::from_nanos(nanoseconds.trim().parse().unwrap())
 }
 
 fn ours(bundle: &[u8], directory: &Path) -> bool {
@@ -83,17 +80,27 @@ fn verification(criterion: &mut Criterion) {
         ("proxy", &one, &[&user]),
         ("delegated proxy", &two, &[&one, &user]),
     ];
+    let folder = tempfile::tempdir().unwrap();
+    let minimal = minimal(folder.path());
     for (name, leaf, chain) in cases {
         let bundle = leaf.bundle(chain).into_bytes();
-        assert!(plain_openssl(&bundle, directory.path()) && ours(&bundle, directory.path()));
+        let file = folder.path().join("bundle");
+        std::fs::write(&file, &bundle).unwrap();
+        assert!(ours(&bundle, directory.path()));
         let mut group = criterion.benchmark_group(name);
-        group.bench_function("openssl", |b| {
-            b.iter(|| plain_openssl(black_box(&bundle), directory.path()));
-        });
         group.bench_function("credential", |b| {
             b.iter(|| ours(black_box(&bundle), directory.path()));
         });
+        if let Some(minimal) = &minimal {
+            group.bench_function("minimal C program", |b| {
+                b.iter_custom(|count| times(minimal, &file, directory.path(), count));
+            });
+        }
         group.finish();
+        in_turns(name, minimal.as_deref(), &bundle, &file, directory.path());
+    }
+    if let Some(minimal) = &minimal {
+        processes(criterion, minimal, folder.path());
     }
     voms(criterion, directory.path(), &ca, &user);
     let mut group = criterion.benchmark_group("delegation");
@@ -101,6 +108,73 @@ fn verification(criterion: &mut Criterion) {
     group.bench_function("request", |b| {
         b.iter(|| DelegationRequest::generate().unwrap())
     });
+    group.finish();
+}
+
+/// The ratio of the two, measured by turns: this machine may be busy with other things.
+fn in_turns(name: &str, minimal: Option<&Path>, bundle: &[u8], file: &Path, directory: &Path) {
+    const COUNT: u32 = 50;
+    const TURNS: usize = 15;
+    let Some(minimal) = minimal else { return };
+    let mut ratios: Vec<f64> = (0..TURNS)
+        .map(|_| {
+            let start = Instant::now();
+            (0..COUNT).for_each(|_| assert!(ours(black_box(bundle), directory)));
+            let own = start.elapsed();
+            own.as_secs_f64() / times(minimal, file, directory, COUNT.into()).as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "{name}: {:.2} times the time of the minimal C program",
+        ratios[TURNS / 2]
+    );
+}
+
+/// A whole process for one credential, now: `sailplane-verify` judges at no other time.
+fn processes(criterion: &mut Criterion, minimal: &Path, folder: &Path) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
+    let spec = |spec: Spec| spec.valid(now - 300, now + 36_000).key(rsa_key(2048));
+    let ca = spec(Spec::ca("/C=XX/O=Authority/CN=CA")).self_signed();
+    let user = spec(Spec::user("/C=XX/O=Lab/CN=Jane Doe")).signed_by(&ca);
+    let proxy = spec(Spec::proxy(&user, "1")).signed_by(&user);
+    let (file, certificates) = (folder.join("now"), folder.join("certificates"));
+    std::fs::write(&file, proxy.bundle(&[&user])).unwrap();
+    std::fs::create_dir(&certificates).unwrap();
+    install_ca(&certificates, &ca);
+    let mut group = criterion.benchmark_group("process");
+    group.sample_size(20);
+    let run = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    group.bench_function("minimal C program", |b| {
+        b.iter(|| {
+            let mut command = Command::new(minimal);
+            command.args([&file, &certificates]);
+            run(command.args([now.to_string(), "1".to_owned()]));
+        });
+    });
+    group.bench_function("openssl verify", |b| {
+        b.iter(|| {
+            let mut command = Command::new("openssl");
+            command.args(["verify", "-allow_proxy_certs", "-CApath"]);
+            command.arg(&certificates).arg("-untrusted").arg(&file);
+            run(command.arg(&file));
+        });
+    });
+    // Where the programs of this profile are: beside this one, one folder up.
+    let own = std::env::current_exe().unwrap();
+    let verifier = own.ancestors().nth(2).unwrap().join("sailplane-verify");
+    if verifier.is_file() {
+        group.bench_function("sailplane-verify", |b| {
+            b.iter(|| {
+                let bundle = std::fs::File::open(&file).unwrap();
+                run(Command::new(&verifier).arg(&certificates).stdin(bundle));
+            });
+        });
+    }
     group.finish();
 }
 
