@@ -29,6 +29,8 @@ impl Event {
     pub const EVICTED: u16 = 4;
     /// Ended by itself.
     pub const TERMINATED: u16 = 5;
+    /// A line of text.
+    pub const GENERIC: u16 = 8;
     /// Removed.
     pub const ABORTED: u16 = 9;
     /// Held.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sailplane_site_tests::{Event, Play, ProxyKind, StageOptions, Submission, TestCa, wait};
+use sailplane_site_tests::{Event, JobState, Play, ProxyKind, StageOptions, Submission, TestCa, wait};
 
 use crate::on_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};
@@ -31,6 +31,12 @@ fn a_job_is_stopped_before_its_proxy_ends() {
             ad.int("HoldReasonCode") == Some(4),
             "code {:?}: {reason}",
             ad.int("HoldReasonCode")
+        );
+        // The job's log has said so before.
+        let events = submitted.log().events()?;
+        ensure!(
+            events.iter().any(|event| event.number == Event::GENERIC),
+            "nobody was told ahead of time: {events:?}"
         );
         // Nobody else's job suffers.
         ensure!(
@@ -138,15 +144,30 @@ fn a_proxy_of_another_authority_is_not_trusted() {
 }
 
 #[test]
-fn a_job_without_a_credential_is_held() {
+fn a_job_without_a_credential_is_not_matched() {
     on_stage(StageOptions::named("without").slots(1), |stage| {
-        let submitted = stage.submit(&Submission::shell("alice", "id -u").proxy(None))?;
-        let ad = submitted.wait_held(&stage.pool, wait::PATIENCE)?;
-        let reason = ad.text("HoldReason").to_lowercase();
+        let slots = stage.pool.slots("MyType == \"Machine\"")?;
         ensure!(
-            reason.contains("x509userproxy") || reason.contains("proxy"),
-            "{reason}"
+            slots
+                .iter()
+                .all(|slot| slot.text("Start").contains("x509userproxy")),
+            "START does not say that a credential is needed"
         );
+        let without = stage.submit(&Submission::shell("alice", "id -u").proxy(None))?;
+        // It has been looked at by then: the negotiator goes through all who wait.
+        stage
+            .submit(&Submission::shell("bob", "true"))?
+            .wait_completed(&stage.pool, wait::PATIENCE)?;
+        let ad = stage
+            .pool
+            .wait_for(without.job()?, JobState::Idle, wait::PATIENCE)?;
+        ensure!(
+            ad.int("NumJobMatches").unwrap_or(0) == 0 && ad.int("NumShadowStarts").unwrap_or(0) == 0,
+            "it was matched"
+        );
+        stage
+            .pool
+            .tool("alice", "condor_rm", [without.job()?.to_string()])?;
         Ok(())
     });
 }
