@@ -1,8 +1,9 @@
 //! Ends a job before its credential ends.
 //!
-//! A pure timer: it is told the time and says what to do and when to ask again. The end is kept twice, as wall-clock
-//! time (what the certificate says) and on the monotonic clock (measured from the moment of verification); the earlier
-//! one counts, so neither a clock set back nor a machine that slept lets a job outlive its credential.
+//! A pure timer: it is told the time and says what to do and when to ask again. When the helper has verified the
+//! credential, its end is reckoned once on a clock that nobody can set and that goes on while the machine sleeps; from
+//! then on only that clock counts. So a clock set back does not let a job outlive its credential, and one set forth
+//! does not end a job whose credential is good. The helper counts in the same way.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct WatchedCredential {
 pub struct WatchPolicy {
     /// The soft stop comes this long before the end (`SAILPLANE_CREDENTIAL_GRACE`).
     pub grace: Duration,
+    /// The submit side is told this long before the end that the job will be stopped.
+    pub notice: Duration,
     /// The kill follows the soft stop after this time, or just before the end of the credential if that is earlier.
     pub vacate: Duration,
 }
@@ -51,6 +54,8 @@ pub struct EndsTooSoon {
 pub enum WatchAction {
     /// Nothing; ask again after this time at the latest.
     Wait(Duration),
+    /// Tell the submit side what is to come (said once for each credential), then ask again at once.
+    Tell,
     /// Send the soft signal (said once), then ask again at once.
     StopSoftly,
     /// Kill the job (said at every call from then on).
@@ -70,16 +75,18 @@ enum Stage {
 /// The kill comes at least this long before the end, so that nothing runs at the end.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Wall-clock jumps are noticed at the latest after this time.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Whoever waits may do so on a clock that stops while the machine sleeps: at the latest after this time awake the end
+/// is seen.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The watch over one job's credential.
 #[derive(Debug, Clone)]
 pub struct CredentialWatch {
     credential: WatchedCredential,
-    /// Monotonic time at which the credential ends, reckoned when the watch began.
-    monotonic_end: Duration,
+    /// When the credential ends, on [`Moment::monotonic`].
+    end: Duration,
     policy: WatchPolicy,
+    is_told: bool,
     stage: Stage,
 }
 
@@ -102,18 +109,18 @@ impl CredentialWatch {
                 grace: policy.grace,
             });
         }
-        let monotonic_end = now.monotonic.saturating_add(left);
         Ok(Self {
             credential,
-            monotonic_end,
+            end: now.monotonic.saturating_add(left),
             policy,
+            is_told: false,
             stage: Stage::Running,
         })
     }
 
     /// What to do at `now`.
     pub fn poll(&mut self, now: Moment) -> WatchAction {
-        let left = self.left(now);
+        let left = self.end.saturating_sub(now.monotonic);
         match self.stage {
             Stage::Running => {
                 let before_stop = left.saturating_sub(self.policy.grace);
@@ -123,7 +130,15 @@ impl CredentialWatch {
                     };
                     return WatchAction::StopSoftly;
                 }
-                WatchAction::Wait(before_stop.min(LONGEST_WAIT))
+                let before_notice = left.saturating_sub(self.policy.notice);
+                if self.is_told {
+                    WatchAction::Wait(before_stop.min(LONGEST_WAIT))
+                } else if before_notice.is_zero() {
+                    self.is_told = true;
+                    WatchAction::Tell
+                } else {
+                    WatchAction::Wait(before_stop.min(before_notice).min(LONGEST_WAIT))
+                }
             }
             Stage::Stopping { kill_at } => {
                 let before_kill = kill_at
@@ -143,7 +158,32 @@ impl CredentialWatch {
     /// too: the job has it, and no other, from now on. A job that was already told to stop is stopped all the same.
     pub fn renew(&mut self, not_after: i64, now: Moment) {
         self.credential.not_after = not_after;
-        self.monotonic_end = now.monotonic.saturating_add(until(not_after, now));
+        self.end = now.monotonic.saturating_add(until(not_after, now));
+        self.is_told = false;
+    }
+
+    /// Unix time in seconds at which the credential ends.
+    #[must_use]
+    pub const fn not_after(&self) -> i64 {
+        self.credential.not_after
+    }
+
+    /// Nobody could be told: it is to be tried again.
+    pub const fn put_off_telling(&mut self) {
+        self.is_told = false;
+    }
+
+    /// What the submit side is told ahead of time.
+    #[must_use]
+    pub fn notice(&self) -> String {
+        let grace = i64::try_from(self.policy.grace.as_secs()).unwrap_or(i64::MAX);
+        format!(
+            "The credential of {} ends at {} UTC. The job will be stopped and held at {} UTC unless a renewed credential \
+             of the same owner arrives before",
+            self.credential.identity,
+            iso_utc(self.credential.not_after),
+            iso_utc(self.credential.not_after.saturating_sub(grace)),
+        )
     }
 
     /// The hold reason for a job that this watch stopped.
@@ -156,10 +196,6 @@ impl CredentialWatch {
             iso_utc(self.credential.not_after),
             self.policy.grace.as_secs(),
         )
-    }
-
-    fn left(&self, now: Moment) -> Duration {
-        until(self.credential.not_after, now).min(self.monotonic_end.saturating_sub(now.monotonic))
     }
 }
 
@@ -193,6 +229,7 @@ mod tests {
             },
             WatchPolicy {
                 grace: Duration::from_secs(grace),
+                notice: Duration::ZERO,
                 vacate: Duration::from_secs(vacate),
             },
             at(0),
@@ -209,6 +246,7 @@ mod tests {
                     assert!(!time.is_zero() && time <= LONGEST_WAIT);
                     second += time.as_secs().max(1);
                 }
+                WatchAction::Tell => panic!("told without being asked to"),
                 WatchAction::StopSoftly => {
                     assert!(soft.replace(second).is_none(), "two soft stops")
                 }
@@ -244,26 +282,56 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_prolong_the_credential() {
-        let mut watch = watch(1000, 100, 10).unwrap();
-        let back = |second: u64| Moment {
-            since_epoch: at(second)
-                .since_epoch
-                .saturating_sub(Duration::from_secs(86_400)),
-            ..at(second)
-        };
-        assert_eq!(run(&mut watch, back), (900, 910));
+    fn a_clock_that_is_set_changes_nothing() {
+        const DAY: u64 = 86_400;
+        let steps: [fn(Duration, u64) -> Duration; 4] = [
+            |right, _| right.saturating_sub(Duration::from_secs(DAY)),
+            |right, _| right + Duration::from_secs(DAY),
+            |_, _| Duration::ZERO,
+            // Forth and back all the time.
+            |right, second| right + Duration::from_secs(second % 2 * DAY),
+        ];
+        for step in steps {
+            let mut watch = watch(1000, 100, 10).unwrap();
+            let clock = |second: u64| Moment {
+                since_epoch: step(at(second).since_epoch, second),
+                ..at(second)
+            };
+            assert_eq!(run(&mut watch, clock), (900, 910));
+        }
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_stops_the_job_at_the_next_look() {
+    fn a_machine_that_slept_over_the_end_stops_the_job_at_the_first_look() {
         let mut watch = watch(100_000, 300, 10).unwrap();
         assert_eq!(watch.poll(at(1)), WatchAction::Wait(LONGEST_WAIT));
-        let asleep = Moment {
-            since_epoch: Duration::from_secs(START + 99_900),
-            ..at(2)
-        };
-        assert_eq!(watch.poll(asleep), WatchAction::StopSoftly);
+        assert_eq!(watch.poll(at(200_000)), WatchAction::StopSoftly);
+        assert_eq!(watch.poll(at(200_000)), WatchAction::Kill);
+    }
+
+    #[test]
+    fn the_submit_side_is_told_once_for_each_credential() {
+        let mut watch = watch(1000, 100, 10).unwrap();
+        watch.policy.notice = Duration::from_secs(300);
+        assert_eq!(
+            watch.poll(at(699)),
+            WatchAction::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(watch.poll(at(700)), WatchAction::Tell);
+        let notice = watch.notice();
+        let end = i64::try_from(START).unwrap() + 1000;
+        assert!(
+            notice.contains(&iso_utc(end)) && notice.contains(&iso_utc(end - 100)),
+            "{notice}"
+        );
+        assert_eq!(watch.poll(at(701)), WatchAction::Wait(LONGEST_WAIT));
+        watch.renew(end + 500, at(800));
+        assert_eq!(
+            watch.poll(at(1199)),
+            WatchAction::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(watch.poll(at(1200)), WatchAction::Tell);
+        assert_eq!(watch.poll(at(1400)), WatchAction::StopSoftly);
     }
 
     #[test]
@@ -280,10 +348,10 @@ mod tests {
     fn a_renewed_credential_moves_the_end() {
         let mut renewed = watch(1000, 100, 10).unwrap();
         assert_eq!(
-            renewed.poll(at(880)),
-            WatchAction::Wait(Duration::from_secs(20))
+            renewed.poll(at(898)),
+            WatchAction::Wait(Duration::from_secs(2))
         );
-        renewed.renew(i64::try_from(START).unwrap() + 5000, at(890));
+        renewed.renew(i64::try_from(START).unwrap() + 5000, at(899));
         assert_eq!(renewed.poll(at(900)), WatchAction::Wait(LONGEST_WAIT));
         assert_eq!(
             renewed.poll(at(4899)),

@@ -24,6 +24,7 @@ pub mod credential_watch;
 pub mod demo;
 pub mod execute;
 pub mod hardening;
+pub mod identity;
 pub mod job;
 pub mod join;
 pub mod knobs;

@@ -233,6 +233,9 @@ fn running(ad: &mut ClassAd, claim: &ClaimView, job: &JobView, now: i64) {
     ad.insert("CpusUsage", progress.cpus_usage);
     ad.insert("DiskUsage", signed(progress.disk_usage_kib));
     ad.insert("NumPids", signed(progress.pids));
+    if let Some(end) = progress.credential_end {
+        ad.insert("SailplaneCredentialExpiration", end);
+    }
     ad.insert("TotalJobRunTime", now.saturating_sub(started).max(0));
     ad.insert("TotalClaimRunTime", now.saturating_sub(claim.since).max(0));
     if let Some(size) = job.ad.get("ExecutableSize") {

@@ -81,6 +81,8 @@ pub struct Offer {
     pub disk_kib: Option<u64>,
     /// Free disk that is not offered, KiB.
     pub reserved_disk_kib: u64,
+    /// What `START` asks of a job beside: a credential, where one is needed.
+    pub condition: Option<String>,
     /// The facts of the identity switch.
     pub facts: Vec<Attribute>,
     /// `SLOT<N>_USER`: the accounts of the slots' jobs, where they have any.
@@ -219,7 +221,7 @@ fn resources(ad: &mut ClassAd, node: &NodeFacts, offer: &Offer) {
 }
 
 fn policy(ad: &mut ClassAd, offer: &Offer) {
-    ad.insert("Start", offer.start.clone());
+    ad.insert("Start", start(offer));
     ad.insert("Requirements", START_REFERENCE.with(Clone::clone));
     ad.insert("Rank", offer.rank.clone());
     ad.insert("MaxJobRetirementTime", offer.max_retirement.clone());
@@ -231,6 +233,15 @@ fn policy(ad: &mut ClassAd, offer: &Offer) {
     // A pilot lends its whole node to the pool: no console, no owner.
     ad.insert("IsLocalStartd", false);
     ad.insert("HasStartDaemonAd", true);
+}
+
+/// `START` and what has to be true of a job besides. It is evaluated by the pool and by the slot itself.
+fn start(offer: &Offer) -> Expr {
+    let Some(condition) = &offer.condition else {
+        return offer.start.clone();
+    };
+    let both = format!("({}) && {condition}", offer.start.to_old());
+    Expr::parse_old(&both).unwrap_or_else(|_| Expr::from(false))
 }
 
 thread_local! {

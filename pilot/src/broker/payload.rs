@@ -109,14 +109,18 @@ impl Payload {
     }
 
     /// Has a new credential verified and judged, and put in the place of the old one: the file `proxy` below the
-    /// sandbox. Gives the new end, Unix seconds.
+    /// sandbox, if there is to be one. Gives the new end, Unix seconds.
     ///
     /// # Errors
     /// [`BrokerError::Refused`]: the old one stays. Else the connection's.
-    pub async fn renew(&self, proxy: &Path, credential: &OwnedFd) -> Result<i64, BrokerError> {
+    pub async fn renew(
+        &self,
+        proxy: Option<&Path>,
+        credential: &OwnedFd,
+    ) -> Result<i64, BrokerError> {
         let command = Command::Renew {
             payload: self.opened.payload,
-            proxy: Some(proxy.to_owned()),
+            proxy: proxy.map(Path::to_owned),
         };
         match self
             .broker

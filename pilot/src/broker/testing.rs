@@ -157,7 +157,8 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 not_after: script.not_after,
             },
             Command::Renew { proxy, .. } => {
-                assert_eq!(proxy.as_deref(), Some(Path::new("proxy.pem")));
+                // A token is nobody's file but the pilot's.
+                assert!(proxy.is_none_or(|file| file == Path::new("proxy.pem")));
                 renew(&script, packet.descriptors.into_iter().next().unwrap())
             }
             Command::Kill { .. } => {

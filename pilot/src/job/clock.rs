@@ -1,11 +1,13 @@
 //! Time as an argument: both clocks at one moment, and the one text form the pool reads.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Both clocks, read at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// A clock that only ever moves forward, from an arbitrary origin.
+    /// A clock that nobody can set and that goes on while the machine sleeps, from an arbitrary origin.
     pub monotonic: Duration,
     /// Wall-clock time since the Unix epoch.
     pub since_epoch: Duration,
@@ -19,10 +21,10 @@ impl Moment {
     }
 }
 
-/// The real clocks; the monotonic one starts when this value is made.
+/// The real clocks; the one that nobody can set starts when this value is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    origin: Instant,
+    origin: Duration,
 }
 
 impl Clock {
@@ -30,7 +32,7 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self {
-            origin: Instant::now(),
+            origin: since_boot(),
         }
     }
 
@@ -38,12 +40,18 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Moment {
         Moment {
-            monotonic: self.origin.elapsed(),
+            monotonic: since_boot().saturating_sub(self.origin),
             since_epoch: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
         }
     }
+}
+
+/// `CLOCK_BOOTTIME`: unlike `CLOCK_MONOTONIC`, which [`std::time::Instant`] reads, it counts suspended time.
+fn since_boot() -> Duration {
+    // Cannot fail on Linux; if it did, whatever is waited for would be due.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::MAX, Duration::from)
 }
 
 /// A Unix time in seconds as `2026-11-25T15:40:07` (UTC, no zone mark), the form of `EventTime` in HTCondor's events.

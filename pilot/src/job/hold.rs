@@ -83,10 +83,27 @@ pub fn requeue_event(reason: &str, now: Moment) -> ClassAd {
     remote_error(&one_line(reason), now)
 }
 
-fn remote_error(reason: &str, now: Moment) -> ClassAd {
+/// A line for the job's log that changes nothing (`htcondor:src/condor_utils/condor_event.h`, `GenericEvent`).
+#[must_use]
+pub fn notice_event(text: &str, now: Moment) -> ClassAd {
+    /// What the event holds, with the NUL behind it.
+    const LONGEST: usize = 511;
+    let mut ad = event("GenericEvent", 8, now);
+    let mut info = String::with_capacity(LONGEST);
+    for c in one_line(text).chars() {
+        if info.len() + c.len_utf8() > LONGEST {
+            break;
+        }
+        info.push(c);
+    }
+    ad.insert("Info", info);
+    ad
+}
+
+fn event(kind: &str, number: i64, now: Moment) -> ClassAd {
     let mut ad = ClassAd::new();
-    ad.insert("MyType", "RemoteErrorEvent");
-    ad.insert("EventTypeNumber", 21);
+    ad.insert("MyType", kind);
+    ad.insert("EventTypeNumber", number);
     ad.insert(
         "EventTime",
         format!(
@@ -95,6 +112,11 @@ fn remote_error(reason: &str, now: Moment) -> ClassAd {
             now.since_epoch.subsec_millis()
         ),
     );
+    ad
+}
+
+fn remote_error(reason: &str, now: Moment) -> ClassAd {
+    let mut ad = event("RemoteErrorEvent", 21, now);
     ad.insert("Daemon", "starter");
     ad.insert("ErrorMsg", reason);
     ad

@@ -18,6 +18,9 @@ use crate::transfer::download::{
 use crate::transfer::receive::ReceiveError;
 use crate::transfer::{Ack, Link, LinkError};
 
+/// The bytes of a credential; none for a job without one.
+pub(super) type Credential = Zeroizing<Vec<u8>>;
+
 /// A sandbox of the job, with the agent in it.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -36,12 +39,14 @@ impl Opened for Place {
     }
 }
 
-/// Fetches the input; the helper opens the sandbox as soon as the credential is here.
+/// Fetches the input; the helper opens the sandbox as soon as the credential is here: the proxy that comes with the
+/// files, or this token.
 pub(super) async fn fetch(
     services: &JobServices,
     session: &str,
     plan: &JobPlan,
     slot: &SlotFacts,
+    token: Credential,
 ) -> Result<Downloaded<Place>, Trouble> {
     let config = &services.config;
     let stream = connect(
@@ -72,7 +77,8 @@ pub(super) async fn fetch(
         account: slot.account.clone(),
         limits: services.config.limits.of(slot),
     };
-    let open = move |credential: Zeroizing<Vec<u8>>| order.open(credential);
+    // Where nothing comes with the files, the token is what there is.
+    let open = move |sent: Credential| order.open(if sent.is_empty() { token } else { sent });
     download(&mut link, request, open).await.map_err(explain)
 }
 
@@ -108,7 +114,7 @@ struct Order {
 }
 
 impl Order {
-    async fn open(self, credential: Zeroizing<Vec<u8>>) -> Result<Place, AgentError> {
+    async fn open(self, credential: Credential) -> Result<Place, AgentError> {
         let file: OwnedFd = memfd::sealed("credential", &credential).map_err(AgentError::Socket)?;
         drop(credential);
         let wanted = Wanted {

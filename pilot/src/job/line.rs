@@ -132,7 +132,7 @@ impl Line {
     pub(super) async fn post(&mut self, call: Call<'_>) -> Result<(), ShadowError> {
         self.settle().await?;
         self.write.send(call.message(self.coding)).await?;
-        self.outstanding = Some(call.name());
+        self.outstanding = call.is_answered().then(|| call.name());
         Ok(())
     }
 

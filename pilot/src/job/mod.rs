@@ -47,6 +47,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
+use crate::identity::IdentityPolicy;
 use crate::transfer::DelegationKeys;
 
 pub use run::run;
@@ -153,6 +154,8 @@ pub struct JobConfig {
     pub execute_dir: PathBuf,
     /// Payloads get accounts of their own, for their credentials. Without that a job needs none.
     pub identity_switch: bool,
+    /// What decides whose a job is.
+    pub identity: IdentityPolicy,
     /// `UID_DOMAIN`.
     pub uid_domain: String,
     /// `FILESYSTEM_DOMAIN`.
@@ -164,6 +167,8 @@ pub struct JobConfig {
     pub condor_platform: String,
     /// `SAILPLANE_CREDENTIAL_GRACE`: how long before the end of its credential a job is stopped.
     pub credential_grace: Duration,
+    /// `SAILPLANE_CREDENTIAL_NOTICE`: how long before the end of its credential the submit side is told.
+    pub credential_notice: Duration,
     /// `MachineMaxVacateTime`: the longest time between the soft signal and the kill.
     pub max_vacate_time: Duration,
     /// `KILLING_TIMEOUT`: how long to wait for a killed payload to be gone.
@@ -202,11 +207,13 @@ impl Default for JobConfig {
         Self {
             execute_dir: PathBuf::from("/var/lib/condor/execute"),
             identity_switch: true,
+            identity: IdentityPolicy::proxy(),
             uid_domain: String::new(),
             filesystem_domain: String::new(),
             condor_version: "$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $".to_owned(),
             condor_platform: "$CondorPlatform: X86_64-Linux $".to_owned(),
             credential_grace: Duration::from_secs(300),
+            credential_notice: Duration::from_secs(1800),
             max_vacate_time: Duration::from_secs(600),
             killing_timeout: Duration::from_secs(30),
             initial_update_interval: Duration::from_secs(8),
@@ -331,6 +338,8 @@ pub struct JobProgress {
     pub pids: u64,
     /// `JobUniverse`.
     pub universe: i64,
+    /// When the job's credential ends, Unix seconds; `None`: it has none that ends.
+    pub credential_end: Option<i64>,
     /// What a shadow that has lost its connection is told; `None` while, or if, the job does not outlive it.
     pub starter: Option<Arc<ClassAd>>,
 }

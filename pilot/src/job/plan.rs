@@ -15,6 +15,7 @@ use super::arguments::{self, SyntaxError};
 use super::hold::{Hold, HoldCode};
 use super::service_credentials::{self, Service};
 use super::signals;
+use crate::identity::{Brought, IdentityPolicy, Proof};
 use crate::transfer::SandboxPath;
 
 /// Name under which standard output travels; the shadow renames it.
@@ -51,6 +52,8 @@ pub struct JobPlan {
     pub proxy: Option<SandboxPath>,
     /// Services whose credentials it needs.
     pub services: Vec<Service>,
+    /// What decides whose the job is.
+    pub proof: Proof,
     /// Limits and priorities.
     pub process: ProcessPlan,
     /// How it is stopped.
@@ -170,8 +173,8 @@ pub struct StopPlan {
 pub struct Site<'a> {
     /// `FILESYSTEM_DOMAIN`: equal to the job's means that `IF_NEEDED` needs no transfer.
     pub filesystem_domain: &'a str,
-    /// Jobs get accounts for their credentials; without one there is none.
-    pub needs_credential: bool,
+    /// What decides whose a job is.
+    pub identity: &'a IdentityPolicy,
 }
 
 /// Makes the plan.
@@ -180,7 +183,8 @@ pub struct Site<'a> {
 /// A [`Hold`] with the attribute and what is wrong with it.
 pub fn plan(ad: &ClassAd, site: Site<'_>) -> Result<JobPlan, Hold> {
     universe(ad)?;
-    let proxy = credential_file(ad, site)?;
+    let services = service_credentials::needed(ad)?;
+    let (proof, proxy) = credential(ad, site, &services)?;
     let stdout = output_file(ad, "Out", "StreamOut", "TransferOut", STDOUT_NAME)?;
     let stderr = if ad.string("Out").is_some() && ad.string("Out") == ad.string("Err") {
         stdout.clone()
@@ -198,7 +202,8 @@ pub fn plan(ad: &ClassAd, site: Site<'_>) -> Result<JobPlan, Hold> {
         transfer: transfer(ad)?,
         output: output(ad)?,
         proxy,
-        services: service_credentials::needed(ad)?,
+        services,
+        proof,
         process: ProcessPlan {
             core_limit: core_limit(ad),
             stack_limit: ad.int("StackSize").and_then(positive),
@@ -259,19 +264,32 @@ fn universe(ad: &ClassAd) -> Result<(), Hold> {
     Ok(())
 }
 
-/// The proxy's name in the sandbox. Where accounts are given for proxies, a job that brings none can run nowhere.
-fn credential_file(ad: &ClassAd, site: Site<'_>) -> Result<Option<SandboxPath>, Hold> {
-    let Some(path) = ad.string("x509userproxy").filter(|path| !path.is_empty()) else {
-        if !site.needs_credential {
-            return no_shared_files(ad, site);
-        }
-        return Err(Hold::new(
-            HoldCode::FailedToAccessUserAccount,
-            0,
-            "The job brought no credential, and without one there is no account for it here: make a proxy, add \
-             'use_x509userproxy = true' (or 'x509userproxy = FILE') to the submit file and submit the job again",
-        ));
+/// What decides whose the job is, and the proxy's name in the sandbox if it is one.
+fn credential(
+    ad: &ClassAd,
+    site: Site<'_>,
+    services: &[Service],
+) -> Result<(Proof, Option<SandboxPath>), Hold> {
+    let path = ad.string("x509userproxy").filter(|path| !path.is_empty());
+    let names: Vec<&str> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    let brought = Brought {
+        proxy: path.is_some(),
+        services: &names,
     };
+    let proof = site.identity.decide(brought).map_err(|missing| {
+        Hold::new(HoldCode::FailedToAccessUserAccount, 0, missing.to_string())
+    })?;
+    match (proof, path) {
+        (Proof::Proxy, Some(path)) => Ok((proof, Some(proxy_file(ad, site, &path)?))),
+        _ => Ok((proof, no_shared_files(ad, site)?)),
+    }
+}
+
+/// The proxy's name in the sandbox.
+fn proxy_file(ad: &ClassAd, site: Site<'_>, path: &str) -> Result<SandboxPath, Hold> {
     if !wants_transfer(ad, site) {
         return Err(Hold::new(
             HoldCode::FailedToAccessUserAccount,
@@ -280,15 +298,15 @@ fn credential_file(ad: &ClassAd, site: Site<'_>) -> Result<Option<SandboxPath>, 
              'should_transfer_files = YES' in the submit file",
         ));
     }
-    let name = base_name(&path);
-    SandboxPath::parse(name).map(Some).map_err(|error| {
+    let name = base_name(path);
+    SandboxPath::parse(name).map_err(|error| {
         let reason =
             format!("The proxy's file name {name:?} (from x509userproxy) cannot be used: {error}");
         Hold::new(HoldCode::CorruptedCredential, EINVAL, reason)
     })
 }
 
-/// A job without a credential may run, but only with what it sends.
+/// A job without a proxy may run, but only with what it sends.
 fn no_shared_files(ad: &ClassAd, site: Site<'_>) -> Result<Option<SandboxPath>, Hold> {
     if wants_transfer(ad, site) {
         return Ok(None);

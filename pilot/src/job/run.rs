@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::hold::{Hold, HoldCode, requeue_event};
-use super::input::{Place, fetch};
+use super::input::{Credential, Place, fetch};
 use super::launch::{Launch, Launched};
 use super::output::Output;
 use super::plan::{self, JobPlan, Selection, Site, When};
@@ -17,10 +17,13 @@ use super::shadow::{Shadow, ShadowError};
 use super::syscalls::{Call, ExitReason};
 use super::trouble::Trouble;
 use super::usage::{self, Ended, Figures};
-use super::{Activation, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder, Wishes};
+use super::{
+    Activation, JobConfig, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder, Wishes,
+};
 use crate::broker::own::NO_END;
 use crate::broker::{Agent, Payload};
 use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
+use crate::identity::Proof;
 use crate::transfer::download::{Downloaded, chain};
 use crate::transfer::select::Catalogue;
 
@@ -106,6 +109,12 @@ struct Ending {
     sent: Option<Vec<String>>,
 }
 
+/// The service whose token the helper verifies, if it is a token that says whose the job is.
+fn token_service<'a>(config: &'a JobConfig, plan: &JobPlan) -> Option<&'a str> {
+    let is_token = plan.proof == Proof::Token && config.identity_switch;
+    config.identity.token_service().filter(|_| is_token)
+}
+
 impl Job {
     async fn journey(&mut self) -> Result<JobEnd, Trouble> {
         let ad = self.shadow.job_info().await?;
@@ -125,23 +134,37 @@ impl Job {
             &ad,
             Site {
                 filesystem_domain: &config.filesystem_domain,
-                needs_credential: config.identity_switch,
+                identity: &config.identity,
             },
         )?;
         tracing::info!(job = %plan.id, user = plan.id.user, "job accepted");
-        let fetched = self.fetch(&plan).await?;
+        let token = self.token(&plan).await?;
+        let fetched = self.fetch(&plan, token).await?;
         let ending = self.execute(&ad, &plan, fetched, info).await?;
         self.finish(&plan, ending).await
     }
 
+    /// The token that says whose the job is, where a token does and somebody looks at it.
+    async fn token(&mut self, plan: &JobPlan) -> Result<Credential, Trouble> {
+        let Some(service) = token_service(&self.services.config, plan) else {
+            return Ok(Credential::default());
+        };
+        let sent = self.shadow.credentials().await?;
+        sent.token(&plan.services, service)
+    }
+
     /// Fetches the input, while the shadow takes note of what the slot provides.
-    async fn fetch(&mut self, plan: &JobPlan) -> Result<Downloaded<Place>, Trouble> {
+    async fn fetch(
+        &mut self,
+        plan: &JobPlan,
+        token: Credential,
+    ) -> Result<Downloaded<Place>, Trouble> {
         let provisioned = usage::provisioned(&self.slot);
         self.shadow
             .post(Call::RegisterJobInfo(&provisioned))
             .await?;
         let result = tokio::select! {
-            fetched = fetch(&self.services, &self.session, plan, &self.slot) => fetched,
+            fetched = fetch(&self.services, &self.session, plan, &self.slot, token) => fetched,
             error = self.shadow.ended() => Err(error.into()),
             order = self.orders.next() => Err(not_started(&order)),
             () = self.services.broker.closed() => Err(crate::broker::BrokerError::Gone.into()),
@@ -192,6 +215,7 @@ impl Job {
                 },
                 WatchPolicy {
                     grace: self.services.config.credential_grace,
+                    notice: self.services.config.credential_notice,
                     vacate: plan.stop.vacate(self.services.config.max_vacate_time),
                 },
                 self.clock.now(),
@@ -222,6 +246,7 @@ impl Job {
         self.progress.send_modify(|progress| {
             figures.show(figures.started, progress);
             progress.starter = plan.lease.map(|_| Arc::new(info));
+            progress.credential_end = watch.as_ref().map(CredentialWatch::not_after);
         });
         match self.shadow.post(Call::BeginExecution).await {
             // A shadow that comes back learns it from the first report.
@@ -243,6 +268,7 @@ impl Job {
             proxy: plan.proxy.as_ref(),
             suspended: false,
             service_files: services,
+            token: token_service(&self.services.config, plan),
         };
         let exit = running.until_exit().await?;
         tracing::info!(job = %plan.id, wait_status = exit.wait_status, ended = ?exit.ended, "payload ended");

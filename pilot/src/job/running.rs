@@ -1,12 +1,15 @@
 //! While the payload runs: updates, orders and wishes, the credential's end, and the payload's own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use launch_protocol::broker::SignalScope;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use zeroize::Zeroizing;
 
 use super::clock::Clock;
+use super::hold::notice_event;
 use super::plan::StopPlan;
 use super::service_credentials::{Sent, ServiceFiles};
 use super::shadow::{Change, Shadow};
@@ -54,6 +57,8 @@ pub(super) struct Running<'a> {
     pub(super) stop: StopPlan,
     /// Name of the proxy in the sandbox.
     pub(super) proxy: Option<&'a SandboxPath>,
+    /// The service whose token says whose the job is, if a token does.
+    pub(super) token: Option<&'a str>,
     /// Its user has stopped the job for a while.
     pub(super) suspended: bool,
     /// Credentials of services, to be renewed; `None`: the job names none.
@@ -117,7 +122,9 @@ impl Running<'_> {
                     Change::Lost => {}
                     Change::Back => update_at = Instant::now(),
                     Change::Over(error) => return Err(error.into()),
-                    Change::Credentials(sent) => self.take_credentials(&sent),
+                    Change::Credentials(sent) => if self.take_credentials(&sent).await? {
+                        look_at = Instant::now();
+                    },
                 },
                 order = self.orders.next() => self.obey(order, &mut stopping).await?,
                 wish = self.wishes.next() => if self.grant(wish, &stopping).await? {
@@ -200,25 +207,38 @@ impl Running<'_> {
 
     /// Has a renewed proxy verified, and put in the place of the old one. What is refused leaves the job as it was.
     async fn renew(&mut self, credential: &[u8]) -> Result<Renewal, Trouble> {
-        let (Some(watch), Some(proxy)) = (&mut self.watch, self.proxy) else {
+        let Some(proxy) = self.proxy.filter(|_| self.watch.is_some()) else {
             tracing::info!("a renewed proxy was declined: the job came without one");
             return Ok(Renewal::Declined);
         };
+        self.verify_anew(Some(proxy.as_path()), credential).await
+    }
+
+    /// Has a new credential verified, and its end watched from now on.
+    async fn verify_anew(
+        &mut self,
+        file: Option<&Path>,
+        credential: &[u8],
+    ) -> Result<Renewal, Trouble> {
         let renewed = match memfd::sealed("credential", credential) {
-            Ok(file) => self.payload.renew(proxy.as_path(), &file).await,
+            Ok(sealed) => self.payload.renew(file, &sealed).await,
             Err(error) => Err(BrokerError::Socket(error)),
         };
         match renewed {
             Ok(not_after) => {
-                tracing::info!(not_after, "the job uses its renewed proxy");
-                watch.renew(not_after, self.clock.now());
+                tracing::info!(not_after, "the job uses its renewed credential");
+                if let Some(watch) = &mut self.watch {
+                    watch.renew(not_after, self.clock.now());
+                }
+                self.progress
+                    .send_modify(|progress| progress.credential_end = Some(not_after));
                 Ok(Renewal::Taken)
             }
             Err(BrokerError::Gone) => Err(BrokerError::Gone.into()),
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
-                    "a renewed proxy was refused; the job keeps the old one"
+                    "a renewed credential was refused; the job keeps the old one"
                 );
                 Ok(Renewal::Refused)
             }
@@ -245,15 +265,25 @@ impl Running<'_> {
         }
     }
 
-    fn take_credentials(&mut self, sent: &Sent) {
+    /// Puts renewed ones into the sandbox. True: one of them moves the job's end.
+    async fn take_credentials(&mut self, sent: &Sent) -> Result<bool, Trouble> {
+        let mut renewal = None;
         match (&mut self.service_files, sent) {
-            (Some(files), Sent::Credentials(sent)) => files.renew(sent),
+            (Some(files), Sent::Credentials(sent)) => {
+                let token = self.token.and_then(|service| files.news(sent, service));
+                renewal = token.map(|token| Zeroizing::new(token.to_vec()));
+                files.renew(sent);
+            }
             (_, Sent::Unavailable) => {
                 tracing::warn!(
                     "the submit side has no credentials for the job any more; it keeps those it has"
                 );
             }
             (None, Sent::Credentials(_)) => {}
+        }
+        match renewal {
+            Some(token) => Ok(self.verify_anew(None, &token).await? == Renewal::Taken),
+            None => Ok(false),
         }
     }
 
@@ -289,6 +319,20 @@ impl Running<'_> {
         loop {
             match watch.poll(self.clock.now()) {
                 WatchAction::Wait(time) => return Ok(Instant::now() + time),
+                WatchAction::Tell => {
+                    // Nothing may have to wait for a shadow that is away or slow.
+                    if !self.shadow.is_idle() {
+                        watch.put_off_telling();
+                        return Ok(Instant::now() + AGAIN);
+                    }
+                    let notice = watch.notice();
+                    tracing::warn!("{notice}");
+                    let event = notice_event(&notice, self.clock.now());
+                    match self.shadow.post(Call::Ulog(&event)).await {
+                        Err(error) if !error.is_loss() => return Err(error.into()),
+                        _ => {}
+                    }
+                }
                 WatchAction::StopSoftly => {
                     let reason = watch.hold_reason();
                     tracing::warn!(reason, "stopping the job softly");

@@ -78,6 +78,33 @@ pub enum Sent {
     Unavailable,
 }
 
+impl Sent {
+    /// The token of one service, without what is around it.
+    ///
+    /// # Errors
+    /// It was not sent: the job is to be held.
+    pub(super) fn token(
+        &self,
+        services: &[Service],
+        service: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let Self::Credentials(sent) = self else {
+            return Err(unavailable(
+                services,
+                "the submit side has not got them all",
+            ));
+        };
+        find(sent, service)
+            .map(|credential| Zeroizing::new(credential.content.trim_ascii().to_vec()))
+            .ok_or_else(|| {
+                unavailable(
+                    services,
+                    &format!("the submit side did not send that of {service}"),
+                )
+            })
+    }
+}
+
 /// Reads `OAuthServicesNeeded`: names between commas or blanks.
 ///
 /// # Errors
@@ -217,6 +244,17 @@ impl ServiceFiles {
             });
         }
         Ok(Self { files })
+    }
+
+    /// What is new for a service.
+    pub(super) fn news<'a>(
+        &self,
+        sent: &'a [ServiceCredential],
+        service: &str,
+    ) -> Option<&'a [u8]> {
+        let credential = find(sent, service)?;
+        let known = self.files.iter().find(|file| file.service == service)?;
+        (known.content.0 != credential.content).then(|| credential.content.trim_ascii())
     }
 
     /// Writes what is new. One service's trouble does not keep the others from being renewed.

@@ -13,11 +13,15 @@ use super::plan::{
     Executable, JobPlan, Selection, Site, Stdin, Stdout, Success, When, name_list, plan,
 };
 use super::syscalls::{Answer, Call, ExitReason, SyscallError};
+use crate::identity::IdentityPolicy;
 use crate::transfer::SandboxPath;
 use crate::transfer::testing::{Recorded, recorded};
 
-const SITE: Site<'_> = Site {
-    needs_credential: true,
+static STRICT: IdentityPolicy = IdentityPolicy::proxy();
+static LENIENT: IdentityPolicy = IdentityPolicy::lenient();
+
+static SITE: Site<'_> = Site {
+    identity: &STRICT,
     filesystem_domain: "node.example",
 };
 
@@ -432,7 +436,7 @@ proptest! {
 #[test]
 fn where_accounts_are_not_given_for_credentials_a_job_needs_none() {
     let site = Site {
-        needs_credential: false,
+        identity: &LENIENT,
         ..SITE
     };
     let mut ad = ad("");

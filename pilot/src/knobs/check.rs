@@ -13,6 +13,7 @@ use super::detected::Detected;
 use super::error::{KnobErrors, Problem};
 use super::reader::{Reader, is_configured};
 use super::{Knobs, Offered, SwitchWish, attributes, listing, security, table};
+use crate::identity::CredentialWish;
 use crate::job::environment;
 
 /// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
@@ -114,6 +115,8 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
             SwitchWish::Required,
         ),
         isolation: SwitchWish::of(reader.choice("SAILPLANE_ISOLATION"), SwitchWish::Optional),
+        job_credential: CredentialWish::of(reader.choice("SAILPLANE_JOB_CREDENTIAL")),
+        job_token: reader.text("SAILPLANE_JOB_TOKEN").unwrap_or_default(),
         hide: hidden(reader),
         slot_users: slot_users(reader),
         pilot_proxy: reader.path("SAILPLANE_PILOT_PROXY"),
@@ -125,6 +128,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
             .filter(|&limit: &u64| limit > 0),
         io_priority: io_priority(reader.choice("SAILPLANE_JOB_IO_PRIORITY")),
         credential_grace: reader.seconds("SAILPLANE_CREDENTIAL_GRACE"),
+        credential_notice: reader.seconds("SAILPLANE_CREDENTIAL_NOTICE"),
         max_lifetime: reader.optional_seconds("SAILPLANE_MAX_LIFETIME"),
         configuration: configuration(reader.config),
         checks: checks(reader),

@@ -27,6 +27,8 @@ use classad::Expr;
 use condorconf::{Config, Files, Loader, Origin, RealFiles};
 use launch_protocol::exec::IoPriority;
 
+use crate::identity::CredentialWish;
+
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
 pub use self::listing::manual;
@@ -134,6 +136,10 @@ pub struct Knobs {
     pub identity_switch: SwitchWish,
     /// `SAILPLANE_ISOLATION`.
     pub isolation: SwitchWish,
+    /// `SAILPLANE_JOB_CREDENTIAL`.
+    pub job_credential: CredentialWish,
+    /// `SAILPLANE_JOB_TOKEN`.
+    pub job_token: String,
     /// `SAILPLANE_HIDE`: what payloads in namespaces of their own do not see, besides what is hidden anyway.
     pub hide: Vec<PathBuf>,
     /// `SLOT<N>_USER`: the accounts of slots, counted from 1.
@@ -152,6 +158,8 @@ pub struct Knobs {
     pub io_priority: Option<IoPriority>,
     /// `SAILPLANE_CREDENTIAL_GRACE`.
     pub credential_grace: Duration,
+    /// `SAILPLANE_CREDENTIAL_NOTICE`.
+    pub credential_notice: Duration,
     /// `SAILPLANE_MAX_LIFETIME`; `None`: without limit.
     pub max_lifetime: Option<Duration>,
     /// Every knob that somebody set, whether the pilot reads it or not, with its value.

@@ -493,6 +493,24 @@ pub static TABLE: &[Knob] = &[
          always do. What protects them from each other then is SAILPLANE_ISOLATION.",
     ),
     knob(
+        &["SAILPLANE_JOB_CREDENTIAL"],
+        Kind::Choice(&["SITE", "PROXY", "PROXY_OR_TOKEN"]),
+        Some("SITE"),
+        "",
+        "What a job has to bring, so that it is known whose it is. SITE: what the site's way of starting payloads needs, \
+         which is a proxy where accounts are given for credentials, and nothing where all jobs have one account. PROXY: an \
+         X.509 proxy in any case. PROXY_OR_TOKEN: that or a token, where the site's helper verifies tokens; a job that has \
+         both is its proxy's. A job that brings nothing of it is not matched (the slot's START says so), and held if it \
+         comes all the same.",
+    ),
+    knob(
+        &["SAILPLANE_JOB_TOKEN"],
+        Kind::Text,
+        Some("scitokens"),
+        "",
+        "The service whose token says whose a job is, as in the job's OAuthServicesNeeded.",
+    ),
+    knob(
         &["SAILPLANE_ISOLATION"],
         Kind::Choice(&["REQUIRED", "OPTIONAL", "NEVER"]),
         Some("OPTIONAL"),
@@ -555,6 +573,14 @@ pub static TABLE: &[Knob] = &[
         Some("300"),
         "s",
         "How long before the end of its credential a job is stopped and held.",
+    ),
+    knob(
+        &["SAILPLANE_CREDENTIAL_NOTICE"],
+        Kind::Integer(0, MAX),
+        Some("1800"),
+        "s",
+        "How long before the end of its credential a job's log says that it will be stopped, and when. The slot ad has the \
+         end from the start (SailplaneCredentialExpiration).",
     ),
     knob(
         &["SAILPLANE_MAX_LIFETIME"],

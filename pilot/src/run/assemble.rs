@@ -212,11 +212,16 @@ pub(super) fn offer(
             "SailplaneLacks".to_owned(),
             switching.lacks.join("; ").as_str().into(),
         ),
+        (
+            "SailplaneJobCredential".to_owned(),
+            switching.identity().word().into(),
+        ),
         // As glideinWMS has it published; its frontends look at it.
         ("GLEXEC_JOB".to_owned(), switching.separates().into()),
     ];
     Offer {
         facts,
+        condition: switching.identity().condition(),
         ..bare_offer(knobs, node, identity)
     }
 }
@@ -241,6 +246,7 @@ pub(super) fn bare_offer(knobs: &Knobs, node: &NodeFacts, identity: &Identity) -
         collector_host: knobs.collector_host.clone(),
         disk_kib: knobs.disk_kib,
         reserved_disk_kib: knobs.reserved_disk_mib.saturating_mul(1024),
+        condition: None,
         facts: Vec::new(),
         accounts: knobs.slot_users.clone(),
         attributes: knobs.startd_attrs.clone(),
@@ -275,12 +281,14 @@ pub(super) fn job_config(
 ) -> Arc<JobConfig> {
     Arc::new(JobConfig {
         identity_switch: switching.separates(),
+        identity: switching.identity().clone(),
         execute_dir: execute.to_owned(),
         uid_domain: uid_domain(knobs, identity),
         filesystem_domain: filesystem_domain(knobs, identity),
         condor_version: identity.condor_version.clone(),
         condor_platform: identity.condor_platform.clone(),
         credential_grace: knobs.credential_grace,
+        credential_notice: knobs.credential_notice,
         max_vacate_time: knobs.max_vacate_time,
         killing_timeout: knobs.killing_timeout,
         initial_update_interval: knobs.starter_initial_update_interval,

@@ -12,6 +12,7 @@ use super::reconcile::{Decision, How, Next, Wishes, next};
 use crate::blame::chain;
 use crate::broker::own::{Entrance, OwnAccount, THIS_PROGRAM};
 use crate::broker::{Broker, BrokerError, BrokerHello};
+use crate::identity::{self, IdentityPolicy, SiteNeeds};
 use crate::join::CredentialFiles;
 use crate::knobs::{Knobs, Offered, SwitchWish};
 
@@ -57,6 +58,8 @@ pub(super) struct Switching {
     own: Option<OwnAccount>,
     /// The pilot's own credential.
     pilot_proxy: Option<PathBuf>,
+    /// What decides whose a job is.
+    identity: IdentityPolicy,
     /// What cannot be had, each a few words.
     pub(super) lacks: Vec<String>,
 }
@@ -108,7 +111,14 @@ impl Switching {
                         return Err(BrokerError::Gone.into());
                     };
                     let (own, broker, hello) = trial?;
+                    let needs = needs(decision.how, &offered);
+                    let identity =
+                        identity::reconcile(knobs.job_credential, needs, &knobs.job_token)
+                            .map_err(|error| SwitchError::Irreconcilable {
+                                reason: error.to_string(),
+                            })?;
                     let switching = Self {
+                        identity,
                         lacks: lacks(decision.how, &offered, &hello.features),
                         decision,
                         offered,
@@ -139,6 +149,11 @@ impl Switching {
             (None, Some(path)) => start_switch(path, self.pilot_proxy.as_deref()).await,
             (None, None) => Err(BrokerError::Gone.into()),
         }
+    }
+
+    /// What decides whose a job is.
+    pub(super) const fn identity(&self) -> &IdentityPolicy {
+        &self.identity
     }
 
     /// Whether payloads get accounts of their own.
@@ -202,6 +217,15 @@ impl Switching {
         for lack in &self.lacks {
             tracing::warn!("not to be had here: {lack}");
         }
+    }
+}
+
+/// What has to be known of a job for it to be started in this way.
+const fn needs(how: How, offered: &Offered) -> SiteNeeds {
+    match (how, offered) {
+        (How::Namespaces | How::OwnAccount, _) => SiteNeeds::Nothing,
+        (How::Helper, Offered::Switch(_)) => SiteNeeds::ProxyOrToken,
+        (How::Helper, _) => SiteNeeds::Proxy,
     }
 }
 

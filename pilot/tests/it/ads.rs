@@ -34,6 +34,7 @@ fn offer(attributes: Vec<(String, Expr)>) -> Offer {
         collector_host: "cm".to_owned(),
         disk_kib: None,
         reserved_disk_kib: 0,
+        condition: None,
         facts: Vec::new(),
         accounts: std::collections::BTreeMap::new(),
         attributes,

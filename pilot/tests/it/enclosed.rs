@@ -346,12 +346,15 @@ async fn a_renewed_proxy_comes_in() {
     };
     tokio::time::timeout(PATIENCE, ready).await.unwrap();
     let renewed = memfd::sealed("credential", b"").unwrap();
-    let end = payload.renew(Path::new("proxy"), &renewed).await.unwrap();
+    let end = payload
+        .renew(Some(Path::new("proxy")), &renewed)
+        .await
+        .unwrap();
     assert_eq!(end, i64::MAX);
     assert_eq!(fs::read(sandbox.join("proxy")).unwrap(), b"");
     let garbage = memfd::sealed("credential", b"no proxy").unwrap();
     assert!(matches!(
-        payload.renew(Path::new("proxy"), &garbage).await,
+        payload.renew(Some(Path::new("proxy")), &garbage).await,
         Err(BrokerError::Refused(refusal)) if refusal.class == RefusalClass::Job
     ));
     payload.close().await.unwrap();

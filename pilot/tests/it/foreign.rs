@@ -275,7 +275,10 @@ async fn a_renewed_proxy_reaches_the_other_account() {
     start(&payload, "echo old > proxy; touch ready; exec sleep 346.3").await;
     made(&payload.sandbox().join("ready")).await;
     let renewed = memfd::sealed("credential", b"").unwrap();
-    payload.renew(Path::new("proxy"), &renewed).await.unwrap();
+    payload
+        .renew(Some(Path::new("proxy")), &renewed)
+        .await
+        .unwrap();
     let facts = fs::metadata(payload.sandbox().join("proxy")).unwrap();
     assert_eq!((facts.uid(), facts.len()), (ACCOUNT, 0));
     payload.close().await.unwrap();

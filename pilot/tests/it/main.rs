@@ -9,6 +9,7 @@
 
 mod ads;
 mod claims;
+mod credential;
 mod enclosed;
 mod foreign;
 mod own;

@@ -128,6 +128,7 @@ impl Pilot {
             collector_host: String::new(),
             disk_kib: None,
             reserved_disk_kib: 0,
+            condition: None,
             facts: Vec::new(),
             accounts: std::collections::BTreeMap::new(),
             attributes: Vec::new(),

@@ -23,6 +23,7 @@ use super::super::{
     SlotFacts, StopOrder, Wish, Wishes, run,
 };
 use crate::broker::testing::{self, Helper, Script};
+use crate::identity::IdentityPolicy;
 use crate::transfer::receive::{Received, Receiver};
 use crate::transfer::select::{Item, ItemKind};
 use crate::transfer::testing::Directory;
@@ -38,6 +39,8 @@ pub(super) struct Record {
     pub(super) calls: Vec<i64>,
     /// Ads of register_job_info.
     pub(super) updates: Vec<ClassAd>,
+    /// Lines for the job's log.
+    pub(super) notices: Vec<String>,
     /// The event of the last ulog.
     pub(super) event: Option<ClassAd>,
     /// Wait status and reason of job_exit.
@@ -69,6 +72,8 @@ pub(super) struct Setup {
     pub(super) refuse: Option<launch_protocol::broker::RefusalClass>,
     /// What the kernel killed for want of memory.
     pub(super) oom_kills: Option<u64>,
+    /// What decides whose the job is.
+    pub(super) identity: IdentityPolicy,
     /// The shadow never serves a transfer.
     pub(super) is_stalling: bool,
     /// As in [`Record`].
@@ -313,6 +318,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
     let (broker, helper) = testing::start(helper).await;
     let config = JobConfig {
         execute_dir: execute,
+        identity: setup.identity,
         credential_grace: Duration::from_secs(2),
         max_vacate_time: Duration::from_secs(5),
         initial_update_interval: Duration::from_millis(50),
@@ -412,7 +418,12 @@ async fn answer(mut stream: Stream, ad: ClassAd, record: Arc<Mutex<Record>>) {
                 -81 => record.updates.push(reader.ad().unwrap()),
                 -65 => record.exit = Some((reader.int().unwrap(), reader.int().unwrap())),
                 284 => {
-                    record.event = Some(reader.ad().unwrap());
+                    let event = reader.ad().unwrap();
+                    if event.int("EventTypeNumber") == Some(8) {
+                        record.notices.push(event.string("Info").unwrap());
+                        continue; // it has no answer
+                    }
+                    record.event = Some(event);
                     return;
                 }
                 _ => {}

@@ -7,6 +7,7 @@ use launch_protocol::broker::RefusalClass;
 
 use super::super::{JobEnd, Renewal, StopHow, StopOrder, Wish};
 use super::shadow::{Journey, Record, Setup, begin};
+use crate::identity::{CredentialWish, IdentityPolicy, SiteNeeds, reconcile};
 
 const GET_JOB_INFO: i64 = -63;
 const JOB_EXIT: i64 = -65;
@@ -34,6 +35,7 @@ pub(super) fn setup(script: &str) -> Setup {
         is_stalling: false,
         dies_at: None,
         services: None,
+        identity: IdentityPolicy::proxy(),
     }
 }
 
@@ -343,6 +345,15 @@ async fn a_job_is_stopped_before_its_proxy_ends_and_held() {
     );
     assert!(record.output.is_none());
     assert!(record.calls.contains(&BEGIN));
+    // Told before, and once.
+    let [notice] = record.notices.as_slice() else {
+        panic!("{:?}", record.notices)
+    };
+    assert!(
+        notice.contains("The credential of /DC=test/CN=Alice ends at")
+            && notice.contains("unless a renewed credential"),
+        "{notice}"
+    );
 }
 
 #[tokio::test]
@@ -397,6 +408,25 @@ async fn k6_a_renewed_proxy_of_another_changes_nothing() {
     let (end, record) = journey.end().await;
     assert_eq!(end, JobEnd::Held);
     assert_eq!(hold_codes(&record), (Some(4), Some(0)));
+}
+
+#[tokio::test]
+async fn a_token_says_whose_the_job_is_where_the_frontend_takes_tokens() {
+    let script = "touch ready; until grep -q second $_CONDOR_CREDS/scitokens.use; do sleep 0.05; done; sleep 0.3";
+    let mut setup = setup(script);
+    setup.ad = "x509userproxy = undefined\nOAuthServicesNeeded = \"scitokens\"".to_owned();
+    setup.services = Some(vec![("scitokens", "the first token\n")]);
+    let (wish, site) = (CredentialWish::ProxyOrToken, SiteNeeds::ProxyOrToken);
+    setup.identity = reconcile(wish, site, "scitokens").unwrap();
+    let journey = begin(setup).await;
+    journey.made("ready").await;
+    let helper = Arc::clone(&journey.helper.script);
+    assert_eq!(helper.credential(), b"the first token");
+    // The renewed one is verified as well, and moves the end.
+    journey.record.lock().unwrap().services = Some(vec![("scitokens", "second of Alice")]);
+    let (end, _) = journey.end().await;
+    assert_eq!(end, JobEnd::Finished);
+    assert_eq!(helper.credential(), b"second of Alice");
 }
 
 #[tokio::test]
