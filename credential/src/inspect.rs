@@ -28,7 +28,9 @@ pub struct InspectedCertificate {
     pub key: String,
     /// The algorithm of its signature, as people say it.
     pub signature: String,
-    /// The attribute certificates of VOs in it.
+    /// Whether it carries attributes of a VO.
+    pub has_attributes: bool,
+    /// The attribute certificates of VOs in it, as far as they can be read.
     pub attributes: Vec<InspectedAttributes>,
 }
 
@@ -99,6 +101,7 @@ pub fn inspect_bundle(bundle_pem: &[u8]) -> Result<InspectedBundle, VerifyError>
             serial: hexadecimal(&certificate.serial),
             key: certificate.key.to_string(),
             signature: certificate.signature.to_string(),
+            has_attributes: certificate.attributes.is_some(),
             attributes: certificate
                 .attributes
                 .as_deref()
