@@ -155,6 +155,8 @@ impl Pilot {
             ("EXECUTE", execute.display().to_string()),
             ("SAILPLANE_SWITCH", site.switch.display().to_string()),
             ("SAILPLANE_FAILURE_NAP", "0".to_owned()),
+            // Tests have tokens that live for seconds.
+            ("SAILPLANE_CHECK_TOKEN_LIFE", "0".to_owned()),
             ("UPDATE_INTERVAL", "5".to_owned()),
             ("STARTD_NOCLAIM_SHUTDOWN", "0".to_owned()),
         ];

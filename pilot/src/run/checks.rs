@@ -131,6 +131,12 @@ pub(crate) fn log(done: &Done<'_>) {
     match &done.outcome.status {
         Status::Passed => tracing::debug!(check, ?elapsed, "passed"),
         Status::Skipped { why } => tracing::debug!(check, "skipped: {why}"),
+        // Once is enough, until it passes again.
+        Status::Failed(failure)
+            if !done.news || done.outcome.severity(done.check) == Severity::AttributeOnly =>
+        {
+            tracing::debug!(check, ?elapsed, "failed: {}", failure.why);
+        }
         Status::Failed(failure) => tracing::warn!(
             check,
             ?elapsed,

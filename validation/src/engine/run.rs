@@ -62,6 +62,8 @@ pub struct Done<'a> {
     pub outcome: &'a Outcome,
     /// It was a repetition.
     pub again: bool,
+    /// It passed, failed or was skipped otherwise than the last time.
+    pub news: bool,
 }
 
 impl Engine {
@@ -155,6 +157,7 @@ impl Engine {
                 check: &check,
                 outcome: &outcome,
                 again: false,
+                news: true,
             });
             self.findings.push((check, outcome));
         }
@@ -171,6 +174,7 @@ impl Engine {
                 check: &check,
                 outcome: &outcome,
                 again: false,
+                news: true,
             });
             self.findings.push((check, outcome));
         }
@@ -282,12 +286,15 @@ impl Engine {
             return;
         };
         let again = place.is_some();
+        let before = place.as_ref().map(|before| &before.status);
+        let news = is_news(before, &outcome.status);
         self.order.retain(|&known| known != number);
         self.order.push(number);
         tell(Done {
             check: probe.check(),
             outcome: place.insert(outcome),
             again,
+            news,
         });
     }
 

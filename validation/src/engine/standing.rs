@@ -96,6 +96,8 @@ pub fn attributes<'a>(
         .clone()
         .into_iter()
         .filter_map(|(check, outcome)| Some((check, outcome.failure()?, outcome.severity(check))))
+        // What only publishes attributes has not failed, for whoever reads the ad.
+        .filter(|(.., severity)| *severity > Severity::AttributeOnly)
         .collect();
     failed.sort_by_key(|(.., severity)| std::cmp::Reverse(*severity));
     let names: Vec<&str> = failed
@@ -223,7 +225,9 @@ mod tests {
             .number("seconds", 0.5, "s", None)
             .attribute("SQUID", "http://x")
             .attribute("SailplaneValidation", "healthy");
-        let all = [(&proxy, &slow), (&disk, &full)];
+        let gpu = Check::new("gpu", "").severity(Severity::AttributeOnly);
+        let none = failed("no GPU");
+        let all = [(&proxy, &slow), (&disk, &full), (&gpu, &none)];
         let text = |detail| {
             attributes(all, &slow.attributes, detail, 7)
                 .into_iter()
@@ -245,10 +249,11 @@ mod tests {
                 "SailplaneCheckHttpProxy_seconds=0.5",
                 "SailplaneCheckDiskSpace=\"failed\"",
                 "SailplaneCheckDiskSpace_free_mib=12",
+                "SailplaneCheckGpu=\"failed\"",
                 "SQUID=\"http://x\"",
             ]
         );
-        assert_eq!(text(Detail::Results).len(), 11);
+        assert_eq!(text(Detail::Results).len(), 12);
         assert_eq!(text(Detail::Summary).len(), 9);
     }
 }
