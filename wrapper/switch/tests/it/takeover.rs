@@ -754,7 +754,7 @@ fn s11_a_broker_is_nobody_and_can_do_nothing_to_anybody() {
 }
 
 #[test]
-fn c3_nobody_with_a_brokers_number_may_call_or_be_called() {
+fn m3_nobody_with_a_brokers_number_may_call_or_be_called() {
     in_cell(|cell| {
         for uid in [FIRST_BROKER_UID, FIRST_BROKER_UID + BROKER_UIDS - 1] {
             let passwd = fs::read_to_string("/etc/passwd").expect("there");
