@@ -195,7 +195,10 @@ impl Broker {
             }
             match self.channel.receive() {
                 Incoming::Request(request, descriptors) => self.serve(request, descriptors)?,
-                Incoming::Nothing => break,
+                Incoming::Nothing => {
+                    self.anticipate();
+                    break;
+                }
                 Incoming::End => self.leave("end of channel", grace),
                 Incoming::Malformed => self.leave("malformed packet", Duration::ZERO),
             }
@@ -669,6 +672,13 @@ impl Broker {
         self.grow_ready();
         if !self.tools.ready.is_complete() && !self.nest_is_warm {
             self.warm_nest();
+        }
+    }
+
+    /// After the greeting: who has just started will want a payload, and soon.
+    fn anticipate(&mut self) {
+        if self.greeted && !self.opened && !self.tools.ready.is_warm() {
+            self.grow_ready();
         }
     }
 
