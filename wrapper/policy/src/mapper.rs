@@ -1,5 +1,6 @@
 //! The external mapper: a program of the site that is asked in JSON on its standard input and answers
-//! in JSON on its standard output. It runs as nobody, with an empty environment and a time limit, and
+//! in JSON on its standard output. It runs under the broker's
+//! number, without any privilege, with an empty environment and a time limit, and
 //! what it answers is checked like any file.
 
 use std::io::{self, Read as _, Write as _};

@@ -1,22 +1,11 @@
-//! Root and the policy service (`sailplane-policy`, which runs as nobody).
+//! What the site's policy is asked and answers.
 //!
-//! Root opens configuration and policy files by its own rule of trusted paths and passes the
-//! descriptors; the service reads them and answers in types. It runs twice for each broker:
-//!
-//! - `sailplane-policy decide` answers [`Ask::ReadConfig`], [`Ask::Admit`] and [`Ask::Decide`].
-//! - `sailplane-policy names` answers [`Ask::Names`] and sees nothing that a stranger wrote.
-//!
-//! Each finds its socket on descriptor 0. Packets are at most [`crate::MAX_PACKET`] bytes; each
-//! request gets exactly one answer with its id; several may be under way. End of file: the service
-//! exits. A service that meets a malformed packet exits without an answer.
-//!
-//! # Descriptors
-//!
-//! [`Ask::ReadConfig`] carries one: the configuration. [`Ask::Admit`] and [`Ask::Decide`] carry the
-//! configuration, freshly opened, and then the files of [`Settings::policy_files`] in that order. If
-//! the configuration is no longer the one that [`Reply::Settings`] came from, the answer is
-//! [`Reply::Reread`]: read it again, admit the caller again, and begin what was asked anew, the
-//! verification of the credential included.
+//! The broker reads configuration and policy files itself, from descriptors that the monitor has opened by
+//! its rule of trusted paths, and decides in its own process (`sailplane_policy::Judge`). What crosses a
+//! socket is [`Ask::Names`]: `sailplane-names`, which runs as nobody and sees nothing that a stranger wrote,
+//! finds its socket on descriptor 0 and answers nothing else. Packets are at most [`crate::MAX_PACKET`]
+//! bytes; each request gets exactly one answer with its id; several may be under way. End of file: the
+//! service exits. A service that meets a malformed packet exits without an answer.
 
 mod names;
 mod settings;
