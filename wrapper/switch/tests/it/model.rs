@@ -250,6 +250,7 @@ const SWITCH: &[&str] = &[
 const ROOTS_CALLS: &[&str] = &[
     // Memory, time, itself.
     "brk",
+    "eventfd2",
     "mmap",
     "munmap",
     "mremap",
@@ -324,6 +325,9 @@ const ROOTS_CALLS: &[&str] = &[
     "openat2",
     "getdents64",
     "mkdir",
+    "pwrite64",
+    "ftruncate",
+    "chmod",
     "mkdirat",
     "rmdir",
     "unlinkat",
@@ -606,7 +610,7 @@ fn judge(one: &Played, call: &Call, loading: bool) {
     assert!(ROOTS_CALLS.contains(&call.name.as_str()), "{pid}: {call:?}");
     let path = call.arguments.split('"').nth(1).unwrap_or_default();
     match call.name.as_str() {
-        "openat" | "openat2" | "mkdir" | "rmdir"
+        "openat" | "openat2" | "mkdir" | "chmod" | "rmdir"
             if call.arguments.starts_with("AT_FDCWD") || path.starts_with('/') =>
         {
             let known = path == "/" || ROOTS_FILES.iter().any(|prefix| path.starts_with(prefix));
