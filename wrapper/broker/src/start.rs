@@ -28,7 +28,7 @@ use crate::verifiers::Verifiers;
 /// `--sweep`.
 pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool, Failure> {
     let begun = begin(monitor)?;
-    let (mode, number, hierarchies) = (begun.mode, begun.number, begun.hierarchies);
+    let (mode, number) = (begun.mode, begun.number);
     let mut site = begun.site;
     let wish = match mode {
         Mode::Sweep => sweep::Wish::parse(words.into_iter()).ok_or(Failure::Usage)?,
@@ -60,7 +60,7 @@ pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool,
         (site.may_omit_key, knows_dynamic) =
             admitted.or_else(|refusal| refuse(monitor, mode, &site, refusal))?;
     }
-    let control = admitted(monitor, mode, &site)?;
+    let (control, hierarchies) = admitted(monitor, mode, &site)?;
     let mut serial = 0;
     let Some(control) = control else {
         return match mode {
@@ -108,7 +108,6 @@ struct Begun {
     mode: Mode,
     /// The monitor's process number.
     number: i32,
-    hierarchies: Hierarchies,
     site: Site,
 }
 
@@ -123,7 +122,6 @@ fn begin(monitor: &Monitor) -> Result<Begun, Failure> {
             mode,
             monitor: number,
             caller,
-            tracking,
         },
         Ok([config, names]),
     ) = (reply, beside)
@@ -133,7 +131,6 @@ fn begin(monitor: &Monitor) -> Result<Begun, Failure> {
     Ok(Begun {
         mode,
         number,
-        hierarchies: Hierarchies::new(tracking),
         site: Site::read(*caller, &File::from(config), Names::new(names))?,
     })
 }
@@ -145,15 +142,22 @@ fn admit(files: &Files, site: &Site) -> Result<(bool, bool), Refusal> {
     Ok((may_omit_key, files.knows_dynamic()))
 }
 
-/// Tells the monitor whom to admit; the pilot's socket, if there is a pilot.
-fn admitted(monitor: &Monitor, mode: Mode, site: &Site) -> Result<Option<OwnedFd>, Refusal> {
+/// Tells the monitor whom to admit; the pilot's socket, if there is a pilot, and where groups are made.
+fn admitted(
+    monitor: &Monitor,
+    mode: Mode,
+    site: &Site,
+) -> Result<(Option<OwnedFd>, Hierarchies), Refusal> {
     let ask = Ask::Admitted {
         caller: Box::new(site.caller.clone()),
         may_omit_key: site.may_omit_key,
         hooks: site.hook_numbers(),
     };
     match monitor.ask_with(&ask, &[])? {
-        (Reply::Done, beside) => Ok(beside.into_iter().next().filter(|_| mode == Mode::Serve)),
+        (Reply::Admitted { tracking }, beside) => {
+            let control = beside.into_iter().next().filter(|_| mode == Mode::Serve);
+            Ok((control, Hierarchies::new(tracking)))
+        }
         _ => Err(monitor.confused()),
     }
 }

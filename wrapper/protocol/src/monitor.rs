@@ -165,7 +165,7 @@ pub enum Ask {
     },
     /// What the configuration says. Answered by [`Reply::Files`].
     Configured(Box<Settings>),
-    /// The caller may call. Answered by [`Reply::Done`], with the pilot's socket beside it in [`Mode::Serve`].
+    /// The caller may call. Answered by [`Reply::Admitted`].
     Admitted {
         /// With the names and numbers of all that may call.
         caller: Box<Caller>,
@@ -393,6 +393,9 @@ pub enum Reply {
         monitor: i32,
         /// Who calls, as the kernel says; nobody is admitted yet.
         caller: Box<Caller>,
+    },
+    /// To [`Ask::Admitted`], with the pilot's socket beside it in [`Mode::Serve`].
+    Admitted {
         /// Where groups are made.
         tracking: Tracking,
     },
@@ -807,7 +810,6 @@ impl Reply {
                 mode,
                 monitor,
                 caller,
-                tracking,
             } => {
                 w.u8(1);
                 w.u8(match mode {
@@ -819,6 +821,9 @@ impl Reply {
                 });
                 w.i32(*monitor);
                 caller.put(w);
+            }
+            Self::Admitted { tracking } => {
+                w.u8(15);
                 w.option(tracking.unified.as_ref(), |w, path| w.path("unified", path));
                 w.texts("within", &tracking.within, Text::Account, 16, MAX_WORD);
                 put_hierarchies(w, &tracking.old);
@@ -909,6 +914,8 @@ impl Reply {
                 },
                 monitor: r.i32()?,
                 caller: Box::new(Caller::take(r)?),
+            },
+            15 => Self::Admitted {
                 tracking: Tracking {
                     unified: r.option("unified", |r| r.path("unified"))?,
                     within: r.texts("within", Text::Account, 16, MAX_WORD)?,

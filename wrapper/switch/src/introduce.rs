@@ -78,7 +78,7 @@ pub(crate) fn start_names(null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd, Names),
 }
 
 /// Starts a broker and lets it introduce itself. It waits for the answer to its last word. `meanwhile`: what to
-/// do while it works.
+/// do while it works and needs nothing: while it asks the name service, as a rule.
 pub(crate) fn introduce(
     start: Start<'_>,
     meanwhile: impl FnOnce(&Standing),
@@ -102,21 +102,26 @@ fn listen(
 ) -> Result<Standing, StartupError> {
     let deadline = (start.mode == Mode::Configure).then(|| Instant::now() + REREADING);
     let (mut questions, mut meanwhile) = (Some(questions), Some(meanwhile));
-    let mut tracking = Tracking::default();
+    let mut found = Vec::new();
     let mut standing: Option<Standing> = None;
+    let mut prepare = |standing: &mut Standing, found: &[(String, PathBuf)]| {
+        if let Some(work) = meanwhile.take() {
+            if start.mode != Mode::Configure {
+                standing.tracking = Tracking::try_out(found);
+            }
+            work(standing);
+        }
+    };
     loop {
         let (ask, _) = next(broker, deadline)?;
         let lost = |Gone| ended();
         let refusal = match (ask, &mut standing) {
             (Ask::Begin { hierarchies }, None) if questions.is_some() => {
-                if start.mode != Mode::Configure {
-                    tracking = Tracking::try_out(&hierarchies);
-                }
+                found = hierarchies;
                 let reply = Reply::Begun {
                     mode: start.mode,
                     monitor: std::process::id().cast_signed(),
                     caller: Box::new(start.caller.clone()),
-                    tracking: tracking.places.clone(),
                 };
                 match (open(&conf(), "configuration"), questions.take()) {
                     (Ok(conf), Some(questions)) => {
@@ -129,14 +134,11 @@ fn listen(
                 }
             }
             (Ask::Configured(settings), None) => {
-                let ready = Standing::new(*settings, std::mem::take(&mut tracking));
+                let ready = Standing::new(*settings);
                 match ready.and_then(|ready| Ok((files(&ready.settings)?, ready))) {
                     Ok((files, ready)) => {
                         let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
                         broker.wire.answer(&Reply::Files, &beside).map_err(lost)?;
-                        if let Some(work) = meanwhile.take() {
-                            work(&ready);
-                        }
                         standing = Some(ready);
                         continue;
                     }
@@ -148,6 +150,7 @@ fn listen(
                     let child = child.as_raw();
                     let reply = Reply::Started { child };
                     broker.wire.answer(&reply, &[socket.as_fd()]).map_err(lost)?;
+                    prepare(standing, &found);
                     continue;
                 }
                 Err(refusal) => refusal,
@@ -159,6 +162,7 @@ fn listen(
             (Ask::Decline(refusal), _) => return Err(refusal.into()),
             (Ask::Admitted { caller, may_omit_key, hooks }, Some(_)) => {
                 let mut standing = standing.ok_or_else(ended)?;
+                prepare(&mut standing, &found);
                 (standing.caller, standing.may_omit_key) = (*caller, may_omit_key);
                 // What the kernel has said stays.
                 standing.caller.uid = start.caller.uid;
@@ -199,7 +203,7 @@ fn next(
 
 impl Standing {
     /// Looks whether everything is as it must be.
-    fn new(settings: Settings, tracking: Tracking) -> Result<Self, Refusal> {
+    fn new(settings: Settings) -> Result<Self, Refusal> {
         let own = crate::startup::own_path();
         let libexec = settings.libexec.clone();
         let libexec = libexec.or_else(|| own.parent().map(Path::to_owned));
@@ -225,7 +229,7 @@ impl Standing {
             may_omit_key: false,
             hooks: Default::default(),
             settings,
-            tracking,
+            tracking: Tracking::default(),
         })
     }
 

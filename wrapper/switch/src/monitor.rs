@@ -103,20 +103,31 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
         bell: bell.as_fd(),
     };
     let mut nursery = Nursery::default();
+    let mut guardian = Ok(Guardian::none());
     let meanwhile = |standing: &Standing| {
         if call.mode == Mode::Serve {
             nursery.warm_up(&standing.tracking, kit(standing, &call.limits, &null));
+            guardian = Guardian::start(&call);
         }
     };
     let introduced = introduce::introduce(start, meanwhile);
-    let (broker, standing) = introduced.inspect_err(|_| nursery.close())?;
-    let beside = call.control.as_ref().map(|control| control.as_fd());
-    let admitted = broker.wire.answer(&Reply::Done, beside.as_slice());
-    admitted.map_err(|Gone| ended())?;
-    let guardian = match call.mode {
-        Mode::Serve => Guardian::start(&call).map_err(system("starting the guardian"))?,
-        _ => Guardian::none(),
+    let guardian = guardian.map_err(system("starting the guardian"));
+    let (broker, standing, guardian) = match (introduced, guardian) {
+        (Ok((broker, standing)), Ok(guardian)) => (broker, standing, guardian),
+        (Err(error), guardian) => {
+            nursery.close();
+            guardian.map(Guardian::dismiss).unwrap_or_default();
+            return Err(error);
+        }
+        (_, Err(error)) => {
+            nursery.close();
+            return Err(error);
+        }
     };
+    let beside = call.control.as_ref().map(|control| control.as_fd());
+    let tracking = standing.tracking.places.clone();
+    let admitted = broker.wire.answer(&Reply::Admitted { tracking }, beside.as_slice());
+    admitted.map_err(|Gone| ended())?;
     let mut monitor = Monitor {
         standing,
         held: BTreeMap::new(),
