@@ -495,9 +495,9 @@ fn checked(signal: i32) -> Result<i32, Refusal> {
     sound.then_some(signal).ok_or_else(|| caller("signal.number", text))
 }
 
-fn record(held: &mut Held) -> Result<(), Refusal> {
-    let write = |lease: &mut Lease| lease.record(&held.record);
-    let written = held.lease.as_mut().map_or(Ok(()), write);
+fn record(held: &Held) -> Result<(), Refusal> {
+    let write = |lease: &Lease| lease.record(&held.record);
+    let written = held.lease.as_ref().map_or(Ok(()), write);
     written.map_err(failed("lease.failed", "writing down the lease"))
 }
 

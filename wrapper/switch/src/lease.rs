@@ -108,7 +108,7 @@ impl LeaseDir {
 
 impl Lease {
     /// Writes down what must be cleaned up, before any of it exists.
-    pub(crate) fn record(&mut self, record: &Record) -> Result<(), Errno> {
+    pub(crate) fn record(&self, record: &Record) -> Result<(), Errno> {
         // Never empty in between: what stands behind the end of an earlier record is not read.
         let text = record.print();
         self.file.write_all_at(&text, 0).map_err(errno)?;
