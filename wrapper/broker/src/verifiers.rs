@@ -17,7 +17,7 @@ use crate::names::DEADLINE;
 use crate::refuse::{credential, helper, trouble, unix_now};
 
 /// How long after the end of a socket to wait for the news that the whole program has ended.
-const NEWS: Duration = Duration::from_millis(50);
+const NEWS: Duration = Duration::from_secs(1);
 
 /// Makes verifiers.
 #[derive(Debug, Default)]
