@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use sailplane_site_tests::{Event, JobState, Play, ProxyKind, StageOptions, Submission, TestCa, wait};
+use sailplane_site_tests::{
+    Event, JobState, Play, ProxyKind, StageOptions, Submission, TestCa, wait,
+};
 
 use crate::on_stage;
 use crate::sound::{marker, wait_marked, wait_none_marked};
@@ -162,7 +164,8 @@ fn a_job_without_a_credential_is_not_matched() {
             .pool
             .wait_for(without.job()?, JobState::Idle, wait::PATIENCE)?;
         ensure!(
-            ad.int("NumJobMatches").unwrap_or(0) == 0 && ad.int("NumShadowStarts").unwrap_or(0) == 0,
+            ad.int("NumJobMatches").unwrap_or(0) == 0
+                && ad.int("NumShadowStarts").unwrap_or(0) == 0,
             "it was matched"
         );
         stage
