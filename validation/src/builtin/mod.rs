@@ -1,8 +1,8 @@
 //! The checks that come with the pilot. Each has a pure part, which judges facts, and a thin one that gathers them.
 //!
-//! What belongs together is in one folder: the work folder ([`work`]), what the pilot may have ([`limits`]), operating system
-//! and kernel ([`system`]), the network ([`net`]), trust and credentials ([`trust`]), software and devices ([`software`]),
-//! the site's own word ([`site`]). What the node says about itself is read in [`node`].
+//! What belongs together is in one folder: the work folder (`work`), what the pilot may have (`limits`), operating system
+//! and kernel (`system`), the network (`net`), trust and credentials (`trust`), software and devices (`software`),
+//! the site's own word (`site`). What the node says about itself is read in `node`.
 
 mod knobs;
 mod limits;

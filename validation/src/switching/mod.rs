@@ -1,8 +1,8 @@
 //! The identity switch, tried for real, before a user's job finds out that it does not work.
 //!
 //! What is tried, and what a failure means, follows from what the frontend wishes, the factory requires and the site offers
-//! ([`policy`]). The pilot's own proxy stands for a job's credential. The way is that of a job: a helper is started, an account
-//! opened, and programs run in it ([`trial`], [`scenarios`]); with our helper, with a site's gLExec or `sudo` (then the pilot
+//! (`policy`). The pilot's own proxy stands for a job's credential. The way is that of a job: a helper is started, an account
+//! opened, and programs run in it (`trial`, `scenarios`); with our helper, with a site's gLExec or `sudo` (then the pilot
 //! starts itself as a broker, as it does for jobs), and with none.
 
 pub mod agent;
