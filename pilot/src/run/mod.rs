@@ -2,7 +2,7 @@
 //!
 //! Start-up is arranged around the first slot ad: the links to the collectors do their handshakes while the helper
 //! starts and the node is checked; the first ad goes out when all of them are done. Where no jobs can run, the pilot
-//! says so ([`failing`]) instead of that ad.
+//! says so (`failing`) instead of that ad.
 
 mod assemble;
 pub(crate) mod checks;
