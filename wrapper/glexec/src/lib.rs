@@ -71,6 +71,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 match state {
                     Some(word) if word == WITH_BROKER => with_broker(&call, &mut report),
                     Some(code) => {
+                        // Its other end is closed; what is started from here must not take it for its own.
+                        drop(Broker::take());
                         let reason = cannot_switch(&code.to_string_lossy(), sentence);
                         Err(logging_only::carry_out(&call, reason))
                     }
