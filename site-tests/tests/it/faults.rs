@@ -128,7 +128,9 @@ fn a_full_disk_holds_the_job_and_the_pilot_lives() {
             SmallDisk::mount(&site.small_execute).expect("a small file system can be mounted");
         let options = StageOptions::named("disk")
             .slots(1)
-            .pilot_knob("EXECUTE", site.small_execute.join("pilot").display());
+            .pilot_knob("EXECUTE", site.small_execute.join("pilot").display())
+            // Less than the node checks want.
+            .pilot_knob("SAILPLANE_CHECK_DISK", 1);
         on_stage(options, |stage| {
             let submission = Submission::shell("alice", "true")
                 .file("big.in", &vec![7; 12 << 20], 0o644)
