@@ -163,4 +163,7 @@ pub enum PingError {
     /// It was reached, and would not have us, or we not it.
     #[error("{0}")]
     Refused(String),
+    /// The pilot has no token yet and asks for one: it may have to wait until an administrator approves it.
+    #[error("{0}")]
+    Waiting(String),
 }

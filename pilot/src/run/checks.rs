@@ -216,6 +216,8 @@ fn endpoint(address: &Sinful) -> Endpoint {
 /// Asks a daemon whether we may advertise there.
 struct Ping {
     client: Client,
+    /// Without a token the pilot asks for one.
+    asks_for_token: bool,
 }
 
 impl Ping {
@@ -226,9 +228,13 @@ impl Ping {
         config.trust_domain.clone_from(&knobs.trust_domain);
         Self {
             client: Client::new(config, SessionCache::new()),
+            asks_for_token: knobs.token_request.is_some(),
         }
     }
 }
+
+/// How an error says that there is no token to join with (`cedar::error`).
+const NO_TOKEN: &str = "no usable token";
 
 impl PoolPing for Ping {
     fn ping<'a>(
@@ -248,6 +254,9 @@ impl PoolPing for Ping {
                     let text = crate::blame::chain(&error);
                     match error.step() {
                         Step::Resolve | Step::Connect => PingError::Unreachable(text),
+                        _ if self.asks_for_token && text.contains(NO_TOKEN) => {
+                            PingError::Waiting(text)
+                        }
                         _ => PingError::Refused(text),
                     }
                 })?;

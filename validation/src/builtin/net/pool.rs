@@ -180,12 +180,21 @@ fn judge_ping(role: &str, came: &[(&Endpoint, Result<Pong, PingError>)]) -> Outc
     if came.is_empty() {
         return Outcome::skipped(format!("the configuration names no {role}"));
     }
+    let waits = came.iter().find_map(|(_, came)| match came {
+        Err(PingError::Waiting(said)) => Some(said),
+        _ => None,
+    });
+    if let Some(said) = waits.filter(|_| came.iter().all(|(_, came)| came.is_err())) {
+        return Outcome::skipped(format!(
+            "the pilot has to ask the pool for a token first: {said}"
+        ));
+    }
     let failures: Vec<Failure> = came
         .iter()
         .filter_map(|(endpoint, came)| {
             let name = format!("the {role} {}", endpoint.text);
             Some(match came {
-                Ok(_) => return None,
+                Ok(_) | Err(PingError::Waiting(_)) => return None,
                 Err(PingError::Unreachable(said)) => Failure::new(
                     Whose::Pool,
                     format!("{name} was connected to and then did not answer: {said}"),
@@ -257,6 +266,14 @@ mod tests {
             );
         }
         assert_eq!(contact(""), None);
+    }
+
+    #[test]
+    fn a_pilot_that_still_asks_for_a_token_is_not_unfit() {
+        let here = at("cm.example.org:9618");
+        let waiting = Err(PingError::Waiting("no usable token".into()));
+        let outcome = judge_ping("collector", &[(&here, waiting)]);
+        assert!(outcome.failure().is_none(), "{outcome:?}");
     }
 
     #[test]
