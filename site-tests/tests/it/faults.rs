@@ -129,8 +129,8 @@ fn a_full_disk_holds_the_job_and_the_pilot_lives() {
         let options = StageOptions::named("disk")
             .slots(1)
             .pilot_knob("EXECUTE", site.small_execute.join("pilot").display())
-            // Less than the node checks want.
-            .pilot_knob("SAILPLANE_CHECK_DISK", 1);
+            // Smaller than what the node checks write to try it.
+            .pilot_knob("SAILPLANE_CHECKS_OFF", "work-space");
         on_stage(options, |stage| {
             let submission = Submission::shell("alice", "true")
                 .file("big.in", &vec![7; 12 << 20], 0o644)
