@@ -44,7 +44,7 @@ fn renewed(stage: &mut Stage) -> Result<()> {
         "{}",
         submitted.output()?
     );
-    ensure!(stage.pilot.log().contains("uses its renewed proxy"));
+    ensure!(stage.pilot.log().contains("uses its renewed credential"));
     Ok(())
 }
 
@@ -76,10 +76,10 @@ fn k6_a_renewed_proxy_of_somebody_else_is_refused_and_the_old_one_stays() {
         );
         let log = stage.pilot.log();
         ensure!(
-            log.contains("a renewed proxy was refused"),
+            log.contains("a renewed credential was refused"),
             "nothing in the log"
         );
-        ensure!(!log.contains("uses its renewed proxy"));
+        ensure!(!log.contains("uses its renewed credential"));
         Ok(())
     });
 }
@@ -108,7 +108,7 @@ fn rekeyed(stage: &mut Stage) -> Result<()> {
             .proxy("alice", ProxyKind::Minutes(60), &file)?;
         wait::until("the renewed proxy", Duration::from_secs(30), || {
             let log = stage.pilot.log();
-            let count = log.matches("uses its renewed proxy").count();
+            let count = log.matches("uses its renewed credential").count();
             Ok((count == renewals).then_some(()))
         })?;
         // The shadow looks at the time of the file, in seconds.
