@@ -116,6 +116,10 @@ pub(crate) fn section(
         "\n{storm} payloads cancelled at once: the last process, sandbox, group and lease are gone after {storm_seconds:.2} s, without asking\n\
          for any authorization."
     );
+    text.push_str(
+        "\nA number below 1 means behind. The one-shot form's memory is that of the front alone, without the broker that it starts.\n\
+         `sudo-rs` is built as its authors publish it.\n",
+    );
     for sentence in missing {
         let _ = writeln!(text, "\n{sentence}");
     }
