@@ -14,6 +14,8 @@ pub(super) struct Programs {
     pub(super) switch: PathBuf,
     /// Its unprivileged half.
     pub(super) broker: PathBuf,
+    /// What only root asks of it.
+    pub(super) admin: PathBuf,
     /// Its verifier.
     pub(super) verify: PathBuf,
     /// What reads its policy.
@@ -77,6 +79,7 @@ impl Programs {
         Ok(Self {
             switch: find("sailplane-switch")?,
             broker: find("sailplane-broker")?,
+            admin: find("sailplane-admin")?,
             verify: find("sailplane-verify")?,
             policy: find("sailplane-policy")?,
             names: find("sailplane-names")?,

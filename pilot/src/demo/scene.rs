@@ -144,6 +144,7 @@ impl Scene {
             return Ok(());
         }
         stage.program(&programs.broker, &folder.join("sailplane-broker"), 0o755)?;
+        stage.program(&programs.admin, &folder.join("sailplane-admin"), 0o755)?;
         stage.program(&programs.verify, &folder.join("sailplane-verify"), 0o755)?;
         stage.program(&programs.policy, &folder.join("sailplane-policy"), 0o755)?;
         stage.program(&programs.names, &folder.join("sailplane-names"), 0o755)?;

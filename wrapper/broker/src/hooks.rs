@@ -129,21 +129,13 @@ impl Running {
     }
 }
 
-/// As it is called in the configuration and in codes.
-pub(crate) fn word(which: Which) -> &'static str {
-    match which {
-        Which::Prologue => "prologue",
-        Which::Epilogue => "epilogue",
-    }
-}
-
 fn refusal(which: Which, program: &str, why: &str, later: bool) -> Refusal {
     let class = if later {
         RefusalClass::SiteTransient
     } else {
         RefusalClass::SitePermanent
     };
-    let what = word(which);
+    let what = which.word();
     let message = format!("the site's {what} {program} has failed: {why}");
     helper(class, &format!("hook.{what}"), message, later)
 }

@@ -24,6 +24,7 @@ mod mounts;
 mod names;
 mod opening;
 mod payload;
+mod pool;
 mod proc;
 mod ready;
 mod recover;

@@ -16,6 +16,7 @@ use sailplane_policy::{Files, MapperQuestion, Verdict};
 use crate::channel::packet_sockets;
 use crate::monitor::{DONE, Monitor, exit_status};
 use crate::names::{DEADLINE, Entries, LookUp, confused};
+use crate::pool::Pool;
 use crate::ready::{Ready, Taken};
 use crate::refuse::{credential, helper, mapping, trouble, unix_now};
 use crate::site::Site;
@@ -382,25 +383,18 @@ impl Opening {
         let claim = Ask::PoolClaim {
             lease: lease.clone(),
             exact,
-            prefix: prefix.clone(),
             keep: self.purpose() != Purpose::VerifyOnly,
         };
-        let Reply::Holder(holder) = desk.monitor.ask(&claim)? else {
-            return Err(desk.monitor.confused());
+        let pool = match desk.monitor.ask_with(&claim, &[])? {
+            (Reply::Pool, beside) => Pool::read(beside)?,
+            _ => return Err(desk.monitor.confused()),
         };
+        let holder = pool.holder(&lease, &prefix)?;
         let held = holder.is_some();
         let mut candidates = match holder {
             Some(name) => vec![name],
             None if self.purpose() == Purpose::VerifyOnly => Vec::new(),
-            None => {
-                let ask = Ask::PoolFree {
-                    prefix: prefix.clone(),
-                };
-                let Reply::Pool(free) = desk.monitor.ask(&ask)? else {
-                    return Err(desk.monitor.confused());
-                };
-                free.into_iter().map(|(account, _)| account).collect()
-            }
+            None => pool.free(&prefix),
         };
         candidates.truncate(CANDIDATES);
         if candidates.is_empty() {

@@ -11,8 +11,21 @@ use crate::line::Line;
 use crate::monitor::{DONE, Monitor};
 use crate::proc;
 
+/// How long all of it may take at the start, while the pilot waits.
+const ALL: Duration = Duration::from_secs(60);
 /// How long one left-over payload may take; what is not gone by then is tried again by the next.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has everything cleaned up that is left; true: there was something.
+pub(crate) fn have_recovered(monitor: &Monitor) -> bool {
+    match monitor.ask(&Ask::Recover) {
+        Ok(Reply::Started { child }) => {
+            monitor.wait_for(child, ALL);
+            true
+        }
+        _ => false,
+    }
+}
 
 /// Cleans up everything that is left; returns how many payloads there were. `serial`: the last number in
 /// use.

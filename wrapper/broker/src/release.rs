@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use launch_protocol::broker::{Refusal, RefusalClass};
-use launch_protocol::monitor::{Ask, Errand, Linked, MAX_LISTED, Reply, Target};
+use launch_protocol::monitor::{Ask, Errand, Linked, Reply, Target};
 use launch_protocol::policy::{Entry, Query};
 
 use crate::line::Line;
 use crate::monitor::{DONE, Monitor};
+use crate::pool::Pool;
 use crate::proc;
 use crate::refuse::{helper, unix_now};
 use crate::site::Site;
@@ -29,7 +30,7 @@ pub(crate) fn release_leases(
         return Err(helper(class, "conf.gridmapdir", text.to_owned(), false));
     }
     let before = unix_now() - i64::from(settings.gridmapdir_min_idle);
-    let idle = list(monitor, Some(before))?;
+    let idle = list(monitor)?.idle(before);
     let accounts = idle.iter().map(|(account, _)| account.clone());
     let queries: Vec<_> = accounts.map(Query::Account).collect();
     let entries = site.names.look_up(&queries, monitor)?;
@@ -77,21 +78,10 @@ fn is_in_use(monitor: &Monitor, payload: u32, account: &str, entry: &Entry) -> b
     }
 }
 
-/// All accounts of the gridmapdir, or all idle leases and their accounts.
-pub(crate) fn list(
-    monitor: &Monitor,
-    idle_since: Option<i64>,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let mut all = Vec::new();
-    loop {
-        let skip = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        let Reply::Pool(some) = monitor.ask(&Ask::PoolList { idle_since, skip })? else {
-            return Err(monitor.confused());
-        };
-        let is_last = some.len() < MAX_LISTED;
-        all.extend(some);
-        if is_last {
-            return Ok(all);
-        }
+/// What is in the gridmapdir.
+pub(crate) fn list(monitor: &Monitor) -> Result<Pool, Refusal> {
+    match monitor.ask_with(&Ask::PoolList, &[])? {
+        (Reply::Pool, beside) => Pool::read(beside),
+        _ => Err(monitor.confused()),
     }
 }

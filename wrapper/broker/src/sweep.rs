@@ -5,13 +5,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use launch_protocol::broker::Refusal;
 use launch_protocol::monitor::{Account, Ask, Errand, Reply, Target};
 use launch_protocol::policy::Query;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
 
 use crate::line::Line;
 use crate::monitor::Monitor;
@@ -147,9 +149,8 @@ fn accounts(
     }
     let names = match wish.pool && site.settings.gridmapdir.is_some() {
         false => Vec::new(),
-        true => list(monitor, None)?,
+        true => list(monitor)?.accounts(),
     };
-    let names: Vec<_> = names.into_iter().map(|(account, _)| account).collect();
     let queries: Vec<_> = names.iter().cloned().map(Query::Account).collect();
     // The monitor hears it, too.
     site.names.look_up(&queries, monitor)?;
@@ -176,13 +177,16 @@ fn clean(monitor: &Monitor, payload: u32, wish: &Wish) -> Found {
     let errand = Errand::Sweep {
         places: wish.places.clone(),
     };
-    let report = monitor
-        .start(&Ask::Errand { payload, errand })
-        .ok()
-        .and_then(|(child, report)| {
-            monitor.wait_for(child, PATIENCE);
-            read_report(report)
-        });
+    let report = pipe2(OFlag::O_CLOEXEC).ok().and_then(|(report, theirs)| {
+        let errand = Ask::Errand { payload, errand };
+        let started = monitor.ask_with(&errand, &[theirs.as_fd()]);
+        drop(theirs);
+        let (Reply::Started { child }, _) = started.ok()? else {
+            return None;
+        };
+        monitor.wait_for(child, PATIENCE);
+        read_report(report)
+    });
     match report {
         Some([processes, files, objects, alive, files_left, objects_left]) => {
             (found.processes, found.files, found.objects) = (processes, files, objects);

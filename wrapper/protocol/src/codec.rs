@@ -73,6 +73,13 @@ pub(crate) enum Text {
     Graphic,
 }
 
+/// Is this the name of a pool account: a prefix and digits?
+pub fn is_pool_name(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// A name as `useradd` and `groupadd` allow it; never a number.
 pub fn is_account_name(name: &str) -> bool {
     name.len() <= 64
@@ -448,6 +455,14 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m4_pool_names_are_a_prefix_and_digits() {
+        assert!(is_pool_name("atlas001", "atlas"));
+        for other in ["atlas", "atlas1x", "atlasprd1", "cms1", ".atlas1"] {
+            assert!(!is_pool_name(other, "atlas"), "{other}");
+        }
+    }
 
     #[test]
     fn long_sentences_are_cut_at_a_character() {

@@ -55,6 +55,7 @@
 pub mod agent;
 pub mod broker;
 mod codec;
+mod errand;
 pub mod exec;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -65,7 +66,7 @@ pub mod order;
 pub mod policy;
 pub mod verdict;
 
-pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute};
+pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute, is_pool_name};
 
 /// Version of these messages; [`broker::Command::Hello`] carries it and both sides refuse another.
 pub const VERSION: u32 = 3;

@@ -30,6 +30,8 @@ use crate::line::is_members;
 use crate::policy::{Caller, Groups, Settings};
 use crate::{MAX_IDENTITY, MAX_LABEL, MAX_LEASE, MAX_PACKET};
 
+pub use crate::errand::Errand;
+
 /// The first of the user numbers under which brokers run. No account may have one of these: neither as a
 /// caller nor as a target. Nobody hands out numbers as high as these.
 pub const FIRST_BROKER_UID: u32 = 0x7F00_0000;
@@ -39,7 +41,7 @@ pub const BROKER_UIDS: u32 = 0x0080_0000;
 
 /// Longest line of the log, bytes.
 pub const MAX_LINE: usize = 4096;
-/// Most endings, or pool accounts, in one answer.
+/// Most endings in one answer.
 pub const MAX_LISTED: usize = 64;
 
 /// What the monitor has been started for.
@@ -79,7 +81,7 @@ pub enum Target {
 }
 
 /// An account that may be switched to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Its name.
     pub name: String,
@@ -97,7 +99,7 @@ pub struct Account {
     pub dynamic: bool,
 }
 
-/// Numbers of the account that a program of the site runs as.
+/// The numbers that a program runs under.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// User number.
@@ -117,41 +119,26 @@ pub enum Which {
     Epilogue,
 }
 
-/// What `sailplane-job` does as an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// Empties the sandbox; `account`: and removes whatever else the account has left; `if_alone`: if
-    /// nothing runs as it.
-    Remove {
-        /// Also in shared places.
-        account: bool,
-        /// Ends with 2 and removes nothing if anything runs as the account.
-        if_alone: bool,
-    },
-    /// Ends with 0 if nothing runs as the account; `home`: and its home is as empty as a new one.
-    Alone {
-        /// Look at the home directory too.
-        home: bool,
-    },
-    /// Kills everything that runs as the account.
-    KillAll,
-    /// Ends with 2 if anything that descends from the monitor runs as the account.
-    Members,
-    /// Signals that.
-    SignalMembers {
-        /// Number of the signal.
-        signal: i32,
-    },
-    /// Removes everything that the account has left (one descriptor beside the answer: the report).
-    Sweep {
-        /// Shared folders, if not the usual ones.
-        places: Vec<PathBuf>,
-    },
-    /// Puts a credential (one descriptor beside the question) into the sandbox under this name.
-    PutProxy {
-        /// Relative to the sandbox.
-        name: PathBuf,
-    },
+impl Which {
+    /// As it is called in the configuration and in codes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prologue => "prologue",
+            Self::Epilogue => "epilogue",
+        }
+    }
+
+    /// The environment of such a program, `NAME=value` each: what it is told, and nothing that it would have to
+    /// look up in the caller's.
+    pub fn environment(self, facts: &[(String, String)]) -> Vec<String> {
+        let told = facts
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let told = std::iter::once(("HOOK", self.word())).chain(told);
+        let told = told.map(|(name, value)| format!("SAILPLANE_{name}={value}"));
+        let path = "PATH=/usr/bin:/bin:/usr/sbin:/sbin".to_owned();
+        std::iter::once(path).chain(told).collect()
+    }
 }
 
 /// What the broker can ask.
@@ -293,27 +280,24 @@ pub enum Ask {
         /// At most [`MAX_LINE`] bytes.
         line: String,
     },
-    /// Take over what a monitor that is gone has left of a payload. Answered by [`Reply::Adopted`].
+    /// Clean up after monitors that are gone. Answered by [`Reply::Started`], or by [`Reply::Done`]: nothing is
+    /// left of any.
+    Recover,
+    /// Take over what a monitor that is gone has left of a payload. Answered by [`Reply::Adopted`], to
+    /// administrators only, as everything below is that the gridmapdir is not needed for.
     Adopt {
         /// A number of its own, not in use yet.
         payload: u32,
     },
-    /// Whose lease is this name in the gridmapdir? Makes sure that it is for this identity; `keep`: from now
-    /// on. Answered by [`Reply::Holder`].
+    /// Makes sure that a lease in the gridmapdir is for this identity; `keep`: from now on. Answered by
+    /// [`Reply::Pool`].
     PoolClaim {
         /// Name of the lease.
         lease: String,
         /// The identity as it is spelled.
         exact: String,
-        /// Prefix of the accounts.
-        prefix: String,
         /// It is to be leased.
         keep: bool,
-    },
-    /// Accounts without a lease, the one that has been free for longest first. Answered by [`Reply::Pool`].
-    PoolFree {
-        /// Prefix of the accounts.
-        prefix: String,
     },
     /// Lease an account. Answered by [`Reply::Linked`].
     PoolLink {
@@ -330,13 +314,8 @@ pub enum Ask {
         /// Name of the lease.
         lease: String,
     },
-    /// All accounts, or all idle leases and their accounts. Answered by [`Reply::Pool`].
-    PoolList {
-        /// Leases that were last used before this time, Unix seconds; `None`: all accounts, with empty leases.
-        idle_since: Option<i64>,
-        /// How many to leave out at the beginning.
-        skip: u32,
-    },
+    /// What is in the gridmapdir? Answered by [`Reply::Pool`].
+    PoolList,
     /// End a lease of a payload's account that has not been used since. Answered by [`Reply::Linked`]:
     /// `Done`, or `AccountTaken` if it is in use.
     PoolRelease {
@@ -437,10 +416,10 @@ pub enum Reply {
     },
     /// To [`Ask::Adopt`]; `None`: nothing (more) is left.
     Adopted(Option<Adopted>),
-    /// To [`Ask::PoolClaim`]: the account that has the lease.
-    Holder(Option<String>),
-    /// Pairs of account and lease; the second may be empty. At most [`MAX_LISTED`].
-    Pool(Vec<(String, String)>),
+    /// What is in the gridmapdir, beside it in a file: one line for each regular file, with the number of its
+    /// inode, how many names that has, when it was changed (seconds, nanoseconds) and last used (seconds), and
+    /// its name, a blank between each.
+    Pool,
     /// To [`Ask::PoolLink`], [`Ask::PoolTouch`] and [`Ask::PoolRelease`].
     Linked(Linked),
     /// To [`Ask::Spool`].
@@ -459,19 +438,14 @@ const MAX_FACTS: usize = 16;
 const MAX_FACT: usize = 4096;
 const MAX_GROUPS: usize = 2048;
 const MAX_WORD: usize = 64;
-const MAX_PLACES: usize = 32;
 
 impl Ask {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
-        let carries = matches!(
-            self,
-            Self::Errand {
-                errand: Errand::PutProxy { .. },
-                ..
-            }
-        );
-        usize::from(carries)
+        match self {
+            Self::Errand { errand, .. } => errand.descriptors(),
+            _ => 0,
+        }
     }
 
     /// The packet.
@@ -623,22 +597,13 @@ impl Ask {
                 w.u8(26);
                 w.u32(*payload);
             }
-            Self::PoolClaim {
-                lease,
-                exact,
-                prefix,
-                keep,
-            } => {
+            Self::PoolClaim { lease, exact, keep } => {
                 w.u8(27);
                 put_lease(w, lease);
                 w.text("exact", exact, Text::Identity, MAX_IDENTITY);
-                w.name("prefix", prefix);
                 w.bool(*keep);
             }
-            Self::PoolFree { prefix } => {
-                w.u8(28);
-                w.name("prefix", prefix);
-            }
+            Self::Recover => w.u8(28),
             Self::PoolLink { account, lease } => {
                 w.u8(29);
                 w.name("account", account);
@@ -649,11 +614,7 @@ impl Ask {
                 w.name("account", account);
                 put_lease(w, lease);
             }
-            Self::PoolList { idle_since, skip } => {
-                w.u8(31);
-                w.option(idle_since.as_ref(), |w, since| w.i64(*since));
-                w.u32(*skip);
-            }
+            Self::PoolList => w.u8(31),
             Self::PoolRelease {
                 account,
                 lease,
@@ -753,12 +714,9 @@ impl Ask {
             27 => Self::PoolClaim {
                 lease: take_lease(r)?,
                 exact: r.text("exact", Text::Identity, MAX_IDENTITY)?,
-                prefix: r.name("prefix")?,
                 keep: r.bool("keep")?,
             },
-            28 => Self::PoolFree {
-                prefix: r.name("prefix")?,
-            },
+            28 => Self::Recover,
             29 => Self::PoolLink {
                 account: r.name("account")?,
                 lease: take_lease(r)?,
@@ -767,10 +725,7 @@ impl Ask {
                 account: r.name("account")?,
                 lease: take_lease(r)?,
             },
-            31 => Self::PoolList {
-                idle_since: r.option("idle_since", Reader::i64)?,
-                skip: r.u32()?,
-            },
+            31 => Self::PoolList,
             32 => Self::PoolRelease {
                 account: r.name("account")?,
                 lease: take_lease(r)?,
@@ -870,17 +825,7 @@ impl Reply {
                 w.u8(9);
                 w.option(adopted.as_ref(), |w, adopted| adopted.put(w));
             }
-            Self::Holder(account) => {
-                w.u8(10);
-                w.option(account.as_ref(), |w, name| w.name("account", name));
-            }
-            Self::Pool(pairs) => {
-                w.u8(11);
-                w.list("pool", pairs, MAX_LISTED, |w, (account, lease)| {
-                    w.name("account", account);
-                    w.text("lease", lease, Text::Free, MAX_LEASE);
-                });
-            }
+            Self::Pool => w.u8(11),
             Self::Linked(linked) => {
                 w.u8(12);
                 w.u8(match linked {
@@ -941,11 +886,7 @@ impl Reply {
                 terminate: r.bool("terminate")?,
             },
             9 => Self::Adopted(r.option("adopted", Adopted::take)?),
-            10 => Self::Holder(r.option("account", |r| r.name("account"))?),
-            11 => Self::Pool(r.list("pool", MAX_LISTED, 8, |r| {
-                let account = r.name("account")?;
-                Ok((account, r.text("lease", Text::Free, MAX_LEASE)?))
-            })?),
+            11 => Self::Pool,
             12 => Self::Linked(match r.u8()? {
                 0 => Linked::Done,
                 1 => Linked::AccountTaken,
@@ -986,6 +927,15 @@ impl Target {
 }
 
 impl Account {
+    /// Its numbers alone.
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+        }
+    }
+
     fn put(&self, w: &mut Writer) {
         w.text("name", &self.name, Text::Graphic, 255);
         w.u32(self.uid);
@@ -1021,60 +971,6 @@ impl Numbers {
             uid: r.u32()?,
             gid: r.u32()?,
             groups: r.list("groups", MAX_GROUPS, 4, Reader::u32)?,
-        })
-    }
-}
-
-impl Errand {
-    fn put(&self, w: &mut Writer) {
-        match self {
-            Self::Remove { account, if_alone } => {
-                w.u8(0);
-                w.bool(*account);
-                w.bool(*if_alone);
-            }
-            Self::Alone { home } => {
-                w.u8(1);
-                w.bool(*home);
-            }
-            Self::KillAll => w.u8(2),
-            Self::Members => w.u8(3),
-            Self::SignalMembers { signal } => {
-                w.u8(4);
-                w.i32(*signal);
-            }
-            Self::Sweep { places } => {
-                w.u8(5);
-                w.list("places", places, MAX_PLACES, |w, path| {
-                    w.path("places", path);
-                });
-            }
-            Self::PutProxy { name } => {
-                w.u8(6);
-                w.path("name", name);
-            }
-        }
-    }
-
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match r.u8()? {
-            0 => Self::Remove {
-                account: r.bool("account")?,
-                if_alone: r.bool("if_alone")?,
-            },
-            1 => Self::Alone {
-                home: r.bool("home")?,
-            },
-            2 => Self::KillAll,
-            3 => Self::Members,
-            4 => Self::SignalMembers { signal: r.i32()? },
-            5 => Self::Sweep {
-                places: r.list("places", MAX_PLACES, 4, |r| r.path("places"))?,
-            },
-            6 => Self::PutProxy {
-                name: r.path("name")?,
-            },
-            _ => return Err(DecodeError::BadValue("errand")),
         })
     }
 }
@@ -1185,6 +1081,19 @@ mod tests {
         ] {
             there_and_back(&ask);
         }
+    }
+
+    #[test]
+    fn a_hook_is_told_what_it_is_and_finds_no_variable_of_others() {
+        let facts = vec![("JOB".to_owned(), "1.0=a b".to_owned())];
+        assert_eq!(
+            Which::Epilogue.environment(&facts),
+            [
+                "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
+                "SAILPLANE_HOOK=epilogue",
+                "SAILPLANE_JOB=1.0=a b"
+            ]
+        );
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use crate::codec::{DecodeError, EncodeError, Reader, Writer};
+use crate::monitor::Account;
+use crate::policy::Settings;
 use crate::{MAX_PACKET, MAX_PATH};
 
 /// A directory that must still be the same one when it is used.
@@ -58,7 +60,53 @@ const MAX_LIMITS: usize = 32;
 const MAX_WORDS: usize = 320;
 const MAX_TMP: usize = 2;
 
+/// With this word for the front no agent executes what is a link (requirement S13).
+const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
+
 impl Order {
+    /// What the site's settings make of a child for this account. `own_proc`: it was born into process numbers
+    /// of its own; `places`: the sandbox, and behind it `/tmp` and `/var/tmp`.
+    pub fn new(account: &Account, settings: &Settings, own_proc: bool, places: Vec<Place>) -> Self {
+        let Settings {
+            limits,
+            isolation,
+            execute_dirs,
+            front,
+            ..
+        } = settings;
+        let mut places = places.into_iter();
+        let sandbox = places.next();
+        let mut words: Vec<OsString> = Vec::new();
+        if front.iter().any(|word| word == NO_LINKS) {
+            words.push("--no-links".into());
+        }
+        for owner in &isolation.forbidden_owners {
+            words.extend(["--not-owned-by".into(), owner.to_string().into()]);
+        }
+        words.extend(sandbox.iter().map(|place| place.path.clone().into()));
+        let elsewhere = sandbox
+            .filter(|_| isolation.chroot.is_some())
+            .and_then(|place| {
+                let below = execute_dirs.iter().find(|dir| place.path.starts_with(dir));
+                below.cloned().map(|below| (place, below))
+            });
+        Self {
+            uid: account.uid,
+            gid: account.gid,
+            groups: account.groups.clone(),
+            nice: limits.nice_min,
+            rlimits: limits.rlimits.clone(),
+            view: View {
+                own_proc,
+                own_tmp: isolation.private_tmp,
+                tmp: places.collect(),
+                chroot: isolation.chroot.clone(),
+                sandbox: elsewhere,
+            },
+            words,
+        }
+    }
+
     /// The packet.
     ///
     /// # Errors

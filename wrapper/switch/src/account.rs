@@ -1,9 +1,8 @@
 //! The account a payload runs as. A [`TargetAccount`] exists only if it passed requirement M3.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
 
-use launch_protocol::lease::Record;
+use launch_protocol::is_pool_name;
 use launch_protocol::monitor::{Account, BROKER_UIDS, FIRST_BROKER_UID};
 use launch_protocol::policy::{Caller, Entry, Settings};
 
@@ -12,14 +11,14 @@ pub(crate) const NOBODY: u32 = 65_534;
 
 /// An account that may be switched to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TargetAccount {
-    name: String,
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
-    home: PathBuf,
-    shell: PathBuf,
-    dynamic: bool,
+pub struct TargetAccount(Account);
+
+impl Deref for TargetAccount {
+    type Target = Account;
+
+    fn deref(&self) -> &Account {
+        &self.0
+    }
 }
 
 /// What an account is judged by.
@@ -39,183 +38,94 @@ pub(crate) struct MappedGroups {
 }
 
 /// Why an account may not be switched to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    Root,
-    Nobody,
-    Broker,
-    Caller,
-    CallerGroup,
-    OutOfRange,
-    Dynamic,
-    RootGroup,
-    Forbidden,
-    Prefix,
-}
+pub(crate) type Unfit = &'static str;
 
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Root => "it has root's number or an impossible one",
-            Self::Nobody => "nobody is the verifier's account",
-            Self::Broker => "brokers have such numbers",
-            Self::Caller => "it is, or may be, the account of a pilot",
-            Self::CallerGroup => "it is in a group whose members may be pilots",
-            Self::OutOfRange => "its uid is outside target_uid_min to target_uid_max",
-            Self::Dynamic => "its uid lies in dynamic_uids",
-            Self::RootGroup => "it is a member of group 0",
-            Self::Forbidden => "the configuration forbids it",
-            Self::Prefix => "its name has none of the prefixes that the configuration allows",
-        })
-    }
-}
+const ROOT: Unfit = "it has root's number or an impossible one";
+const NOBODYS: Unfit = "nobody is the verifier's account";
+const BROKER: Unfit = "brokers have such numbers";
+const CALLER: Unfit = "it is, or may be, the account of a pilot";
+const CALLER_GROUP: Unfit = "it is in a group whose members may be pilots";
+const OUT_OF_RANGE: Unfit = "its uid is outside target_uid_min to target_uid_max";
+const DYNAMIC: Unfit = "its uid lies in dynamic_uids";
+const ROOT_GROUP: Unfit = "it is a member of group 0";
+const FORBIDDEN: Unfit = "the configuration forbids it";
+const PREFIX: Unfit = "its name has none of the prefixes that the configuration allows";
 
 impl TargetAccount {
     /// An account of the name service.
     pub(crate) fn named(entry: &Entry, rules: Rules<'_>) -> Result<Self, Unfit> {
-        let Entry::Account { name, uid, gid, groups, home, shell } = entry else {
-            return Err(Unfit::Root);
+        let Entry::Account { name, uid, gid, groups, home, shell } = entry.clone() else {
+            return Err(ROOT);
         };
         let Settings { caller_names, caller_prefixes, targets, .. } = rules.settings;
-        let listed = caller_names.contains(name)
-            || caller_prefixes.iter().any(|prefix| is_pool_name(name, prefix));
-        if listed {
-            return Err(Unfit::Caller);
+        let listed = |prefix: &String| is_pool_name(&name, prefix);
+        if caller_names.contains(&name) || caller_prefixes.iter().any(listed) {
+            return Err(CALLER);
         }
-        if is_dynamic(*uid, rules.settings) {
-            return Err(Unfit::Dynamic);
+        if is_dynamic(uid, rules.settings) {
+            return Err(DYNAMIC);
         }
-        if targets.forbidden.contains(name) {
-            return Err(Unfit::Forbidden);
+        if targets.forbidden.contains(&name) {
+            return Err(FORBIDDEN);
         }
         let allowed = |prefix: &String| name.starts_with(prefix.as_str());
         if !targets.prefixes.is_empty() && !targets.prefixes.iter().any(allowed) {
-            return Err(Unfit::Prefix);
+            return Err(PREFIX);
         }
-        let account = Self {
-            name: name.clone(),
-            uid: *uid,
-            gid: *gid,
-            groups: groups.clone(),
-            home: home.clone(),
-            shell: shell.clone(),
-            dynamic: false,
-        };
-        account.admit(rules)
+        Self::admit(Account { name, uid, gid, groups, home, shell, dynamic: false }, rules)
     }
 
     /// A dynamic account: a number, no entry anywhere, no groups but mapped ones.
     pub(crate) fn dynamic(uid: u32, rules: Rules<'_>) -> Result<Self, Unfit> {
         if !is_dynamic(uid, rules.settings) {
-            return Err(Unfit::OutOfRange);
+            return Err(OUT_OF_RANGE);
         }
-        let account = Self {
-            name: format!("uid{uid}"),
-            uid,
-            gid: uid,
-            groups: Vec::new(),
-            home: PathBuf::new(),
-            shell: PathBuf::new(),
-            dynamic: true,
-        };
-        account.admit(rules)
+        let name = format!("uid{uid}");
+        Self::admit(Account { name, uid, gid: uid, dynamic: true, ..Account::default() }, rules)
     }
 
     /// The account of a payload whose monitor is gone: root has written its numbers down after the check.
-    pub(crate) fn recorded(record: &Record) -> Self {
-        Self {
-            name: format!("uid{}", record.uid),
-            uid: record.uid,
-            gid: record.gid,
-            groups: Vec::new(),
-            home: PathBuf::new(),
-            shell: PathBuf::new(),
-            dynamic: record.dynamic,
-        }
+    pub fn recorded(account: Account) -> Self {
+        Self(account)
     }
 
-    fn admit(mut self, rules: Rules<'_>) -> Result<Self, Unfit> {
+    fn admit(mut account: Account, rules: Rules<'_>) -> Result<Self, Unfit> {
         if let Some(MappedGroups { primary, secondary }) = rules.groups {
-            self.gid = primary.unwrap_or(self.gid);
-            self.groups.clone_from(secondary);
+            account.gid = primary.unwrap_or(account.gid);
+            account.groups.clone_from(secondary);
         }
+        let uid = account.uid;
         let (caller, targets) = (rules.caller, &rules.settings.targets);
-        let all = || self.groups.iter().chain([&self.gid]);
-        if [0, u32::MAX].contains(&self.uid) || all().any(|gid| *gid == u32::MAX) {
-            return Err(Unfit::Root);
+        let groups = || account.groups.iter().chain([&account.gid]).copied();
+        if [0, u32::MAX].contains(&uid) || groups().any(|gid| gid == u32::MAX) {
+            return Err(ROOT);
         }
-        if self.uid == NOBODY || self.gid == NOBODY {
-            return Err(Unfit::Nobody);
+        if uid == NOBODY || account.gid == NOBODY {
+            return Err(NOBODYS);
         }
-        if all().chain([&self.uid]).copied().any(is_brokers) {
-            return Err(Unfit::Broker);
+        if groups().chain([uid]).any(is_brokers) {
+            return Err(BROKER);
         }
-        if self.uid == caller.uid || caller.listed_users.iter().any(|(_, uid)| *uid == self.uid) {
-            return Err(Unfit::Caller);
+        if uid == caller.uid || caller.listed_users.iter().any(|(_, listed)| *listed == uid) {
+            return Err(CALLER);
         }
-        let listed = |gid: &u32| caller.listed_groups.iter().any(|(_, listed)| listed == gid);
-        if all().any(listed) {
-            return Err(Unfit::CallerGroup);
+        let listed = |gid: u32| caller.listed_groups.iter().any(|(_, listed)| *listed == gid);
+        if groups().any(listed) {
+            return Err(CALLER_GROUP);
         }
-        if !(targets.uid_min..=targets.uid_max).contains(&self.uid) {
-            return Err(Unfit::OutOfRange);
+        if !(targets.uid_min..=targets.uid_max).contains(&uid) {
+            return Err(OUT_OF_RANGE);
         }
-        if all().any(|gid| *gid == 0) {
-            return Err(Unfit::RootGroup);
+        if groups().any(|gid| gid == 0) {
+            return Err(ROOT_GROUP);
         }
-        Ok(self)
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    pub(crate) fn gid(&self) -> u32 {
-        self.gid
-    }
-
-    /// Supplementary groups.
-    pub(crate) fn groups(&self) -> &[u32] {
-        &self.groups
-    }
-
-    pub(crate) fn home(&self) -> &Path {
-        &self.home
-    }
-
-    /// Nobody else uses this uid: whatever runs under it is the payload's.
-    pub(crate) fn is_dynamic(&self) -> bool {
-        self.dynamic
-    }
-
-    /// As the broker is told.
-    pub(crate) fn facts(&self) -> Account {
-        Account {
-            name: self.name.clone(),
-            uid: self.uid,
-            gid: self.gid,
-            groups: self.groups.clone(),
-            home: self.home.clone(),
-            shell: self.shell.clone(),
-            dynamic: self.dynamic,
-        }
+        Ok(Self(account))
     }
 }
 
 /// A number under which a broker may run.
 pub(crate) fn is_brokers(number: u32) -> bool {
     (FIRST_BROKER_UID..FIRST_BROKER_UID + BROKER_UIDS).contains(&number)
-}
-
-/// A prefix and digits, as pool accounts are named.
-pub(crate) fn is_pool_name(name: &str, prefix: &str) -> bool {
-    name.strip_prefix(prefix).is_some_and(|digits| {
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    })
 }
 
 fn is_dynamic(uid: u32, settings: &Settings) -> bool {
@@ -300,30 +210,30 @@ pub(crate) mod tests {
     #[test]
     fn m3_root_system_accounts_and_pilots_are_never_targets() {
         for (name, uid, gid, groups, why) in [
-            ("toor", 0, 1000, &[][..], Unfit::Root),
-            ("wrap", u32::MAX, 1000, &[], Unfit::Root),
-            ("x", 3000, u32::MAX, &[], Unfit::Root),
-            ("daemon", 2, 2, &[], Unfit::OutOfRange),
-            ("big", 70_001, 1000, &[], Unfit::OutOfRange),
-            ("nobody", 65_534, 1000, &[], Unfit::Nobody),
-            ("x", 2000, 1000, &[], Unfit::Caller),
-            ("x", 2001, 1000, &[], Unfit::Caller),
-            ("pilot", 3000, 1000, &[], Unfit::Caller),
-            ("glide3", 3000, 1000, &[], Unfit::Caller),
-            ("x", 3000, 2100, &[], Unfit::CallerGroup),
-            ("x", 3000, 1000, &[2100], Unfit::CallerGroup),
-            ("x", 60_003, 1000, &[], Unfit::Dynamic),
-            ("x", 3000, 0, &[], Unfit::RootGroup),
-            ("x", 3000, 1000, &[5, 0], Unfit::RootGroup),
-            ("operator", 3000, 1000, &[], Unfit::Forbidden),
+            ("toor", 0, 1000, &[][..], ROOT),
+            ("wrap", u32::MAX, 1000, &[], ROOT),
+            ("x", 3000, u32::MAX, &[], ROOT),
+            ("daemon", 2, 2, &[], OUT_OF_RANGE),
+            ("big", 70_001, 1000, &[], OUT_OF_RANGE),
+            ("nobody", 65_534, 1000, &[], NOBODYS),
+            ("x", 2000, 1000, &[], CALLER),
+            ("x", 2001, 1000, &[], CALLER),
+            ("pilot", 3000, 1000, &[], CALLER),
+            ("glide3", 3000, 1000, &[], CALLER),
+            ("x", 3000, 2100, &[], CALLER_GROUP),
+            ("x", 3000, 1000, &[2100], CALLER_GROUP),
+            ("x", 60_003, 1000, &[], DYNAMIC),
+            ("x", 3000, 0, &[], ROOT_GROUP),
+            ("x", 3000, 1000, &[5, 0], ROOT_GROUP),
+            ("operator", 3000, 1000, &[], FORBIDDEN),
         ] {
             assert_eq!(judge(&entry(name, uid, gid, groups), None), Err(why), "{name}");
         }
         // Mapped groups are judged like the account's own.
         let mapped = MappedGroups { primary: Some(0), secondary: Vec::new() };
         let good = entry("alice", 3000, 100, &[100]);
-        assert_eq!(judge(&good, Some(&mapped)), Err(Unfit::RootGroup));
-        assert_eq!(judge(&Entry::Group { gid: 5 }, None), Err(Unfit::Root));
+        assert_eq!(judge(&good, Some(&mapped)), Err(ROOT_GROUP));
+        assert_eq!(judge(&Entry::Group { gid: 5 }, None), Err(ROOT));
     }
 
     #[test]
@@ -333,17 +243,17 @@ pub(crate) mod tests {
         let rules = Rules { settings: &settings, caller: &caller, groups: None };
         let judge = |name| TargetAccount::named(&entry(name, 3000, 100, &[]), rules);
         assert!(judge("grid01").is_ok());
-        assert_eq!(judge("alice"), Err(Unfit::Prefix));
+        assert_eq!(judge("alice"), Err(PREFIX));
     }
 
     #[test]
     fn m8_groups_are_the_accounts_own_or_the_mapped_ones() {
         let alice = entry("alice", 3000, 100, &[100, 2101]);
         let account = judge(&alice, None).expect("fit");
-        assert_eq!((account.gid(), account.groups()), (100, &[100, 2101][..]));
+        assert_eq!((account.gid, &account.groups[..]), (100, &[100, 2101][..]));
         let mapped = MappedGroups { primary: Some(300), secondary: vec![301] };
         let account = judge(&alice, Some(&mapped)).expect("fit");
-        assert_eq!((account.gid(), account.groups()), (300, &[301][..]));
+        assert_eq!((account.gid, &account.groups[..]), (300, &[301][..]));
     }
 
     #[test]
@@ -351,18 +261,10 @@ pub(crate) mod tests {
         let (settings, caller) = (settings(), caller());
         let rules = Rules { settings: &settings, caller: &caller, groups: None };
         for uid in [0, 59_999, 60_010, u32::MAX] {
-            assert_eq!(TargetAccount::dynamic(uid, rules), Err(Unfit::OutOfRange));
+            assert_eq!(TargetAccount::dynamic(uid, rules), Err(OUT_OF_RANGE));
         }
         let account = TargetAccount::dynamic(60_004, rules).expect("fit");
-        assert_eq!((account.uid(), account.gid()), (60_004, 60_004));
-        assert!(account.is_dynamic() && account.groups().is_empty());
-    }
-
-    #[test]
-    fn m4_pool_names_are_a_prefix_and_digits() {
-        assert!(is_pool_name("atlas001", "atlas"));
-        for other in ["atlas", "atlas1x", "atlasprd1", "cms1", ".atlas1"] {
-            assert!(!is_pool_name(other, "atlas"), "{other}");
-        }
+        assert_eq!((account.uid, account.gid), (60_004, 60_004));
+        assert!(account.dynamic && account.groups.is_empty());
     }
 }

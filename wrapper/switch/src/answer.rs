@@ -1,32 +1,31 @@
 //! What the monitor does when it is asked. Every number, name and path that the broker gives is checked against
 //! what the monitor itself holds or knows.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use launch_protocol::broker::{OpenLimits, Refusal, RefusalClass};
 use launch_protocol::lease::Record;
-use launch_protocol::monitor::{
-    Adopted, Ask, Errand, Linked, MAX_LISTED, Mode, Reply, Target, Which,
-};
-use launch_protocol::policy::{Groups, Query};
+use launch_protocol::monitor::{Ask, Linked, Reply, Target, Which};
+use launch_protocol::policy::{Entry, Groups, LimitRules, Query};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{getpid, pipe2};
 
 use crate::account::{MappedGroups, Rules, TargetAccount};
 use crate::cgroup::Group;
 use crate::held::Held;
-use crate::hooks;
 use crate::introduce::{files, untrusted};
-use crate::lease::{Lease, Taken};
-use crate::monitor::{Monitor, Role, failed};
+use crate::lease::Lease;
+use crate::monitor::{Answer, Monitor, Role, failed};
 use crate::pool::Pool;
+use crate::programs::start_recovery;
 use crate::refuse::{caller, helper, mapping, trouble};
 use crate::sandbox::{Place, Sandbox};
-use crate::spool;
+use crate::spawn::Child;
 use crate::sys;
-
-type Answer = Result<(Reply, Vec<OwnedFd>), Refusal>;
+use crate::trusted::{self, Kind};
 
 fn done() -> Answer {
     Ok((Reply::Done, Vec::new()))
@@ -45,7 +44,7 @@ impl Monitor {
             Ask::Decline(_) | Ask::Audit { .. } => done(),
             Ask::Names => self.restart_names(),
             Ask::Verifier => {
-                let (pid, socket) = self.standing.start_verifier(self.null.as_fd())?;
+                let (pid, socket) = self.standing.start_verifier(self.nursery.null.as_fd())?;
                 Ok((self.started(pid), vec![socket]))
             }
             Ask::Files => {
@@ -63,10 +62,10 @@ impl Monitor {
             }
             Ask::Judge { target, groups } => {
                 let account = self.judge(&target, groups.as_ref())?;
-                plain(Reply::Account(account.facts()))
+                plain(Reply::Account((*account).clone()))
             }
-            Ask::Lease { payload, target, groups, sweep } => {
-                self.lease(payload, &target, groups.as_ref(), sweep)
+            Ask::Lease { payload, target, groups, sweep: false } => {
+                self.lease(payload, &target, groups.as_ref())
             }
             Ask::Make { payload, label, place, limits } => {
                 self.make(payload, label, place.as_deref(), &limits)
@@ -74,9 +73,7 @@ impl Monitor {
             Ask::Limit { payload, label, limits } => self.limit(payload, label, &limits),
             Ask::Hatch { payload } => {
                 self.find(payload)?.account()?;
-                let started = self.start_agent(payload, None);
-                let (child, socket) =
-                    started.map_err(failed("spawn.failed", "the agent could not be started"))?;
+                let (child, socket) = self.start_agent(payload, None)?;
                 Ok((Reply::Started { child }, vec![socket]))
             }
             Ask::Signal { child, signal } => self.signal(child, signal),
@@ -98,12 +95,15 @@ impl Monitor {
                 done()
             }
             Ask::Errand { payload, errand } => {
-                self.expect_own(payload, &errand)?;
+                let may = !errand.is_wide() || self.further.is_some();
+                let null = self.nursery.null.as_fd();
                 let held = self.held.get(&payload);
-                let held =
-                    held.ok_or_else(|| caller("payload.unknown", "there is no such payload"))?;
-                let (pid, report) = held.run_errand(&errand, beside.first(), self.kit())?;
-                Ok((self.started(pid), report.into_iter().collect()))
+                let held = held.ok_or_else(|| caller("payload.unknown", "there is none"))?;
+                if !may && !held.account()?.dynamic {
+                    return Err(caller("errand.shared", "others may use this account"));
+                }
+                let pid = held.run_errand(&errand, beside.first(), null, &self.standing)?;
+                plain(self.started(pid))
             }
             Ask::Hook { payload, which, facts } => self.hook(payload, which, &facts),
             Ask::Bury { payload } => self.bury(payload),
@@ -114,21 +114,22 @@ impl Monitor {
                 done()
             }
             Ask::Endings => plain(self.endings()),
-            Ask::Adopt { payload } => self.adopt(payload),
-            Ask::PoolClaim { lease, exact, prefix, keep } => {
+            Ask::Recover => {
+                self.standing.tracking.remove_orphans();
+                if !self.standing.leases.has_stale() {
+                    return done();
+                }
+                let started = start_recovery().map_err(failed("recover.start", "cleaning up"))?;
+                plain(self.started(started))
+            }
+            Ask::PoolClaim { lease, exact, keep } => {
                 let pool = self.pool()?;
                 pool.claim(&lease, &exact, keep)?;
-                pool.holder(&lease, &prefix).map(Reply::Holder).and_then(plain)
-            }
-            Ask::PoolFree { prefix } => {
-                let free = self.pool()?.free(&prefix);
-                let free = free.map_err(failed("pool.read", "reading the gridmapdir"))?;
-                let names = free.into_iter().map(|name| (name, String::new()));
-                plain(Reply::Pool(names.take(MAX_LISTED).collect()))
+                listed(&pool)
             }
             Ask::PoolLink { account, lease } => {
                 let linked = self.pool()?.link(&account, &lease);
-                let what = |errno: nix::errno::Errno| format!("lease {lease}: {}", errno.desc());
+                let what = |errno: Errno| format!("lease {lease}: {}", errno.desc());
                 let linked = linked.map_err(|errno| trouble("pool.lease", what(errno)))?;
                 plain(Reply::Linked(linked))
             }
@@ -137,57 +138,18 @@ impl Monitor {
                 let linked = if ours { Linked::Done } else { Linked::LeaseExists };
                 plain(Reply::Linked(linked))
             }
-            Ask::PoolList { idle_since, skip } => {
-                self.expect_administrator()?;
-                let pool = self.pool()?;
-                let all = match idle_since {
-                    Some(since) => pool.idle(since),
-                    None => pool.accounts(),
-                };
-                let all = all.map_err(failed("pool.read", "reading the gridmapdir"))?;
-                let all = all.into_iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
-                plain(Reply::Pool(all.take(MAX_LISTED).collect()))
-            }
-            Ask::PoolRelease { account, lease, idle_since } => {
-                self.expect_administrator()?;
-                let prefix = format!("{account}-");
-                let names = self.standing.leases.names();
-                let used = names.iter().any(|name| name.starts_with(&prefix));
-                let released = !used
-                    && self
-                        .pool()?
-                        .release(&lease, idle_since)
-                        .map_err(failed("pool.release", "ending a lease"))?;
-                let linked = if released { Linked::Done } else { Linked::AccountTaken };
-                plain(Reply::Linked(linked))
-            }
-            Ask::Spool { payload } => {
-                self.expect_administrator()?;
-                let uid = self.find(payload)?.account()?.uid();
-                let (removed, left) = spool::remove_jobs(uid);
-                plain(Reply::Spool { removed, left })
-            }
+            other => match self.further {
+                Some(further) => further(self, other),
+                None => Err(caller("monitor.mode", "that is for administrators")),
+            },
         }
     }
 
-    /// What reaches beyond a payload's own sandbox and group is done to an account that is the payload's alone.
-    fn expect_own(&mut self, payload: u32, errand: &Errand) -> Result<(), Refusal> {
-        let wide = matches!(
-            errand,
-            Errand::Remove { account: true, .. } | Errand::KillAll | Errand::Sweep { .. }
-        );
-        let sweeps = self.expect_administrator().is_ok();
-        let own = self.find(payload)?.account()?.is_dynamic();
-        let text = "others may use this account";
-        (own || sweeps || !wide).then_some(()).ok_or_else(|| caller("errand.shared", text))
-    }
-
-    fn expect_administrator(&self) -> Result<(), Refusal> {
-        let asked = matches!(self.mode, Mode::Sweep | Mode::Release);
-        asked.then_some(()).ok_or_else(|| caller("monitor.mode", "that is for administrators"))
-    }
-
-    fn pool(&self) -> Result<Pool, Refusal> {
+    /// The site's gridmapdir.
+    ///
+    /// # Errors
+    /// If there is none that can be trusted.
+    pub fn pool(&self) -> Result<Pool, Refusal> {
         let text = "gridmapdir is not set";
         let path = self.standing.settings.gridmapdir.as_deref();
         let path = path.ok_or_else(|| caller("conf.gridmapdir", text))?;
@@ -195,7 +157,10 @@ impl Monitor {
     }
 
     /// Requirement M3, by what the name service has told the monitor.
-    fn judge(
+    ///
+    /// # Errors
+    /// If the account may be no target, or nobody knows it.
+    pub fn judge(
         &mut self,
         target: &Target,
         groups: Option<&Groups>,
@@ -203,7 +168,7 @@ impl Monitor {
         let names = &mut self.broker.names;
         let groups = groups.map(|groups| {
             let mut number = |name: &String| match names.get(&Query::Group(name.clone())) {
-                Some(Some(launch_protocol::policy::Entry::Group { gid })) => Ok(*gid),
+                Some(Some(Entry::Group { gid })) => Ok(*gid),
                 _ => Err(missing("map.group_missing", "group", name)),
             };
             let primary = groups.primary.as_ref().map(&mut number).transpose()?;
@@ -235,71 +200,57 @@ impl Monitor {
         })
     }
 
-    fn expect_new(&self, payload: u32) -> Result<(), Refusal> {
+    /// This number may be given to a payload.
+    ///
+    /// # Errors
+    /// If it is in use.
+    pub fn expect_new(&self, payload: u32) -> Result<(), Refusal> {
         let text = "this number is in use";
         let used = payload == 0 || self.held.contains_key(&payload);
         (!used).then_some(()).ok_or_else(|| caller("payload.number", text))
     }
 
-    fn lease(
-        &mut self,
-        payload: u32,
-        target: &Target,
-        groups: Option<&Groups>,
-        sweep: bool,
-    ) -> Answer {
+    fn lease(&mut self, payload: u32, target: &Target, groups: Option<&Groups>) -> Answer {
         self.expect_new(payload)?;
         let account = self.judge(target, groups)?;
-        let uid = account.uid();
-        let shared = self.held.values().filter_map(|held| held.account.as_ref());
-        if !self.standing.tracking.has_groups() && shared.into_iter().any(|it| it.uid() == uid) {
+        let name = &account.name;
+        let mut shared = self.held.values().filter_map(|held| held.account.as_ref());
+        if !self.standing.tracking.has_groups() && shared.any(|it| it.uid == account.uid) {
             let text = "without cgroup2 one account can run one payload at a time";
             return Err(trouble("lease.busy", text.to_owned()));
         }
-        let lease = self.take_lease(payload, &account, sweep)?;
-        let facts = account.facts();
-        let held = Held { account: Some(account), lease: Some(lease), ..Held::default() };
-        self.held.insert(payload, held);
-        plain(Reply::Account(facts))
-    }
-
-    fn take_lease(
-        &self,
-        payload: u32,
-        account: &TargetAccount,
-        sweep: bool,
-    ) -> Result<Lease, Refusal> {
         let leases = &self.standing.leases;
-        let sweeping = format!("{}-sweep", account.name());
-        let name = match (account.is_dynamic(), sweep) {
-            (true, _) => account.uid().to_string(),
-            (false, true) => sweeping.clone(),
-            (false, false) => format!("{}-{}-{payload}", account.name(), getpid()),
+        let lease = match account.dynamic {
+            true => account.uid.to_string(),
+            false => format!("{name}-{}-{payload}", getpid()),
         };
-        let lease = match leases.take(&name) {
-            Ok(Taken::Fresh(lease)) => lease,
-            // Of a broker that lives, or of a dead one: its things are removed at the next start.
-            Ok(_) => return Err(trouble("lease.busy", format!("the lease {name} is taken"))),
-            Err(errno) => {
-                let text = format!("the lease {name}: {}", errno.desc());
-                return Err(trouble("lease.failed", text));
-            }
+        let text = |why| format!("the lease {lease} {why}");
+        let taken = leases.take(&lease);
+        let lease = match taken.map_err(|errno| trouble("lease.failed", text(errno.desc())))? {
+            Some(lease) if lease.is_new() => lease,
+            // Of a monitor that lives, or of a dead one: its things are removed at the next start.
+            _ => return Err(trouble("lease.busy", text("is taken"))),
         };
-        // Whoever runs payloads takes its own lease first and looks for the sweeper's then, and the sweeper
-        // does the reverse: one of the two sees the other.
-        let prefix = format!("{}-", account.name());
-        let mut others = leases.names().into_iter().filter(|other| *other != name);
-        let met = match (account.is_dynamic(), sweep) {
-            (true, _) => false,
-            (false, true) => others.any(|other| other.starts_with(&prefix)),
-            (false, false) => leases.exists(&sweeping),
-        };
-        if met {
+        // The sweeper takes its own lease first and looks for others then: one of the two sees the other.
+        if !account.dynamic && leases.exists(&sweeping(name)) {
             leases.release(lease);
-            let text = format!("{} is being swept or used; try again later", account.name());
+            let text = format!("{name} is being swept; try again later");
             return Err(trouble("lease.swept", text));
         }
-        Ok(lease)
+        Ok(self.hold(payload, account, lease))
+    }
+
+    /// Keeps the books of a payload that has an account now.
+    pub fn hold(
+        &mut self,
+        payload: u32,
+        account: TargetAccount,
+        lease: Lease,
+    ) -> (Reply, Vec<OwnedFd>) {
+        let reply = Reply::Account((*account).clone());
+        let held = Held { account: Some(account), lease: Some(lease), ..Held::default() };
+        self.held.insert(payload, held);
+        (reply, Vec::new())
     }
 
     fn make(
@@ -310,13 +261,8 @@ impl Monitor {
         limits: &OpenLimits,
     ) -> Answer {
         let settings = &self.standing.settings;
-        let open = |path: &Path| {
-            let place = Place::open(path, &settings.execute_dirs, self.standing.caller.uid);
-            place.map_err(|error| {
-                let class = RefusalClass::SitePermanent;
-                helper(class, error.code, error.text, false)
-            })
-        };
+        let caller_uid = self.standing.caller.uid;
+        let open = |path: &Path| Place::open(path, &settings.execute_dirs, caller_uid);
         let place = place.map(open).transpose()?;
         let own_tmp = settings.isolation.private_tmp;
         let held = self.find(payload)?;
@@ -331,10 +277,10 @@ impl Monitor {
         let held = self.held.get_mut(&payload);
         let held = held.ok_or_else(|| caller("payload.unknown", "it is gone"))?;
         held.record = Record {
-            uid: account.uid(),
-            gid: account.gid(),
-            dynamic: account.is_dynamic(),
-            sandbox: place.as_ref().map(|it| it.path_of(&name)).unwrap_or_default(),
+            uid: account.uid,
+            gid: account.gid,
+            dynamic: account.dynamic,
+            sandbox: place.as_ref().map(|it| it.path.join(&name)).unwrap_or_default(),
             groups: directories,
             label,
         };
@@ -354,12 +300,8 @@ impl Monitor {
         };
         let sandbox = held.sandbox.as_ref().map(Sandbox::path);
         held.group = Some(nest.group);
-        let started = self.start_agent(payload, Some(nest.waiting));
-        let (child, socket) =
-            started.map_err(failed("spawn.failed", "the agent could not be started"))?;
-        let group = nest.name;
-        let reply = Reply::Made { child, group, sandbox };
-        Ok((reply, vec![socket]))
+        let (child, socket) = self.start_agent(payload, Some(nest.waiting))?;
+        Ok((Reply::Made { child, group: nest.name, sandbox }, vec![socket]))
     }
 
     /// For a payload that was made before anybody wanted it.
@@ -386,42 +328,45 @@ impl Monitor {
 
     fn hook(&mut self, payload: u32, which: Which, facts: &[(String, String)]) -> Answer {
         self.expect_new(payload)?;
-        let (hook, [before, after]) = {
-            let settings = &self.standing.settings;
-            let hook = match which {
-                Which::Prologue => &settings.prologue,
-                Which::Epilogue => &settings.epilogue,
-            };
-            let text = "there is no such hook";
-            (hook.as_ref().ok_or_else(|| caller("hook.none", text))?, &self.standing.hooks)
+        let [before, after] = &self.standing.hooks;
+        let (hook, who) = match which {
+            Which::Prologue => (&self.standing.settings.prologue, before),
+            Which::Epilogue => (&self.standing.settings.epilogue, after),
         };
-        let who = match which {
-            Which::Prologue => before,
-            Which::Epilogue => after,
+        let program = match hook {
+            Some(hook) => &hook.program,
+            None => return Err(caller("hook.none", "there is no such hook")),
         };
+        let refuse = |why: &str| {
+            let (what, program) = (which.word(), program.display());
+            let text = format!("the site's {what} {program} has failed: {why}");
+            helper(RefusalClass::SitePermanent, &format!("hook.{what}"), text, false)
+        };
+        trusted::check(program, Kind::File).map_err(|error| refuse(&error.to_string()))?;
         self.hooks_made += 1;
         let tracking = &self.standing.tracking;
         let name = format!("sailplane-{}-hook-{}", getpid(), self.hooks_made);
-        let group = match tracking.has_groups() {
-            true => Some(tracking.create(&name)),
-            false => None,
-        };
-        let start = "the site's program could not be started";
-        let mut group = group.transpose().map_err(failed("hook.start", start))?;
+        let group = tracking.has_groups().then(|| tracking.create(&name));
+        let failed = failed("hook.start", "the site's program could not be started");
+        let mut group = group.transpose().map_err(&failed)?;
         // Not waiting, for either side.
         let said = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
-        let (said, stderr) = said.map_err(failed("hook.start", start))?;
-        let null = self.null.as_fd();
-        let descriptors = [null, null, stderr.as_fd()];
-        let started = hooks::start((which, hook), who, facts, &descriptors, group.as_ref());
+        let started = said.map_err(&failed).and_then(|(said, stderr)| {
+            let null = self.nursery.null.as_fd();
+            let environment = which.environment(facts).into_iter().map(CString::new);
+            let environment: Vec<_> = environment.flatten().collect();
+            let (words, descriptors) = ([program.as_os_str()], [null, null, stderr.as_fd()]);
+            let child = Child::plain(who, program, &words, &descriptors);
+            let child = Child { environment: &environment, group: group.as_ref(), ..child };
+            child.start().map(|pid| (pid, said)).map_err(|errno| refuse(errno.desc()))
+        });
         if let (Err(_), Some(group)) = (&started, &mut group) {
             let _ = group.remove();
         }
-        let pid = started?;
-        let held = Held { group, ..Held::default() };
-        self.held.insert(payload, held);
-        self.children.insert(pid.as_raw(), Role::Payload(payload));
+        let (pid, said) = started?;
+        self.held.insert(payload, Held { group, ..Held::default() });
         let child = pid.as_raw();
+        self.children.insert(child, Role::Payload(payload));
         Ok((Reply::Started { child }, vec![said]))
     }
 
@@ -438,55 +383,20 @@ impl Monitor {
         }
         done()
     }
+}
 
-    /// The next lease whose lock is free: it has no monitor.
-    fn adopt(&mut self, payload: u32) -> Answer {
-        self.expect_new(payload)?;
-        let leases = &self.standing.leases;
-        let stale = self.stale.get_or_insert_with(|| leases.names());
-        while let Some(name) = stale.pop() {
-            let (lease, record) = match leases.take(&name) {
-                Ok(Taken::Stale(lease, Some(record))) => (lease, record),
-                // Its monitor died before it had made anything.
-                Ok(Taken::Fresh(lease) | Taken::Stale(lease, None)) => {
-                    leases.release(lease);
-                    continue;
-                }
-                Ok(Taken::Held) | Err(_) => continue,
-            };
-            let sandbox = match (left(&record, record.uid), left(&record, 0)) {
-                (Some(sandbox), _) => Some(sandbox),
-                // Root's own, if the monitor died before it was given away: then it is empty.
-                (None, Some(sandbox)) => {
-                    let _ = sandbox.remove_tops();
-                    None
-                }
-                // None was wanted, or made, or somebody has put something of his own there.
-                (None, None) => None,
-            };
-            let adopted = Adopted {
-                lease: name,
-                label: record.label.clone(),
-                uid: record.uid,
-                dynamic: record.dynamic,
-                groups: record.groups.clone(),
-                sandbox: sandbox.is_some(),
-            };
-            let held = Held {
-                account: Some(TargetAccount::recorded(&record)),
-                lease: Some(lease),
-                group: Some(Group::left(record.groups.clone())),
-                sandbox,
-                record,
-                numbers: None,
-            };
-            self.held.insert(payload, held);
-            return plain(Reply::Adopted(Some(adopted)));
-        }
-        self.stale = None;
-        self.standing.tracking.remove_orphans();
-        plain(Reply::Adopted(None))
-    }
+/// The lease of whoever sweeps an account that others may use.
+pub fn sweeping(account: &str) -> String {
+    format!("{account}-sweep")
+}
+
+/// What is in the gridmapdir.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn listed(pool: &Pool) -> Answer {
+    let list = pool.list().map_err(failed("pool.read", "reading the gridmapdir"))?;
+    Ok((Reply::Pool, vec![list]))
 }
 
 fn checked(signal: i32) -> Result<i32, Refusal> {
@@ -501,20 +411,9 @@ fn record(held: &Held) -> Result<(), Refusal> {
     written.map_err(failed("lease.failed", "writing down the lease"))
 }
 
-fn restrict(
-    group: &Group,
-    limits: &OpenLimits,
-    rules: &launch_protocol::policy::LimitRules,
-) -> Result<(), Refusal> {
+fn restrict(group: &Group, limits: &OpenLimits, rules: &LimitRules) -> Result<(), Refusal> {
     let limited = group.restrict(limits, rules);
     limited.map_err(failed("group.limits", "limiting the payload's group"))
-}
-
-/// The sandbox of a record, if it is there and belongs to `owner`.
-fn left(record: &Record, owner: u32) -> Option<Sandbox> {
-    let place = Place::reopen(record.sandbox.parent()?).ok()?;
-    let name = record.sandbox.file_name()?.to_str()?;
-    Sandbox::adopt(place, name, owner)
 }
 
 fn missing(code: &str, what: &str, name: &str) -> Refusal {

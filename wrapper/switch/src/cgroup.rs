@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,21 @@ use launch_protocol::broker::OpenLimits;
 use launch_protocol::monitor;
 use launch_protocol::policy::LimitRules;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Pid, getpid};
 
-use crate::sys;
+use crate::sys::{self, errno};
 
 /// What is used of cgroup2's controllers; the old kind calls the third one `blkio`.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
-/// Controllers of the old kind that count and limit.
-const COUNTING: [&str; 3] = ["memory", "pids", "blkio"];
-/// Those that stand in for cgroup2 where it is missing.
-const STANDING_IN: [&str; 2] = ["freezer", "cpuacct"];
+/// The new hierarchy, as the broker calls it.
+const UNIFIED: &str = "cgroup2";
+/// The old one that stands in for it.
+const FREEZER: &str = "freezer";
 
 /// Where groups are made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tracking {
+pub struct Tracking {
     /// As the broker is told.
     pub(crate) places: monitor::Tracking,
     /// `clone3` can make a child inside a group, and the child lives.
@@ -36,121 +34,101 @@ pub(crate) struct Tracking {
 }
 
 impl Tracking {
-    /// Tries the pilot's own directories in the hierarchies that there are.
+    /// Tries the pilot's own directories in the hierarchies that there are, the new one first.
     pub(crate) fn try_out(hierarchies: &[(String, PathBuf)]) -> Self {
         let probe = format!("sailplane-{}-probe", getpid());
-        let own = |name: &str, kind| {
-            let (_, path) = hierarchies.iter().find(|(known, _)| known == name)?;
-            is_cgroup(path, kind).then(|| path.clone())
-        };
         let mut found = Self::default();
-        if let Some(parent) = own("cgroup2", CGROUP2_SUPER_MAGIC) {
-            found.try_unified(parent, &probe);
-        }
-        for name in COUNTING.into_iter().chain(STANDING_IN) {
-            let new = if name == "blkio" { "io" } else { name };
-            let wanted = match COUNTING.contains(&name) {
-                true => !found.within(new),
-                false => found.places.unified.is_none(),
+        for (name, parent) in hierarchies {
+            let within = |name: &str| found.places.within.iter().any(|known| known == name);
+            let (kind, wanted) = match name.as_str() {
+                UNIFIED => (CGROUP2_SUPER_MAGIC, true),
+                "blkio" => (CGROUP_SUPER_MAGIC, !within("io")),
+                "memory" | "pids" => (CGROUP_SUPER_MAGIC, !within(name)),
+                FREEZER | "cpuacct" => (CGROUP_SUPER_MAGIC, found.places.unified.is_none()),
+                _ => continue,
             };
-            let Some(parent) = own(name, CGROUP_SUPER_MAGIC).filter(|_| wanted) else {
+            // Is it a directory of such a hierarchy, and not something that only looks so?
+            let facts = File::open(parent).ok().and_then(|dir| fstatfs(&dir).ok());
+            if !wanted || facts.is_none_or(|facts| facts.filesystem_type() != kind) {
                 continue;
-            };
-            if fs::create_dir(parent.join(&probe)).is_ok() {
+            }
+            if name == UNIFIED {
+                found.try_unified(parent, &parent.join(&probe));
+            } else if fs::create_dir(parent.join(&probe)).is_ok() {
                 let _ = fs::remove_dir(parent.join(&probe));
-                found.places.old.push((name.to_owned(), parent));
+                found.places.old.push((name.clone(), parent.clone()));
             }
         }
         found
     }
 
     /// Can a group be made there? Which controllers has it, and can children be born in it?
-    fn try_unified(&mut self, parent: PathBuf, probe: &str) {
+    fn try_unified(&mut self, parent: &Path, probe: &Path) {
         for name in CONTROLLERS {
             // Refused where processes are in the pilot's own group: then there is none for payloads.
             let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
         }
-        let dir = parent.join(probe);
-        if fs::create_dir(&dir).is_err() {
+        if fs::create_dir(probe).is_err() {
             return;
         }
-        let has = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-        let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
-        let within = CONTROLLERS.into_iter().filter(has).map(str::to_owned);
-        self.places.within = within.collect();
-        // Not where the call is unknown or filtered. And some kernels (6.18 for one) compare the kill
-        // count of the parent's group with the child's and kill the newborn when they differ.
-        self.clone_into = open(&dir, DIRECTORY, Mode::empty())
-            .and_then(|group| sys::child(Some(group.as_fd()), || 0))
-            .and_then(sys::wait_for)
-            == Ok(0);
-        let usable = dir.join("cgroup.events").exists() && dir.join("cgroup.procs").exists();
-        self.places.unified = usable.then_some(parent);
-        let _ = fs::remove_dir(&dir);
+        if probe.join("cgroup.events").exists() && probe.join("cgroup.procs").exists() {
+            let has = fs::read_to_string(probe.join("cgroup.controllers")).unwrap_or_default();
+            let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
+            let within = CONTROLLERS.into_iter().filter(has).map(str::to_owned);
+            self.places.within = within.collect();
+            self.places.unified = Some(parent.to_owned());
+            // Not where the call is unknown or filtered. And some kernels (6.18 for one) compare the kill
+            // count of the parent's group with the child's and kill the newborn when they differ.
+            let born = File::open(probe).map_err(errno);
+            let born = born.and_then(|group| sys::child(Some(group.as_fd()), || 0));
+            self.clone_into = born.and_then(sys::wait_for) == Ok(0);
+        }
+        let _ = fs::remove_dir(probe);
     }
 
-    fn within(&self, name: &str) -> bool {
-        self.places.within.iter().any(|known| known == name)
+    /// Every hierarchy in use, and the pilot's own directory there.
+    fn parents(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let old = self.places.old.iter().map(|(name, parent)| (name.as_str(), parent.as_path()));
+        self.places.unified.iter().map(|parent| (UNIFIED, parent.as_path())).chain(old)
     }
 
     /// Are processes told apart by group, or only by account?
     pub(crate) fn has_groups(&self) -> bool {
-        let freezer = self.places.old.iter().any(|(name, _)| name == "freezer");
-        self.places.unified.is_some() || freezer
-    }
-
-    fn parents(&self) -> impl Iterator<Item = &PathBuf> {
-        let old = self.places.old.iter().map(|(_, parent)| parent);
-        self.places.unified.iter().chain(old)
+        self.parents().any(|(name, _)| [UNIFIED, FREEZER].contains(&name))
     }
 
     /// Directories that a group of this name will have; recorded before they are made.
     pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
-        self.parents().map(|dir| dir.join(name)).collect()
+        self.parents().map(|(_, parent)| parent.join(name)).collect()
     }
 
-    /// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses
-    /// where a process is left.
-    pub(crate) fn remove_orphans(&self) {
-        for entry in self.parents().filter_map(|it| fs::read_dir(it).ok()) {
-            for entry in entry.flatten() {
-                let name = entry.file_name();
-                let rest = name.to_str().and_then(|it| it.strip_prefix("sailplane-"));
-                let pid = rest.and_then(|rest| rest.split_once('-')?.0.parse().ok());
-                if pid.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH)) {
-                    let _ = fs::remove_dir(entry.path());
-                }
-            }
-        }
+    /// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a
+    /// process is left.
+    pub fn remove_orphans(&self) {
+        let is_orphan = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let pid = name.and_then(|name| name.strip_prefix("sailplane-")?.split_once('-'));
+            let pid = pid.and_then(|(pid, _)| pid.parse().ok());
+            pid.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH))
+        };
+        let folders = self.parents().filter_map(|(_, parent)| fs::read_dir(parent).ok());
+        let paths = folders.flatten().flatten().map(|entry| entry.path());
+        paths.filter(is_orphan).for_each(|path| drop(fs::remove_dir(path)));
     }
 
     /// Makes a group.
     pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
-        let mut group = Group { clone_into: self.clone_into, ..Group::default() };
-        match group.make(self, name) {
-            Ok(()) => Ok(group),
-            Err(errno) => {
+        let within = self.places.within.clone();
+        let mut group = Group { parts: Vec::new(), within, clone_into: self.clone_into };
+        for (hierarchy, parent) in self.parents() {
+            if let Err(errno) = group.add(hierarchy, parent.join(name)) {
                 let _ = group.remove();
-                Err(errno)
+                return Err(errno);
             }
         }
+        Ok(group)
     }
 }
-
-/// The broker looks into it.
-fn make_dir(path: &Path) -> Result<(), Errno> {
-    fs::create_dir(path).map_err(errno)?;
-    let open = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
-    open.inspect_err(|_| drop(fs::remove_dir(path))).map_err(errno)
-}
-
-/// Is this a directory of such a hierarchy, and not something that only looks so?
-fn is_cgroup(path: &Path, kind: FsType) -> bool {
-    let dir = open(path, DIRECTORY, Mode::empty());
-    dir.and_then(|dir| fstatfs(&dir)).is_ok_and(|facts| facts.filesystem_type() == kind)
-}
-
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// A payload's directory in one hierarchy.
 #[derive(Debug)]
@@ -158,120 +136,107 @@ struct Part {
     /// `cgroup2`, or an old controller.
     hierarchy: String,
     path: PathBuf,
-    /// Of the old kind. Not `cgroup.procs`: a whole process that moves makes every fork and every change of
-    /// groups on the machine wait, ten milliseconds or so; a thread that moves itself does not (Linux 5.5).
-    /// Whoever enters here has one thread.
+    /// The directory, for `clone3`, or its `tasks` of the old kind. Not `cgroup.procs`: a whole process that moves
+    /// makes every fork and every change of groups on the machine wait, ten milliseconds or so; a thread that moves
+    /// itself does not (Linux 5.5). Whoever enters here has one thread.
     entry: Option<File>,
 }
 
 /// One payload's group.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub struct Group {
     parts: Vec<Part>,
-    /// The directory in cgroup2.
-    dir: Option<OwnedFd>,
-    /// Its controllers.
+    /// Controllers of its part in cgroup2.
     within: Vec<String>,
     clone_into: bool,
 }
 
 impl Group {
-    fn make(&mut self, tracking: &Tracking, name: &str) -> Result<(), Errno> {
-        for (controller, parent) in &tracking.places.old {
-            let path = parent.join(name);
-            make_dir(&path)?;
-            self.parts.push(Part {
-                hierarchy: controller.clone(),
-                entry: None,
-                path: path.clone(),
-            });
-            let entry = OpenOptions::new().write(true).open(path.join("tasks"));
-            if let Some(part) = self.parts.last_mut() {
-                part.entry = Some(entry.map_err(errno)?);
-            }
-        }
-        if let Some(parent) = &tracking.places.unified {
-            let path = parent.join(name);
-            make_dir(&path)?;
-            self.parts.push(Part {
-                hierarchy: "cgroup2".to_owned(),
-                entry: None,
-                path: path.clone(),
-            });
-            self.dir = Some(open(&path, DIRECTORY, Mode::empty())?);
-            self.within.clone_from(&tracking.places.within);
-        }
-        Ok(())
+    /// What a monitor that is gone has written down of one.
+    pub fn left(paths: Vec<PathBuf>) -> Self {
+        let part = |path| Part { hierarchy: FREEZER.to_owned(), path, entry: None };
+        Self { parts: paths.into_iter().map(part).collect(), ..Self::default() }
     }
 
-    /// What a monitor that is gone has written down of one.
-    pub(crate) fn left(paths: Vec<PathBuf>) -> Self {
-        let part = |path| Part { hierarchy: "freezer".to_owned(), path, entry: None };
-        Self { parts: paths.into_iter().map(part).collect(), ..Self::default() }
+    fn add(&mut self, hierarchy: &str, path: PathBuf) -> Result<(), Errno> {
+        fs::create_dir(&path).map_err(errno)?;
+        // The broker looks into it.
+        let opened = fs::set_permissions(&path, fs::Permissions::from_mode(0o755));
+        let opened = opened.and_then(|()| match hierarchy {
+            UNIFIED => File::open(&path),
+            _ => OpenOptions::new().write(true).open(path.join("tasks")),
+        });
+        let (entry, outcome) = match opened {
+            Ok(entry) => (Some(entry), Ok(())),
+            Err(error) => (None, Err(errno(error))),
+        };
+        self.parts.push(Part { hierarchy: hierarchy.to_owned(), path, entry });
+        outcome
+    }
+
+    fn part(&self, hierarchy: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.hierarchy == hierarchy)
     }
 
     /// For `clone3`, where that works.
     pub(crate) fn entry(&self) -> Option<BorrowedFd<'_>> {
-        let dir = self.dir.as_ref().filter(|_| self.clone_into);
-        dir.map(|dir| dir.as_fd())
+        let part = self.part(UNIFIED).filter(|_| self.clone_into);
+        part.and_then(|part| part.entry.as_ref().map(|dir| dir.as_fd()))
     }
 
     /// In the child: enters what `clone3` has not put it into.
     pub(crate) fn join(&self, enter_unified: bool) -> Result<(), Errno> {
         self.parts.iter().try_for_each(|part| match &part.entry {
-            Some(entry) => (&*entry).write_all(b"0").map_err(errno),
-            None if enter_unified => fs::write(part.path.join("cgroup.procs"), "0").map_err(errno),
-            None => Ok(()),
+            Some(entry) if part.hierarchy != UNIFIED => (&*entry).write_all(b"0").map_err(errno),
+            _ if enter_unified => fs::write(part.path.join("cgroup.procs"), "0").map_err(errno),
+            _ => Ok(()),
         })
-    }
-
-    fn path_in(&self, hierarchy: &str) -> Option<&Path> {
-        let found = self.parts.iter().find(|part| part.hierarchy == hierarchy);
-        found.map(|part| part.path.as_path())
     }
 
     /// The directories where processes are told apart: one, or of what is left of a group, all.
     fn told_by(&self) -> impl Iterator<Item = &Path> {
-        let kind = match self.dir {
-            Some(_) => "cgroup2",
-            None => "freezer",
-        };
+        let kind = if self.has_events() { UNIFIED } else { FREEZER };
         let parts = self.parts.iter().filter(move |part| part.hierarchy == kind);
         parts.map(|part| part.path.as_path())
     }
 
     /// The kernel tells when it is empty, and kills it at once.
     pub(crate) fn has_events(&self) -> bool {
-        self.dir.is_some()
+        self.part(UNIFIED).is_some()
     }
 
     /// Sets the job's limits within the site's. What there is no controller for is not limited; the broker
     /// says so.
     pub(crate) fn restrict(&self, job: &OpenLimits, site: &LimitRules) -> Result<(), Errno> {
         let lower = |job: Option<u64>, site: Option<u64>| job.into_iter().chain(site).min();
-        let set = |value: Option<u64>, controller: &str, new: &str, old: &str| {
-            let inside = self.within.iter().any(|known| known == controller);
-            let file = match self.path_in("cgroup2").filter(|_| inside) {
-                Some(path) => Some(path.join(new)),
-                None => self.path_in(controller).map(|path| path.join(old)),
-            };
-            value
-                .zip(file)
-                .map_or(Ok(()), |(value, file)| fs::write(file, value.to_string()).map_err(errno))
-        };
         let memory = lower(job.memory_bytes, site.memory_bytes);
-        set(memory, "memory", "memory.max", "memory.limit_in_bytes")?;
-        // Memory is memory, also on the disk. There is no such file where swap is not counted.
-        let inside = self.within.iter().any(|known| known == "memory");
-        let swap = memory.map(|bytes| if inside { 0 } else { bytes });
-        let (new, old) = ("memory.swap.max", "memory.memsw.limit_in_bytes");
-        let _ = set(swap, "memory", new, old);
         let pids = lower(job.pids, site.pids.map(u64::from));
-        set(pids, "pids", "pids.max", "pids.max")?;
-        let site = site.cpu_percent.map(|percent| u64::from(percent) * 10);
+        let cpu = lower(job.cpu_millis, site.cpu_percent.map(|percent| u64::from(percent) * 10));
         // Microseconds in each tenth of a second, which is the kernel's own choice.
-        let quota = lower(job.cpu_millis, site).map(|millis| millis.saturating_mul(100));
-        set(quota, "cpu", "cpu.max", "")
+        let cpu = cpu.map(|millis| millis.saturating_mul(100));
+        self.set("memory", ("memory.max", memory), ("memory.limit_in_bytes", memory))?;
+        // Memory is memory, also on the disk. There is no such file where swap is not counted.
+        let (swap, both) = ("memory.swap.max", "memory.memsw.limit_in_bytes");
+        let _ = self.set("memory", (swap, memory.map(|_| 0)), (both, memory));
+        self.set("pids", ("pids.max", pids), ("pids.max", pids))?;
+        self.set("cpu", ("cpu.max", cpu), ("", None))
+    }
+
+    /// Writes the value for the kind of this controller that the group has, if any.
+    fn set(
+        &self,
+        controller: &str,
+        new: (&str, Option<u64>),
+        old: (&str, Option<u64>),
+    ) -> Result<(), Errno> {
+        let inside = self.within.iter().any(|known| known == controller);
+        let (hierarchy, (file, value)) = if inside { (UNIFIED, new) } else { (controller, old) };
+        match (self.part(hierarchy), value) {
+            (Some(part), Some(value)) => {
+                fs::write(part.path.join(file), value.to_string()).map_err(errno)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Kills everything in it. Returns as soon as the order is given; without [`Self::has_events`] it must be
@@ -304,7 +269,6 @@ impl Group {
 
     /// Removes the (empty) group.
     pub(crate) fn remove(&mut self) -> Result<(), Errno> {
-        self.dir = None;
         while let Some(part) = self.parts.last_mut() {
             part.entry = None;
             match fs::remove_dir(&part.path).map_err(errno) {
@@ -343,8 +307,4 @@ fn kill_group(group: &Path) {
         }
     }
     freeze(group, false);
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

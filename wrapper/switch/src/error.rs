@@ -23,12 +23,12 @@ pub struct StartupError {
 
 impl StartupError {
     /// The administrator must do something about it.
-    pub(crate) fn site(code: &str, message: String) -> Self {
+    pub fn site(code: &str, message: String) -> Self {
         Self::new(ADMINISTRATOR, RefusalClass::SitePermanent, code, message)
     }
 
     /// The caller must.
-    pub(crate) fn caller(status: u8, code: &str, message: &str) -> Self {
+    pub fn caller(status: u8, code: &str, message: &str) -> Self {
         Self::new(status, RefusalClass::Caller, code, message.to_owned())
     }
 
@@ -39,24 +39,24 @@ impl StartupError {
     }
 
     /// Unknown command line.
-    pub(crate) fn usage() -> Self {
+    pub fn usage() -> Self {
         let text = "usage: sailplane-switch [--] COMMAND [ARGUMENT...], as gLExec; or --broker, started by a \
                     pilot with a socket on descriptor 3";
         Self::caller(CALLER, "startup.usage", text)
     }
 
     /// Only root may ask for this.
-    pub(crate) fn not_root() -> Self {
+    pub fn not_root() -> Self {
         Self::caller(NOT_AUTHORISED, "caller.not_root", "only root may do that")
     }
 
     /// A file or directory that must be trusted is not.
-    pub(crate) fn untrusted(key: &str, error: &TrustError) -> Self {
+    pub fn untrusted(key: &str, error: &TrustError) -> Self {
         Self::site(error.code(), format!("{key}: {error}"))
     }
 
     /// A system call failed.
-    pub(crate) fn system(call: &str, errno: Errno) -> Self {
+    pub fn system(call: &str, errno: Errno) -> Self {
         Self::site("startup.system", format!("{call} failed: {}", errno.desc()))
     }
 

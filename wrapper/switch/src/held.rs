@@ -2,159 +2,99 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use launch_protocol::broker::Refusal;
 use launch_protocol::lease::Record;
 use launch_protocol::monitor::Errand;
+use launch_protocol::order::Order;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
 use crate::introduce::Standing;
 use crate::isolate::Numbers;
 use crate::lease::Lease;
-use crate::nest::{self, Kit, Launch};
+use crate::nest::{Nursery, Waiting};
 use crate::refuse::{caller, trouble};
 use crate::sandbox::Sandbox;
-use crate::spawn::{self, Identity, Started};
-
-/// With this word for the front no agent executes what is a link (requirement S13).
-const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
+use crate::spawn::Child;
+use crate::wire::transmit;
 
 /// What is there of a payload, or of a program of the site.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
-    pub(crate) account: Option<TargetAccount>,
-    pub(crate) lease: Option<Lease>,
-    pub(crate) record: Record,
-    pub(crate) group: Option<Group>,
-    pub(crate) sandbox: Option<Sandbox>,
+pub struct Held {
+    /// As whom it runs.
+    pub account: Option<TargetAccount>,
+    /// That nobody else uses it, where that must be so.
+    pub lease: Option<Lease>,
+    /// What the lease says.
+    pub record: Record,
+    /// Where its processes are.
+    pub group: Option<Group>,
+    /// Where its files are.
+    pub sandbox: Option<Sandbox>,
     /// Process numbers of its own, as long as anything may have one.
     pub(crate) numbers: Option<Numbers>,
 }
 
 impl Held {
-    pub(crate) fn account(&self) -> Result<&TargetAccount, Refusal> {
+    /// The account.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn account(&self) -> Result<&TargetAccount, Refusal> {
         let text = "this payload has no account";
         self.account.as_ref().ok_or_else(|| caller("payload.account", text))
-    }
-
-    fn group(&self) -> Result<&Group, Errno> {
-        self.group.as_ref().ok_or(Errno::ESRCH)
     }
 
     /// Sends a child that waits in the group, or a new one, on its way to be an agent.
     pub(crate) fn start_agent(
         &mut self,
-        waiting: Option<Started>,
-        kit: Kit<'_>,
+        waiting: Option<Waiting>,
+        nursery: &Nursery,
         standing: &Standing,
     ) -> Result<(Pid, OwnedFd), Errno> {
-        let child = match waiting {
+        let (Some(account), Some(group)) = (&self.account, &self.group) else {
+            return Err(Errno::ESRCH);
+        };
+        let Waiting { pid, socket, numbers } = match waiting {
             Some(waiting) => waiting,
-            None => nest::hatch(self.group()?, kit)?,
+            None => nursery.hatch(group, standing)?,
         };
-        let settings = &standing.settings;
-        let place = self.sandbox.as_ref().map(Sandbox::path).unwrap_or_default();
-        let mut dirs = settings.execute_dirs.iter().map(PathBuf::as_path);
-        let no_links = settings.front.iter().any(|word| word == NO_LINKS);
-        let mut rules: Vec<OsString> = no_links.then(|| "--no-links".into()).into_iter().collect();
-        for owner in &settings.isolation.forbidden_owners {
-            rules.extend(["--not-owned-by".into(), owner.to_string().into()]);
-        }
-        let launch = Launch {
-            account: self.account.as_ref().ok_or(Errno::ESRCH)?,
-            sandbox: self.sandbox.as_ref(),
-            execute_dir: dirs.find(|dir| place.starts_with(dir)),
-            limits: &settings.limits,
-            isolation: &settings.isolation,
-            rules: &rules,
-        };
-        nest::order(&child, launch)?;
-        self.numbers = child.numbers;
-        Ok((child.pid, child.socket))
+        let places = self.sandbox.as_ref().map(Sandbox::whereabouts).unwrap_or_default();
+        let order = Order::new(account, &standing.settings, numbers.is_some(), places);
+        let packet = order.encode().map_err(|_| Errno::E2BIG)?;
+        transmit(socket.as_fd(), &packet, &[])?;
+        self.numbers = numbers;
+        Ok((pid, socket))
     }
 
-    /// Starts `sailplane-job` as the account. `below`: the monitor, as payloads see it.
+    /// Starts `sailplane-job` as the account. `beside`: its standard input and output.
     pub(crate) fn run_errand(
         &self,
         errand: &Errand,
-        credential: Option<&OwnedFd>,
-        kit: Kit<'_>,
-    ) -> Result<(Pid, Option<OwnedFd>), Refusal> {
+        beside: Option<&OwnedFd>,
+        null: BorrowedFd<'_>,
+        standing: &Standing,
+    ) -> Result<Pid, Refusal> {
         let account = self.account()?;
-        let null = kit.null;
-        let mut words: Vec<OsString> = vec!["sailplane-job".into()];
-        let mut descriptors = vec![null; 3];
-        let report = match errand {
-            Errand::Sweep { .. } => Some(pipe2(OFlag::O_CLOEXEC).map_err(failed)?),
-            _ => None,
-        };
-        let below = || ["--below".into(), std::process::id().to_string().into()];
-        match errand {
-            Errand::Remove { account, if_alone } => {
-                words.push("--remove".into());
-                words.extend(if_alone.then(|| "--if-alone".into()));
-                words.extend(account.then(|| "--everywhere".into()));
-                descriptors.extend(self.sandbox.iter().flat_map(Sandbox::dirs));
-            }
-            Errand::Alone { home } => {
-                words.push("--alone".into());
-                words.extend(home.then(|| account.home().into()));
-            }
-            Errand::KillAll => words.push("--kill-all".into()),
-            Errand::Members => {
-                words.push("--members".into());
-                words.extend(below());
-            }
-            Errand::SignalMembers { signal } => {
-                words.extend(["--signal".into(), signal.to_string().into()]);
-                words.extend(below());
-            }
-            Errand::Sweep { places } => {
-                words.push("--sweep".into());
-                words.extend(places.iter().map(|path| path.into()));
-                if let Some((_, report)) = &report {
-                    descriptors = vec![null, report.as_fd(), null];
-                }
-            }
-            Errand::PutProxy { name } => {
-                let text = "the payload has no sandbox for a file";
-                let sandbox = self.sandbox.as_ref();
-                let sandbox = sandbox.ok_or_else(|| caller("renew.sandbox", text))?;
-                words.extend(["--put-proxy".into(), sandbox.path().into(), name.into()]);
-                let credential = credential.map_or(null, |file| file.as_fd());
-                descriptors = vec![credential, null, null];
-            }
+        if self.sandbox.is_none() && matches!(errand, Errand::PutProxy { .. }) {
+            return Err(caller("renew.sandbox", "the payload has no sandbox for a file"));
         }
+        let place = self.sandbox.as_ref().map(Sandbox::path).unwrap_or_default();
+        let words = errand.words(&place, &account.home, std::process::id());
         let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
-        let urgent = matches!(errand, Errand::KillAll | Errand::SignalMembers { .. });
-        let child = self.start(account, &words, &descriptors, urgent, kit);
-        Ok((child.map_err(failed)?, report.map(|(read, _)| read)))
-    }
-
-    fn start(
-        &self,
-        account: &TargetAccount,
-        words: &[&OsStr],
-        descriptors: &[BorrowedFd<'_>],
-        urgent: bool,
-        kit: Kit<'_>,
-    ) -> Result<Pid, Errno> {
-        spawn::Errand {
-            who: Identity::from(account),
-            program: kit.program,
-            words,
-            environment: &[],
-            descriptors,
-            group: None,
-            sees_parent: true,
-            urgent,
+        let own = beside.map_or(null, |file| file.as_fd());
+        let mut descriptors = vec![own, own, null];
+        if let Errand::Remove { .. } = errand {
+            descriptors.extend(self.sandbox.iter().flat_map(Sandbox::dirs));
         }
-        .start()
+        let who = account.numbers();
+        let child = Child::plain(&who, &standing.agent, &words, &descriptors);
+        let started = Child { urgent: errand.is_urgent(), ..child }.start();
+        let text = |errno: Errno| format!("starting sailplane-job: {}", errno.desc());
+        started.map_err(|errno| trouble("errand.start", text(errno)))
     }
 
     /// Kills everything in its group. Returns as soon as the order is given.
@@ -180,12 +120,7 @@ impl Held {
         let group = self.group.as_mut().map_or(Ok(()), Group::remove);
         group.map_err(|errno| {
             let why = errno.desc();
-            let text = format!("the payload's group could not be removed: {why}");
-            trouble("close.group", text)
+            trouble("close.group", format!("the payload's group could not be removed: {why}"))
         })
     }
-}
-
-fn failed(errno: Errno) -> Refusal {
-    trouble("errand.start", format!("starting sailplane-job: {}", errno.desc()))
 }

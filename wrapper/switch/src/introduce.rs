@@ -50,8 +50,9 @@ pub(crate) struct Broker {
 
 /// What the monitor acts on.
 #[derive(Debug)]
-pub(crate) struct Standing {
-    pub(crate) settings: Settings,
+pub struct Standing {
+    /// What the site has configured.
+    pub settings: Settings,
     pub(crate) caller: Caller,
     pub(crate) may_omit_key: bool,
     pub(crate) hooks: [Numbers; 2],
@@ -59,9 +60,11 @@ pub(crate) struct Standing {
     pub(crate) agent: PathBuf,
     /// `sailplane-verify`
     pub(crate) verifier: PathBuf,
-    pub(crate) tracking: Tracking,
+    /// Where groups are made.
+    pub tracking: Tracking,
     pub(crate) audit: Audit,
-    pub(crate) leases: LeaseDir,
+    /// Who has which account.
+    pub leases: LeaseDir,
 }
 
 /// Starts the name service: its process number, the socket for questions, the copies.

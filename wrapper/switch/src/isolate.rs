@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, chroot, pipe2};
 
-use crate::spawn::{Errand, Identity, NOBODY, SwitchError};
+use crate::spawn::{Child, NOBODY, SwitchError};
 use crate::sys;
 use crate::trusted::{self, Kind};
 
@@ -36,18 +36,10 @@ pub(crate) fn with_own_numbers<T>(
     let ours = File::open("/proc/self/ns/pid").map_err(|_| Errno::ENOENT)?;
     let (pipe, first) = pipe2(OFlag::O_CLOEXEC)?;
     unshare(CloneFlags::CLONE_NEWPID)?;
-    let born = Errand {
-        who: Identity { uid: NOBODY, gid: NOBODY, groups: &[] },
-        program,
-        words: &[OsStr::new("sailplane-job"), OsStr::new("--init")],
-        environment: &[],
-        descriptors: &[pipe.as_fd(), null, null],
-        group: None,
-        sees_parent: false,
-        urgent: false,
-    }
-    .start()
-    .and_then(|_| hatch());
+    let words = [OsStr::new("sailplane-job"), OsStr::new("--init")];
+    let descriptors = [pipe.as_fd(), null, null];
+    let first_process = Child::plain(&NOBODY, program, &words, &descriptors);
+    let born = Child { sees_parent: false, ..first_process }.start().and_then(|_| hatch());
     if setns(&ours, CloneFlags::CLONE_NEWPID).is_err() {
         // Whatever root starts from now on would be the payload's. Nothing can be.
         sys::exit_now(sys::CHILD_PANICKED);

@@ -7,35 +7,34 @@
 //! of trusted paths (`trusted`). Only then the broker gets the pilot's socket, and the loop in `monitor` answers
 //! its questions (`answer`). Nothing that a stranger wrote is parsed here.
 //!
+//! `sailplane-admin`, which has no set-uid bit, is the same monitor with answers for administrators besides.
+//!
 //! Not its business: what a pilot wants and what a credential allows (`sailplane-broker`), what a credential
 //! says (`sailplane-verify`), files of a sandbox (`sailplane-job`).
 
-mod account;
-mod answer;
+pub mod account;
+pub mod answer;
 mod audit;
-mod cgroup;
+pub mod cgroup;
 pub mod error;
 mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guardian;
-mod held;
-mod hooks;
-mod introduce;
+pub mod held;
+pub mod introduce;
 mod isolate;
-mod lease;
-mod monitor;
+pub mod lease;
+pub mod monitor;
 mod names;
 mod nest;
-mod pool;
-mod programs;
-mod refuse;
-mod sandbox;
+pub mod pool;
+pub mod programs;
+pub mod refuse;
+pub mod sandbox;
 mod spawn;
-mod spool;
 mod startup;
 mod sys;
-mod trace;
 pub mod trusted;
 mod wire;
 
@@ -47,7 +46,7 @@ use launch_protocol::monitor::Mode;
 use launch_protocol::policy::Caller;
 
 use crate::error::StartupError;
-use crate::monitor::Call;
+use crate::monitor::{Call, Further};
 use crate::startup::SavedLimits;
 
 /// Directory of the configuration, fixed when the program is built.
@@ -71,25 +70,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let half = |control| serve(caller.clone(), limits.clone(), control);
         return complain(&front::split(&call, &limits, half));
     }
-    let further = call.words.get(2..).unwrap_or_default();
-    let mode = match call.words.get(1).and_then(|word| word.to_str()) {
+    let words = call.words.get(1..).unwrap_or_default();
+    match words.first().and_then(|word| word.to_str()) {
         Some("--broker") => match startup::control_socket() {
-            Ok(control) => return ExitCode::from(serve(caller, limits, control)),
-            Err(error) => return complain(&error),
+            Ok(control) => ExitCode::from(serve(caller, limits, control)),
+            Err(error) => complain(&error),
         },
         Some("--version") => {
             let version = concat!("sailplane-switch ", env!("CARGO_PKG_VERSION"));
             say(&mut std::io::stdout(), version);
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        Some("--trace") => return complain(&trace::trace(caller.uid, further)),
-        Some("--release-leases") => Mode::Release,
-        Some("--sweep") => Mode::Sweep,
-        _ => return complain(&StartupError::usage()),
-    };
-    match administer(mode, further.to_vec(), caller, limits) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => complain(&error),
+        Some("--trace" | "--release-leases" | "--sweep") if caller.uid != 0 => {
+            complain(&StartupError::not_root())
+        }
+        Some("--trace" | "--release-leases" | "--sweep") => {
+            complain(&programs::become_admin(words))
+        }
+        _ => complain(&StartupError::usage()),
     }
 }
 
@@ -103,7 +101,7 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
         caller,
         limits,
         control: Some(control),
-        speaks: false,
+        further: None,
     };
     let served = startup::leave_directory().and_then(|()| prepare(&call.caller));
     match served.and_then(|()| monitor::run(call)) {
@@ -118,18 +116,19 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
     }
 }
 
-/// What an administrator asks for; its exit status.
-fn administer(
-    mode: Mode,
-    words: Vec<OsString>,
-    caller: Caller,
-    limits: SavedLimits,
-) -> Result<u8, StartupError> {
+/// What only root may ask a program for that has no set-uid bit: `words` for its broker, its own answers to that.
+///
+/// # Errors
+/// If somebody else asks, or it cannot be.
+pub fn administer(mode: Mode, words: Vec<OsString>, further: Further) -> Result<u8, StartupError> {
+    let limits = startup::sanitise()?;
+    let caller = startup::real_caller();
     if caller.uid != 0 {
         return Err(StartupError::not_root());
     }
+    startup::leave_directory()?;
     prepare(&caller)?;
-    monitor::run(Call { mode, words, caller, limits, control: None, speaks: true })
+    monitor::run(Call { mode, words, caller, limits, control: None, further: Some(further) })
 }
 
 /// What every task begins with: no caller's uid any more.

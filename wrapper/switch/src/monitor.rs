@@ -20,9 +20,9 @@ use crate::error::StartupError;
 use crate::guardian::Guardian;
 use crate::held::Held;
 use crate::introduce::{self, Broker, Standing, Start, ended};
-use crate::nest::{Kit, Nest, Nursery};
+use crate::nest::{Nest, Nursery, Waiting};
 use crate::refuse::{caller, trouble};
-use crate::spawn::{self, Started};
+use crate::spawn;
 use crate::startup::SavedLimits;
 use crate::sys;
 use crate::wire::Gone;
@@ -40,9 +40,15 @@ pub(crate) struct Call {
     pub(crate) limits: SavedLimits,
     /// The pilot's socket.
     pub(crate) control: Option<OwnedFd>,
-    /// The administrator's standard output and error are the broker's.
-    pub(crate) speaks: bool,
+    /// What it answers to an administrator's broker alone.
+    pub(crate) further: Option<Further>,
 }
+
+/// What a question is answered with, and descriptors beside it.
+pub type Answer = Result<(Reply, Vec<OwnedFd>), Refusal>;
+
+/// Answers questions that only an administrator's broker may ask.
+pub type Further = fn(&mut Monitor, Ask) -> Answer;
 
 /// What a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +61,18 @@ pub(crate) enum Role {
 
 /// Root's part of one broker.
 #[derive(Debug)]
-pub(crate) struct Monitor {
-    pub(crate) standing: Standing,
-    pub(crate) held: BTreeMap<u32, Held>,
+pub struct Monitor {
+    /// What it acts on.
+    pub standing: Standing,
+    /// Payloads.
+    pub held: BTreeMap<u32, Held>,
     pub(crate) children: BTreeMap<i32, Role>,
     pub(crate) nursery: Nursery,
     pub(crate) broker: Broker,
-    pub(crate) null: OwnedFd,
-    /// Leases that monitors which are gone may have left.
-    pub(crate) stale: Option<Vec<String>>,
     pub(crate) hooks_made: u32,
-    limits: SavedLimits,
+    pub(crate) further: Option<Further>,
+    /// Leases that an administrator's answers have still to look at.
+    pub stale: Option<Vec<String>>,
     signals: SignalFd,
     bell: EventFd,
     ended: VecDeque<(i32, i32)>,
@@ -90,9 +97,9 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = EventFd::from_value_and_flags(0, flags).map_err(system("eventfd"))?;
     let (out, err) = (std::io::stdout(), std::io::stderr());
-    let streams = match call.speaks {
-        true => [out.as_fd(), err.as_fd()],
-        false => [null.as_fd(); 2],
+    let streams = match call.mode {
+        Mode::Sweep | Mode::Release => [out.as_fd(), err.as_fd()],
+        _ => [null.as_fd(); 2],
     };
     let start = Start {
         mode: call.mode,
@@ -102,12 +109,13 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
         null: null.as_fd(),
         bell: bell.as_fd(),
     };
-    let mut nursery = Nursery::default();
-    let mut guardian = Ok(Guardian::none());
+    let own_null = null.try_clone().map_err(|error| system("dup")(sys::errno(error)))?;
+    let mut nursery = Nursery::new(call.limits, own_null);
+    let mut guardian = Ok(None);
     let meanwhile = |standing: &Standing| {
         if call.mode == Mode::Serve {
-            nursery.warm_up(&standing.tracking, kit(standing, &call.limits, &null));
-            guardian = Guardian::start(&call);
+            nursery.warm_up(standing);
+            guardian = Guardian::start().map(Some);
         }
     };
     let introduced = introduce::introduce(start, meanwhile);
@@ -116,7 +124,7 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
         (Ok((broker, standing)), Ok(guardian)) => (broker, standing, guardian),
         (Err(error), guardian) => {
             nursery.close();
-            guardian.map(Guardian::dismiss).unwrap_or_default();
+            guardian.ok().flatten().map(Guardian::dismiss).unwrap_or_default();
             return Err(error);
         }
         (_, Err(error)) => {
@@ -134,10 +142,9 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
         children: BTreeMap::new(),
         nursery,
         broker,
-        null,
-        stale: None,
         hooks_made: 0,
-        limits: call.limits,
+        further: call.further,
+        stale: None,
         signals,
         bell,
         ended: VecDeque::new(),
@@ -150,22 +157,12 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     };
     let outcome = monitor.serve();
     let (status, clean) = monitor.end();
-    if clean {
+    if let Some(guardian) = guardian.filter(|_| clean) {
         guardian.dismiss();
     }
     outcome?;
     // A broker that serves ends well when the pilot is gone.
     if call.mode == Mode::Serve && status != 0 { Err(ended()) } else { Ok(status) }
-}
-
-/// What agents start with.
-fn kit<'a>(standing: &'a Standing, limits: &'a SavedLimits, null: &'a OwnedFd) -> Kit<'a> {
-    Kit {
-        program: &standing.agent,
-        limits,
-        null: null.as_fd(),
-        own_numbers: standing.settings.isolation.private_pid,
-    }
 }
 
 impl Monitor {
@@ -254,37 +251,35 @@ impl Monitor {
         Reply::Endings { ended: self.ended.drain(..count).collect(), terminate: self.terminate }
     }
 
-    pub(crate) fn kit(&self) -> Kit<'_> {
-        kit(&self.standing, &self.limits, &self.null)
-    }
-
     /// Makes one ahead of need.
     pub(crate) fn warm_up(&mut self) {
-        let kit = kit(&self.standing, &self.limits, &self.null);
-        self.nursery.warm_up(&self.standing.tracking, kit);
+        self.nursery.warm_up(&self.standing);
     }
 
     /// What waits for a payload, with an account or without.
     pub(crate) fn take_nest(&mut self) -> Result<Nest, Errno> {
-        let kit = kit(&self.standing, &self.limits, &self.null);
-        self.nursery.take(&self.standing.tracking, kit)
+        self.nursery.take(&self.standing)
     }
 
     /// Starts an agent in a payload's group.
     pub(crate) fn start_agent(
         &mut self,
         payload: u32,
-        waiting: Option<Started>,
-    ) -> Result<(i32, OwnedFd), Errno> {
-        let kit = kit(&self.standing, &self.limits, &self.null);
-        let held = self.held.get_mut(&payload).ok_or(Errno::ESRCH)?;
-        let (pid, socket) = held.start_agent(waiting, kit, &self.standing)?;
+        waiting: Option<Waiting>,
+    ) -> Result<(i32, OwnedFd), Refusal> {
+        let failed = failed("spawn.failed", "the agent could not be started");
+        let held = self.held.get_mut(&payload).ok_or(Errno::ESRCH).map_err(&failed)?;
+        let (pid, socket) =
+            held.start_agent(waiting, &self.nursery, &self.standing).map_err(failed)?;
         self.children.insert(pid.as_raw(), Role::Payload(payload));
         Ok((pid.as_raw(), socket))
     }
 
     /// A payload that exists.
-    pub(crate) fn find(&mut self, payload: u32) -> Result<&mut Held, Refusal> {
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn find(&mut self, payload: u32) -> Result<&mut Held, Refusal> {
         let text = "there is no payload of this number";
         let found = self.held.get_mut(&payload);
         found.ok_or_else(|| caller("payload.unknown", text))
@@ -309,8 +304,8 @@ impl Monitor {
             mode: Mode::Configure,
             words: &[],
             caller: &self.caller,
-            streams: [self.null.as_fd(); 2],
-            null: self.null.as_fd(),
+            streams: [self.nursery.null.as_fd(); 2],
+            null: self.nursery.null.as_fd(),
             bell: self.bell.as_fd(),
         };
         let introduced = introduce::introduce(start, |_| ());
@@ -327,7 +322,7 @@ impl Monitor {
 
     /// Starts the name service again.
     pub(crate) fn restart_names(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
-        let started = introduce::start_names(self.null.as_fd());
+        let started = introduce::start_names(self.nursery.null.as_fd());
         let (pid, questions, names) = started.map_err(|error| error.refusal())?;
         self.broker.names = names;
         Ok((self.started(pid), vec![questions]))
@@ -359,6 +354,6 @@ impl Monitor {
 }
 
 /// Something that should not fail did.
-pub(crate) fn failed(code: &'static str, what: &'static str) -> impl Fn(Errno) -> Refusal {
+pub fn failed(code: &'static str, what: &'static str) -> impl Fn(Errno) -> Refusal {
     move |errno| trouble(code, format!("{what}: {}", errno.desc()))
 }

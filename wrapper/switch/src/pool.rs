@@ -5,34 +5,34 @@
 //! kept beside them, in [`EXACT`].
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use launch_protocol::broker::{Refusal, RefusalClass};
-use launch_protocol::is_account_name;
 use launch_protocol::monitor::Linked;
-use launch_protocol::policy::is_lease_name;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstatat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 
-use crate::account::is_pool_name;
 use crate::refuse::{mapping, trouble};
+use crate::sys::errno;
 use crate::trusted::{self, TrustError, file_kind};
 
 /// Subdirectory with a file for each lease that holds the identity as it is spelled.
-const EXACT: &str = ".sailplane";
+pub const EXACT: &str = ".sailplane";
 /// Longest such file.
 const MAX_EXACT: u64 = 4096;
 
 /// An open gridmapdir.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    dir: OwnedFd,
+pub struct Pool {
+    /// The directory.
+    pub dir: OwnedFd,
 }
 
 impl Pool {
@@ -41,7 +41,10 @@ impl Pool {
     }
 
     /// Makes sure that the lease is for exactly this identity; `keep`: from now on if it was for none.
-    pub(crate) fn claim(&self, lease: &str, exact: &str, keep: bool) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// If it is for another one, or that cannot be found out.
+    pub fn claim(&self, lease: &str, exact: &str, keep: bool) -> Result<(), Refusal> {
         let failed = |errno: Errno| {
             let text = format!("the identity of lease {lease}: {}", errno.desc());
             trouble("pool.exact", text)
@@ -101,42 +104,33 @@ impl Pool {
         }
     }
 
-    /// The account that a lease is for, if there is one.
-    pub(crate) fn holder(&self, lease: &str, prefix: &str) -> Result<Option<String>, Refusal> {
-        let broken = |why: &str| {
-            let text = format!("lease {lease} of the gridmapdir {why}");
-            mapping(RefusalClass::SitePermanent, "pool.broken", text, false)
+    /// Every regular file, as the broker is told: see [`launch_protocol::monitor::Reply::Pool`].
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn list(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty())?;
+        let line = |name: &str| {
+            let facts = self.look(name).ok().filter(|it| file_kind(it) == SFlag::S_IFREG)?;
+            let FileStat { st_ino, st_nlink, st_ctime, st_ctime_nsec, st_mtime, .. } = facts;
+            Some(format!("{st_ino} {st_nlink} {st_ctime} {st_ctime_nsec} {st_mtime} {name}\n"))
         };
-        let facts = match self.look(lease) {
-            Ok(facts) => facts,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(broken(errno.desc())),
-        };
-        if facts.st_nlink != 2 {
-            return Err(broken("does not belong to exactly one account"));
-        }
-        let entries = self.entries().map_err(|errno| broken(errno.desc()))?;
-        let holder = entries
-            .into_iter()
-            .find(|(name, facts_of)| facts_of.st_ino == facts.st_ino && name != lease);
-        match holder {
-            Some((name, _)) if is_pool_name(&name, prefix) => Ok(Some(name)),
-            Some(_) => Err(broken("belongs to an account of another pool")),
-            None => Err(broken("changes while it is read")),
-        }
-    }
-
-    /// Accounts without a lease, first the one that was released longest ago: that is when the
-    /// kernel last changed the file's link count.
-    pub(crate) fn free(&self, prefix: &str) -> Result<Vec<String>, Errno> {
-        let mut free = self.entries()?;
-        free.retain(|(name, facts)| is_pool_name(name, prefix) && facts.st_nlink == 1);
-        free.sort_by_key(|(_, facts)| (facts.st_ctime, facts.st_ctime_nsec));
-        Ok(free.into_iter().map(|(name, _)| name).collect())
+        let plain = |name: &&str| !name.contains(char::is_control);
+        let names = dir
+            .iter()
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().filter(plain).and_then(line));
+        let mut list = File::from(memfd_create(c"pool", MFdFlags::MFD_CLOEXEC)?);
+        list.write_all(names.collect::<String>().as_bytes()).map_err(errno)?;
+        list.rewind().map_err(errno)?;
+        Ok(list.into())
     }
 
     /// Leases an account. It counts only if the file has exactly these two names afterwards.
-    pub(crate) fn link(&self, account: &str, lease: &str) -> Result<Linked, Errno> {
+    ///
+    /// # Errors
+    /// If the directory cannot be written.
+    pub fn link(&self, account: &str, lease: &str) -> Result<Linked, Errno> {
         match linkat(&self.dir, account, &self.dir, lease, LinkatFlags::empty()) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Ok(Linked::LeaseExists),
@@ -151,77 +145,19 @@ impl Pool {
     }
 
     /// Says that the lease is used, and looks whether it still is that account's.
-    pub(crate) fn touch(&self, account: &str, lease: &str) -> Result<bool, Errno> {
+    ///
+    /// # Errors
+    /// If one of them is not there any more.
+    pub fn touch(&self, account: &str, lease: &str) -> Result<bool, Errno> {
         let now = TimeSpec::UTIME_NOW;
         utimensat(&self.dir, lease, &now, &now, UtimensatFlags::NoFollowSymlink)?;
         let (held, named) = (self.look(account)?, self.look(lease)?);
         Ok(named.st_nlink == 2 && held.st_ino == named.st_ino)
     }
 
-    /// Accounts, and their leases that were last used before `before` (Unix seconds).
-    pub(crate) fn idle(&self, before: i64) -> Result<Vec<(String, String)>, Errno> {
-        let entries = self.entries()?;
-        let account_of = |inode| {
-            let mut names = entries.iter().filter(|(_, facts)| facts.st_ino == inode);
-            names.find(|(name, _)| !is_lease_name(name))
-        };
-        Ok(entries
-            .iter()
-            .filter(|(name, facts)| is_lease_name(name) && facts.st_mtime < before)
-            .filter_map(|(name, facts)| Some((account_of(facts.st_ino)?.0.clone(), name.clone())))
-            .collect())
-    }
-
-    /// Ends a lease, unless it has been used since `before`. It is taken away first and looked at
-    /// then, so that whoever uses it meanwhile either is seen or sees it gone.
-    pub(crate) fn release(&self, lease: &str, before: i64) -> Result<bool, Errno> {
-        let aside = Path::new(EXACT).join(format!(".released-{}", std::process::id()));
-        match mkdirat(&self.dir, EXACT, Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        nix::fcntl::renameat(&self.dir, lease, &self.dir, &aside)?;
-        let facts = fstatat(&self.dir, &aside, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let used = facts.st_mtime >= before;
-        if used {
-            let _ = linkat(&self.dir, &aside, &self.dir, lease, LinkatFlags::empty());
-        } else {
-            let exact = Path::new(EXACT).join(lease);
-            let _ = unlinkat(&self.dir, &exact, UnlinkatFlags::NoRemoveDir);
-        }
-        unlinkat(&self.dir, &aside, UnlinkatFlags::NoRemoveDir)?;
-        Ok(!used)
-    }
-
     fn look(&self, name: &str) -> Result<FileStat, Errno> {
         fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
-
-    /// All accounts, leased or not.
-    pub(crate) fn accounts(&self) -> Result<Vec<(String, String)>, Errno> {
-        let names = self.entries()?.into_iter().map(|(name, _)| name);
-        let names = names.filter(|name| is_account_name(name));
-        Ok(names.map(|name| (name, String::new())).collect())
-    }
-
-    /// Every regular file.
-    fn entries(&self) -> Result<Vec<(String, FileStat)>, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty())?;
-        let names: Vec<_> = dir
-            .iter()
-            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned))
-            .collect();
-        Ok(names
-            .into_iter()
-            .filter_map(|name| self.look(&name).ok().map(|facts| (name, facts)))
-            .filter(|(_, facts)| file_kind(facts) == SFlag::S_IFREG)
-            .collect())
-    }
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]
@@ -248,22 +184,30 @@ mod tests {
     #[test]
     fn m4_a_lease_is_a_second_name_of_the_accounts_file() {
         let (dir, pool) = pool(2);
-        assert_eq!(pool.holder(LEASE, "grid"), Ok(None));
         assert_eq!(pool.link("grid01", LEASE), Ok(Linked::Done));
-        assert_eq!(pool.holder(LEASE, "grid"), Ok(Some("grid01".into())));
-        assert_eq!(pool.free("grid"), Ok(vec!["grid00".to_owned()]));
+        assert_eq!(pool.touch("grid01", LEASE), Ok(true));
+        assert_eq!(pool.touch("grid00", LEASE), Ok(false));
         // Whoever comes later for the same identity, or for the same account, sees it.
         assert_eq!(pool.link("grid00", LEASE), Ok(Linked::LeaseExists));
         assert_eq!(pool.link("grid01", "%2fcn%3dbob"), Ok(Linked::AccountTaken));
         assert!(!dir.path().join("%2fcn%3dbob").exists());
-        let code = |outcome: Result<_, Refusal>| outcome.map_err(|refusal| refusal.code);
-        assert_eq!(code(pool.holder(LEASE, "cms")), Err("pool.broken".into()));
-        // Neither a third name nor a lease of nothing counts.
+        // A third name counts for nobody.
         std::fs::hard_link(dir.path().join("grid01"), dir.path().join("x")).expect("link");
-        assert_eq!(code(pool.holder(LEASE, "grid")), Err("pool.broken".into()));
-        std::fs::write(dir.path().join("%2fcn%3dghost"), "").expect("a file");
-        let ghost = pool.holder("%2fcn%3dghost", "grid");
-        assert_eq!(code(ghost), Err("pool.broken".into()));
+        assert_eq!(pool.touch("grid01", LEASE), Ok(false));
+    }
+
+    #[test]
+    fn m4_the_list_has_every_regular_file_on_a_line_of_its_own() {
+        let (dir, pool) = pool(1);
+        std::fs::write(dir.path().join("a\n1 1 1 1 1 grid07"), "").expect("a file");
+        std::os::unix::fs::symlink("grid00", dir.path().join("link")).expect("a link");
+        assert_eq!(pool.link("grid00", LEASE), Ok(Linked::Done));
+        let mut text = String::new();
+        File::from(pool.list().expect("readable")).read_to_string(&mut text).expect("text");
+        let mut lines: Vec<Vec<&str>> = text.lines().map(|it| it.split(' ').collect()).collect();
+        lines.sort_unstable_by_key(|words| words[5]);
+        assert_eq!((lines.len(), lines[0][5], lines[1][5]), (2, LEASE, "grid00"), "{text}");
+        assert_eq!((lines[0][1], lines[0][0]), ("2", lines[1][0]));
     }
 
     #[test]
@@ -279,8 +223,8 @@ mod tests {
                         let pool = Pool { dir };
                         let lease = format!("%2fcn%3d{number}");
                         barrier.wait();
-                        let free = pool.free("grid").expect("readable");
-                        free.into_iter().find(|name| pool.link(name, &lease) == Ok(Linked::Done))
+                        let mut all = (0..10).map(|account| format!("grid{account:02}"));
+                        all.find(|name| pool.link(name, &lease) == Ok(Linked::Done))
                     })
                 })
                 .collect();
@@ -313,47 +257,5 @@ mod tests {
             .map(|entry| entry.file_name())
             .collect();
         assert_eq!(names, [LEASE]);
-        assert_eq!(pool.free("grid").map(|free| free.len()), Ok(1));
-    }
-
-    #[test]
-    fn m6_the_account_released_longest_ago_comes_first() {
-        let (dir, pool) = pool(3);
-        let pause = || nix::poll::poll(&mut [], 20_u8).expect("a pause");
-        for (name, lease) in [("grid02", "%2fa"), ("grid00", "%2fb")] {
-            assert_eq!(pool.link(name, lease), Ok(Linked::Done));
-            pause();
-        }
-        for lease in ["%2fb", "%2fa"] {
-            std::fs::remove_file(dir.path().join(lease)).expect("released");
-            pause();
-        }
-        assert_eq!(
-            pool.free("grid"),
-            Ok(["grid01", "grid00", "grid02"].map(String::from).to_vec())
-        );
-    }
-
-    #[test]
-    fn m7_only_a_lease_that_is_not_used_is_released() {
-        let (_dir, pool) = pool(2);
-        pool.claim(LEASE, "/CN=Alice", true).expect("ours");
-        assert_eq!(pool.link("grid00", LEASE), Ok(Linked::Done));
-        assert_eq!(pool.touch("grid00", LEASE), Ok(true));
-        let now = std::time::SystemTime::now();
-        let now = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        let now = i64::try_from(now.as_secs()).expect("a time");
-        assert_eq!(pool.idle(now - 60), Ok(Vec::new()));
-        // Looked idle, but was used while it was being released.
-        assert_eq!(pool.release(LEASE, now - 60), Ok(false));
-        assert_eq!(pool.holder(LEASE, "grid"), Ok(Some("grid00".into())));
-        let idle = vec![("grid00".to_owned(), LEASE.to_owned())];
-        assert_eq!(pool.idle(now + 60), Ok(idle));
-        assert_eq!(pool.release(LEASE, now + 60), Ok(true));
-        assert_eq!(pool.holder(LEASE, "grid"), Ok(None));
-        // Its exact identity is forgotten with it.
-        assert_eq!(pool.claim(LEASE, "/CN=ALICE", true), Ok(()));
-        // Whoever still believes in the old lease is told.
-        assert!(pool.touch("grid00", LEASE).is_err());
     }
 }

@@ -1,27 +1,34 @@
 //! The programs that the monitor starts beside agents: broker, name service, verifier. None of them has
 //! any privilege.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID, Mode};
+use launch_protocol::CONTROL_FD;
+use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID, Mode, Numbers};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::CONFDIR;
 use crate::error::StartupError;
-use crate::spawn::{Errand, Identity, NOBODY, packet_sockets};
+use crate::spawn::{CANNOT_START, Child, NOBODY, packet_sockets};
 use crate::startup;
+use crate::sys::{self, errno};
 use crate::trusted::{self, Kind};
 
 /// The configuration.
-pub(crate) fn conf() -> PathBuf {
+pub fn conf() -> PathBuf {
     Path::new(CONFDIR).join("switch.conf")
 }
 
 /// One of our programs that must be known before the configuration is: it lies beside this one.
-pub(crate) fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
+///
+/// # Errors
+/// If it cannot be trusted.
+pub fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
     let path = startup::own_path().with_file_name(name);
     match trusted::check(&path, Kind::File) {
         Ok(()) => Ok(path),
@@ -35,14 +42,14 @@ pub(crate) fn start_as_nobody(
     words: &[String],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Pid, Errno> {
-    start(program, words.iter().map(OsStr::new), NOBODY, descriptors)
+    start(program, words.iter().map(OsStr::new), &NOBODY, descriptors)
 }
 
 /// Starts a broker, under a number of its own. Its end of the socket comes back.
 pub(crate) fn start_broker(
     program: &Path,
     mode: Mode,
-    words: &[std::ffi::OsString],
+    words: &[OsString],
     streams: [BorrowedFd<'_>; 2],
     bell: BorrowedFd<'_>,
 ) -> Result<(Pid, OwnedFd), Errno> {
@@ -54,25 +61,38 @@ pub(crate) fn start_broker(
     let first = FIRST_BROKER_UID + if mode == Mode::Configure { block } else { 0 };
     let own = first + std::process::id() % block;
     let descriptors = [theirs.as_fd(), out, err, bell];
-    start(program, words, own, &descriptors).map(|pid| (pid, ours))
+    let own = Numbers { uid: own, gid: own, groups: Vec::new() };
+    start(program, words, &own, &descriptors).map(|pid| (pid, ours))
 }
 
 fn start<'a>(
     program: &'a Path,
     words: impl Iterator<Item = &'a OsStr>,
-    number: u32,
+    who: &Numbers,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Pid, Errno> {
     let words: Vec<_> = program.file_name().into_iter().chain(words).collect();
-    Errand {
-        who: Identity { uid: number, gid: number, groups: &[] },
-        program,
-        words: &words,
-        environment: &[],
-        descriptors,
-        group: None,
-        sees_parent: true,
-        urgent: false,
-    }
-    .start()
+    Child::plain(who, program, &words, descriptors).start()
+}
+
+/// Becomes the program for what only root may ask for, which has no set-uid bit. Whoever else is root already has
+/// no need of ours.
+pub(crate) fn become_admin(words: &[OsString]) -> StartupError {
+    let program = match beside_ourselves("sailplane-admin") {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let failed = Command::new(program).args(words).env_clear().exec();
+    StartupError::system("starting sailplane-admin", errno(failed))
+}
+
+/// Starts it, still root, to clean up after monitors that are gone.
+pub(crate) fn start_recovery() -> Result<Pid, Errno> {
+    sys::child(None, || {
+        if startup::drop_streams().is_err() {
+            return CANNOT_START;
+        }
+        sys::close_from(CONTROL_FD);
+        become_admin(&["--recover".into()]).status()
+    })
 }

@@ -13,21 +13,21 @@ fn refusal(
 }
 
 /// There is no account.
-pub(crate) fn mapping(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
+pub fn mapping(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
     refusal(RefusedBy::Mapping, class, code, message, later)
 }
 
 /// The helper cannot, or may not.
-pub(crate) fn helper(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
+pub fn helper(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
     refusal(RefusedBy::Helper, class, code, message, later)
 }
 
 /// Something on this machine failed that may work the next time.
-pub(crate) fn trouble(code: &str, message: String) -> Refusal {
+pub fn trouble(code: &str, message: String) -> Refusal {
     helper(RefusalClass::SiteTransient, code, message, true)
 }
 
 /// The pilot asked for something that cannot be.
-pub(crate) fn caller(code: &str, message: &str) -> Refusal {
+pub fn caller(code: &str, message: &str) -> Refusal {
     helper(RefusalClass::Caller, code, message.to_owned(), false)
 }

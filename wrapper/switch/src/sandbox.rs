@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::{is_plain_absolute, order};
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -14,31 +15,26 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::account::TargetAccount;
+use crate::refuse::helper;
 use crate::trusted::file_kind;
 
-/// Why a directory cannot hold sandboxes: a stable short code and a sentence.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PlaceError {
-    pub(crate) code: &'static str,
-    pub(crate) text: String,
-}
-
-fn wrong(code: &'static str, path: &Path, why: &str) -> PlaceError {
+fn wrong(code: &str, path: &Path, why: &str) -> Refusal {
     let text = format!("{} {why}", path.display());
-    PlaceError { code, text }
+    helper(RefusalClass::SitePermanent, code, text, false)
 }
 
-fn missing(path: &Path, errno: Errno) -> PlaceError {
+fn missing(path: &Path, errno: Errno) -> Refusal {
     let text = format!("{}: {}", path.display(), errno.desc());
-    let code = "execdir.missing";
-    PlaceError { code, text }
+    helper(RefusalClass::SitePermanent, "execdir.missing", text, false)
 }
 
-/// A checked directory for sandboxes.
+/// A checked directory for sandboxes, or one that a lease names.
 #[derive(Debug)]
-pub(crate) struct Place {
-    dir: OwnedFd,
-    path: PathBuf,
+pub struct Place {
+    /// The directory.
+    pub dir: OwnedFd,
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 const WALK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -46,11 +42,11 @@ const WALK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXE
 impl Place {
     /// Walks to `path` without following links. Every directory on the way must belong to root or
     /// the caller, and whoever else can write there must not be able to rename (sticky).
-    pub(crate) fn open(path: &Path, allowed: &[PathBuf], caller: u32) -> Result<Self, PlaceError> {
+    pub(crate) fn open(path: &Path, allowed: &[PathBuf], caller: u32) -> Result<Self, Refusal> {
         let printable = path.as_os_str().as_bytes().iter().all(|b| *b >= 0x20 && *b != 0x7f);
         if !is_plain_absolute(path) || !printable {
             let text = format!("{path:?} is not an absolute path of plain names");
-            return Err(PlaceError { code: "execdir.name", text });
+            return Err(helper(RefusalClass::SitePermanent, "execdir.name", text, false));
         }
         if !allowed.iter().any(|dir| path.starts_with(dir)) {
             let why = "is not below a directory of execute_dirs";
@@ -59,20 +55,7 @@ impl Place {
         Self::walk(path, &[0, caller])
     }
 
-    /// The same for a path out of a lease, whose owner is not known any more.
-    pub(crate) fn reopen(path: &Path) -> Result<Self, PlaceError> {
-        let system = |errno| missing(path, errno);
-        let mut dir = open("/", WALK, Mode::empty()).map_err(system)?;
-        for part in path.components() {
-            if let Component::Normal(name) = part {
-                dir =
-                    openat(&dir, name, WALK | OFlag::O_DIRECTORY, Mode::empty()).map_err(system)?;
-            }
-        }
-        Ok(Self { dir, path: path.to_owned() })
-    }
-
-    fn walk(path: &Path, owners: &[u32]) -> Result<Self, PlaceError> {
+    fn walk(path: &Path, owners: &[u32]) -> Result<Self, Refusal> {
         let mut here = PathBuf::from("/");
         let mut dir = open(&here, WALK, Mode::empty()).map_err(|errno| missing(&here, errno))?;
         let mut closed: Option<PathBuf> = None;
@@ -94,11 +77,6 @@ impl Place {
         }
         Ok(Self { dir, path: here })
     }
-
-    /// Where the sandbox of this name will be.
-    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
 }
 
 /// One step of the walk.
@@ -107,7 +85,7 @@ fn step(
     dir: &mut OwnedFd,
     part: Component<'_>,
     owners: &[u32],
-) -> Result<FileStat, PlaceError> {
+) -> Result<FileStat, Refusal> {
     if let Component::Normal(name) = part {
         here.push(name);
         *dir = openat(&*dir, name, WALK, Mode::empty()).map_err(|errno| missing(here, errno))?;
@@ -117,7 +95,7 @@ fn step(
     Ok(facts)
 }
 
-fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError> {
+fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), Refusal> {
     match file_kind(facts) {
         SFlag::S_IFDIR => {}
         SFlag::S_IFLNK => {
@@ -141,18 +119,19 @@ fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), PlaceError
 
 /// A sandbox that exists, and with it the directories of its payload's own `/tmp` and `/var/tmp`.
 #[derive(Debug)]
-pub(crate) struct Sandbox {
-    place: Place,
-    main: Top,
-    tmp: Vec<Top>,
+pub struct Sandbox {
+    /// Where they are.
+    pub place: Place,
+    /// At least one.
+    pub tops: Vec<Top>,
 }
 
-/// What the directories for `/tmp` and `/var/tmp` have behind the sandbox's name.
-const TMP: [&str; 2] = [".tmp", ".var-tmp"];
+/// What their names have behind the sandbox's.
+pub const ENDINGS: [&str; 3] = ["", ".tmp", ".var-tmp"];
 
 /// One directory of an account in a place of the pilot's.
 #[derive(Debug)]
-struct Top {
+pub struct Top {
     dir: OwnedFd,
     name: String,
     device: u64,
@@ -167,11 +146,10 @@ impl Sandbox {
         account: &TargetAccount,
         own_tmp: bool,
     ) -> Result<Self, Errno> {
-        let main = Top::make(&place, name.to_owned(), account)?;
-        let mut made = Self { place, main, tmp: Vec::new() };
-        for ending in TMP.into_iter().filter(|_| own_tmp) {
+        let mut made = Self { place, tops: Vec::new() };
+        for ending in ENDINGS.into_iter().take(if own_tmp { ENDINGS.len() } else { 1 }) {
             match Top::make(&made.place, format!("{name}{ending}"), account) {
-                Ok(top) => made.tmp.push(top),
+                Ok(top) => made.tops.push(top),
                 Err(errno) => {
                     let _ = made.remove_tops();
                     return Err(errno);
@@ -181,48 +159,33 @@ impl Sandbox {
         Ok(made)
     }
 
-    /// Opens what exists of one and belongs to `owner`; `None`: nothing.
-    pub(crate) fn adopt(place: Place, name: &str, owner: u32) -> Option<Self> {
-        let open = |name: String| Top::open(&place, name, owner).ok();
-        let main = open(name.to_owned());
-        let mut tmp = TMP.map(|ending| open(format!("{name}{ending}"))).into_iter().flatten();
-        let main = main.or_else(|| tmp.next())?;
-        let tmp = tmp.collect();
-        Some(Self { place, main, tmp })
-    }
-
     /// The absolute path.
     pub(crate) fn path(&self) -> PathBuf {
-        self.place.path_of(&self.main.name)
+        let name = self.tops.first().map(|top| &top.name);
+        name.map(|name| self.place.path.join(name)).unwrap_or_default()
     }
 
     /// All its directories, for the remover.
     pub(crate) fn dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.tops().map(|top| top.dir.as_fd())
+        self.tops.iter().map(|top| top.dir.as_fd())
     }
 
-    /// The sandbox, for the payload's view of the machine.
-    pub(crate) fn whereabouts(&self) -> order::Place {
-        self.whereabouts_of(&self.main)
-    }
-
-    /// The same for `/tmp` and `/var/tmp`.
-    pub(crate) fn tmp_whereabouts(&self) -> Vec<order::Place> {
-        let tmp = self.tmp.iter();
-        tmp.map(|top| self.whereabouts_of(top)).collect()
-    }
-
-    fn whereabouts_of(&self, top: &Top) -> order::Place {
-        order::Place { path: self.place.path_of(&top.name), device: top.device, inode: top.inode }
-    }
-
-    fn tops(&self) -> impl Iterator<Item = &Top> {
-        std::iter::once(&self.main).chain(&self.tmp)
+    /// The same for the payload's view of the machine.
+    pub(crate) fn whereabouts(&self) -> Vec<order::Place> {
+        let place = |top: &Top| order::Place {
+            path: self.place.path.join(&top.name),
+            device: top.device,
+            inode: top.inode,
+        };
+        self.tops.iter().map(place).collect()
     }
 
     /// Removes the directories themselves, which the remover has emptied.
-    pub(crate) fn remove_tops(&self) -> Result<(), Errno> {
-        let results: Vec<_> = self.tops().map(|top| top.remove(&self.place)).collect();
+    ///
+    /// # Errors
+    /// If one is not empty, or not the same any more.
+    pub fn remove_tops(&self) -> Result<(), Errno> {
+        let results: Vec<_> = self.tops.iter().map(|top| top.remove(&self.place)).collect();
         results.into_iter().collect()
     }
 }
@@ -249,7 +212,7 @@ impl Top {
             })
             .and_then(|()| top.expect_empty())
             .and_then(|()| {
-                let (uid, gid) = (Uid::from_raw(account.uid()), Gid::from_raw(account.gid()));
+                let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
                 fchown(&top.dir, Some(uid), Some(gid))
             })
             // A set-group-id place hands that bit down.
@@ -263,7 +226,11 @@ impl Top {
         }
     }
 
-    fn open(place: &Place, name: String, owner: u32) -> Result<Self, Errno> {
+    /// Opens one that exists and belongs to `owner`.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn open(place: &Place, name: String, owner: u32) -> Result<Self, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&place.dir, name.as_str(), flags, Mode::empty())?;
         let facts = fstat(&dir)?;

@@ -6,40 +6,29 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use launch_protocol::CONTROL_FD;
+use launch_protocol::agent::Reply;
+use launch_protocol::monitor::Numbers;
+use launch_protocol::order::Order;
+use launch_protocol::{CONTROL_FD, MAX_PACKET};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::stat::Mode;
 use nix::unistd::{
-    Gid, Pid, Uid, execve, getegid, getgroups, getpid, getppid, getresgid, getresuid, setgroups,
-    setresgid, setresuid, setsid,
+    Gid, Pid, Uid, execve, fexecve, getegid, getgroups, getpid, getppid, getresgid, getresuid,
+    setgroups, setresgid, setresuid, setsid,
 };
 
-use crate::account::TargetAccount;
 use crate::cgroup::Group;
-use crate::isolate::Numbers;
-use crate::startup::block_signals;
+use crate::isolate;
+use crate::startup::{SavedLimits, block_signals};
 use crate::sys;
 
 /// User and group number of "nobody", for programs that are to have no rights at all.
-pub(crate) const NOBODY: u32 = 65_534;
-
-/// Numbers to switch to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity<'a> {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: &'a [u32],
-}
-
-impl<'a> From<&'a TargetAccount> for Identity<'a> {
-    fn from(account: &'a TargetAccount) -> Self {
-        Self { uid: account.uid(), gid: account.gid(), groups: account.groups() }
-    }
-}
+pub(crate) static NOBODY: Numbers = Numbers { uid: 65_534, gid: 65_534, groups: Vec::new() };
 
 /// Which step of a switch failed.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +39,7 @@ pub(crate) struct SwitchError {
 
 /// Gives up root for good: groups, gid, uid, capabilities; reads everything back and tries to
 /// regain it. After an error the process must end without doing anything else.
-pub(crate) fn become_account(who: &Identity<'_>) -> Result<(), SwitchError> {
+pub(crate) fn become_account(who: &Numbers) -> Result<(), SwitchError> {
     let at = |step| move |errno| SwitchError { step, errno };
     let wrong = |step| Err(SwitchError { step, errno: Errno::EPERM });
     if who.uid == 0 || who.uid == u32::MAX || who.gid == 0 || who.gid == u32::MAX {
@@ -92,11 +81,6 @@ pub(crate) fn become_account(who: &Identity<'_>) -> Result<(), SwitchError> {
     Ok(())
 }
 
-/// The number that a child to be made will see for this process.
-pub(crate) fn parent_seen(seen: bool) -> Pid {
-    if seen { getpid() } else { Pid::from_raw(0) }
-}
-
 /// Ties the child's life to the broker's. After the switch, because that resets it. Where the broker
 /// has no number, its end also is that of the first process of the child's own numbers.
 pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
@@ -106,15 +90,6 @@ pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
         return Err(SwitchError { step: "looking for the broker", errno: Errno::ESRCH });
     }
     Ok(())
-}
-
-/// A started verifier or agent and our end of its socket.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) pid: Pid,
-    pub(crate) socket: OwnedFd,
-    /// Its own process numbers, if it has such.
-    pub(crate) numbers: Option<Numbers>,
 }
 
 pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -148,17 +123,17 @@ const CHILD_KILLED: u8 = 113;
 /// Exit status of a child that could not become the program it should.
 pub(crate) const CANNOT_START: u8 = 126;
 
-/// A program to be run as somebody else, who never is root.
+/// A program to be started as somebody else, who never is root.
 #[derive(Clone, Copy)]
-pub(crate) struct Errand<'a> {
-    pub(crate) who: Identity<'a>,
+pub(crate) struct Child<'a> {
+    pub(crate) who: Who<'a>,
     pub(crate) program: &'a Path,
     /// Its arguments, its name first.
     pub(crate) words: &'a [&'a OsStr],
     pub(crate) environment: &'a [CString],
     /// What it finds on 0, 1, 2 and so on; nothing else stays open.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// Where it lives, if not with the broker.
+    /// Where it lives, if not with the monitor.
     pub(crate) group: Option<&'a Group>,
     /// Its parent has a number where it is born.
     pub(crate) sees_parent: bool,
@@ -166,38 +141,127 @@ pub(crate) struct Errand<'a> {
     pub(crate) urgent: bool,
 }
 
-impl Errand<'_> {
+/// As whom.
+#[derive(Clone, Copy)]
+pub(crate) enum Who<'a> {
+    /// At once.
+    Known(&'a Numbers),
+    /// As the order says that will come on descriptor 3; with these resource limits, which that may lower. If it
+    /// cannot be, whoever then has the other end of that is told.
+    Ordered(&'a SavedLimits),
+}
+
+impl<'a> Child<'a> {
+    /// One with nothing but its name and descriptors.
+    pub(crate) fn plain(
+        who: &'a Numbers,
+        program: &'a Path,
+        words: &'a [&'a OsStr],
+        descriptors: &'a [BorrowedFd<'a>],
+    ) -> Self {
+        let who = Who::Known(who);
+        let (environment, group) = (&[], None);
+        Self {
+            who,
+            program,
+            words,
+            environment,
+            descriptors,
+            group,
+            sees_parent: true,
+            urgent: false,
+        }
+    }
+
     /// Starts it. A child that cannot become it ends with [`CANNOT_START`].
     pub(crate) fn start(&self) -> Result<Pid, Errno> {
-        let program = cstring(self.program.as_os_str())?;
         let words = self.words.iter().map(|word| cstring(word));
         let words = words.collect::<Result<Vec<_>, _>>()?;
-        let parent = parent_seen(self.sees_parent);
-        let become_it = || -> Result<Infallible, SwitchError> {
-            let at = |step| move |errno| SwitchError { step, errno };
-            if let Some(group) = self.group {
-                group.join(true).map_err(at("joining the group"))?;
+        let parent = if self.sees_parent { getpid() } else { Pid::from_raw(0) };
+        let entry = self.group.and_then(Group::entry);
+        let life = || {
+            let joined = self.group.map_or(Ok(()), |group| group.join(entry.is_none()));
+            // Before anything is said on descriptor 3, which until now is the pilot's.
+            if place_all(self.descriptors).is_err() {
+                return CANNOT_START;
             }
-            place_all(self.descriptors).map_err(at("descriptors"))?;
-            setsid().map_err(at("setsid"))?;
-            become_account(&self.who)?;
-            die_with(parent)?;
-            block_signals(false);
-            execve(&program, &words, self.environment).map_err(at("execve"))
+            let joined = joined.map_err(|errno| SwitchError { step: "joining the group", errno });
+            let Err(failure) = joined.and_then(|()| self.become_it(parent, words));
+            if let Who::Ordered(_) = self.who {
+                report(failure);
+            }
+            CANNOT_START
         };
         // Before it is born, or it would have to wait for its turn to say so.
         if self.urgent {
             sys::be_urgent(true);
         }
-        let child = sys::child(None, || match become_it() {
-            Ok(never) => match never {},
-            Err(_) => CANNOT_START,
-        });
+        let child = sys::child(entry, life);
         if self.urgent {
             sys::be_urgent(false);
         }
         child
     }
+
+    fn become_it(&self, parent: Pid, mut words: Vec<CString>) -> Result<Infallible, SwitchError> {
+        let at = |step| move |errno| SwitchError { step, errno };
+        // The program may not be seen any more where the payload lives.
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let file = open(self.program, flags, Mode::empty()).map_err(at("opening the program"))?;
+        setsid().map_err(at("setsid"))?;
+        let mut elsewhere = false;
+        match self.who {
+            Who::Known(who) => become_account(who)?,
+            Who::Ordered(limits) => {
+                die_with(parent)?;
+                let order = receive().map_err(at("waiting for orders"))?;
+                limits.restore().map_err(at("resource limits"))?;
+                for (resource, most) in &order.rlimits {
+                    sys::cap(*resource, *most).map_err(at("the site's resource limits"))?;
+                }
+                sys::be_nice(order.nice).map_err(at("the nice value"))?;
+                isolate::enter(&order.view)?;
+                let Order { uid, gid, groups, .. } = order;
+                become_account(&Numbers { uid, gid, groups })?;
+                for word in &order.words {
+                    words.push(cstring(word).map_err(at("the agent's arguments"))?);
+                }
+                elsewhere = order.view.chroot.is_some();
+            }
+        }
+        // The switch has taken it back.
+        die_with(parent)?;
+        block_signals(false);
+        if elsewhere {
+            return fexecve(&file, &words, self.environment).map_err(at("execve"));
+        }
+        let program = cstring(self.program.as_os_str()).map_err(at("the program's name"))?;
+        execve(&program, &words, self.environment).map_err(at("execve"))
+    }
+}
+
+/// Tells the pilot, who by then has or will get the other end.
+fn report(SwitchError { step, errno }: SwitchError) {
+    let message = format!("the agent cannot start: {step}: {}", errno.desc());
+    if let Ok(packet) = (Reply::Trouble { errno: errno as i32, message }).encode() {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let _ = send(CONTROL_FD, &packet, flags);
+    }
+}
+
+/// The order.
+fn receive() -> Result<Order, Errno> {
+    let mut packet = vec![0; MAX_PACKET];
+    let length = loop {
+        match recv(CONTROL_FD, &mut packet, MsgFlags::empty()) {
+            // The monitor has no use for us any more.
+            Ok(0) => sys::exit_now(0),
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let packet = packet.get(..length).unwrap_or_default();
+    Order::decode(packet).map_err(|_| Errno::EBADMSG)
 }
 
 /// Puts descriptors on 0, 1, 2 and so on, and closes all others.
@@ -214,14 +278,6 @@ fn place_all(descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     std::mem::forget(copies);
     sys::close_from(count);
     Ok(())
-}
-
-/// The null device on 0 to 2 and one descriptor on 3.
-pub(crate) fn arrange(null: BorrowedFd<'_>, third: BorrowedFd<'_>) -> Result<(), Errno> {
-    sys::place(null, 0)
-        .and_then(|()| sys::place(null, 1))
-        .and_then(|()| sys::place(null, 2))
-        .and_then(|()| sys::place(third, CONTROL_FD))
 }
 
 pub(crate) fn cstring(text: &OsStr) -> Result<CString, Errno> {

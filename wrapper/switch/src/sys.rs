@@ -14,6 +14,11 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
+/// The kernel's number for an error.
+pub(crate) fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
 /// Takes over a descriptor that the kernel has just handed to this process.
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
     // SAFETY: callers pass numbers out of SCM_RIGHTS, which the kernel has installed for this

@@ -85,7 +85,10 @@ pub(crate) fn check(path: &Path, kind: Kind) -> Result<(), TrustError> {
 }
 
 /// A trusted directory.
-pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, TrustError> {
+///
+/// # Errors
+/// If it is not.
+pub fn open_dir(path: &Path) -> Result<OwnedFd, TrustError> {
     walk(path, Kind::Directory)
 }
 
@@ -174,7 +177,8 @@ fn components(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-pub(crate) fn file_kind(facts: &FileStat) -> SFlag {
+/// What a file is.
+pub fn file_kind(facts: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT
 }
 

@@ -71,7 +71,11 @@ impl Wire {
 }
 
 /// Sends one packet and descriptors beside it, at once or not at all.
-fn transmit(socket: BorrowedFd<'_>, packet: &[u8], beside: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+pub(crate) fn transmit(
+    socket: BorrowedFd<'_>,
+    packet: &[u8],
+    beside: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
     let raw: Vec<_> = beside.iter().map(|file| file.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };

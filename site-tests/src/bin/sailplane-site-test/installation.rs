@@ -13,8 +13,9 @@ use super::ground::{self, Ground};
 use super::results::{Found, Results, check, warning};
 
 /// The programs that the helper starts.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "sailplane-broker",
+    "sailplane-admin",
     "sailplane-verify",
     "sailplane-policy",
     "sailplane-names",

@@ -73,6 +73,8 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
                 "sailplane-policy",
                 "-p",
                 "sailplane-broker",
+                "-p",
+                "sailplane-admin",
             ])
             .args(["-p", "sailplane-verify"])
             .arg("--target-dir")
@@ -91,6 +93,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         [
             "sailplane-switch",
             "sailplane-broker",
+            "sailplane-admin",
             "sailplane-job",
             "sailplane-policy",
             "sailplane-names",

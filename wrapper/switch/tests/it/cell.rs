@@ -76,6 +76,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         for what in [
             ["--package", "sailplane-job", "--bins"].as_slice(),
             &["--package", "sailplane-broker", "--bins"],
+            &["--package", "sailplane-admin", "--bins"],
             &["--package", "sailplane-policy", "--bins"],
             &["--package", "sailplane-glexec", "--bins"],
             &["--package", "sailplane-switch", "--examples"],
@@ -100,6 +101,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     vec![
         ("sailplane-switch", switch),
         ("sailplane-broker", folder.join("sailplane-broker")),
+        ("sailplane-admin", folder.join("sailplane-admin")),
         (TAKEN, folder.join("examples/taken_broker")),
         ("sailplane-job", folder.join("sailplane-job")),
         ("sailplane-glexec", folder.join("sailplane-glexec")),

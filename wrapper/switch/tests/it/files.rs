@@ -55,6 +55,7 @@ fn s6_every_component_of_every_trusted_path_counts() {
                 "sailplane-switch",
                 "sailplane-glexec",
                 "sailplane-policy",
+                "sailplane-admin",
                 TAKEN,
             ];
             if others.iter().any(|name| path.ends_with(name)) {

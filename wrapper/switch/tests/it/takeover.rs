@@ -441,6 +441,9 @@ fn m7_a_taken_broker_touches_no_account_that_others_may_use() {
         });
         taken.look_up(vec![Query::Account("alice".to_owned())]);
         taken.ask(&taken.lease(1, named("alice")));
+        // Nothing of a monitor that is gone is there to be cleaned up.
+        assert_eq!(taken.ask(&Ask::Recover), Reply::Done);
+        let null = fs::File::open("/dev/null").expect("opened");
         for errand in [
             Errand::Remove {
                 account: true,
@@ -455,17 +458,24 @@ fn m7_a_taken_broker_touches_no_account_that_others_may_use() {
                 places: vec!["/tmp".into()],
             },
         ] {
-            assert_eq!(
-                taken.refused(&Ask::Errand { payload: 1, errand }),
-                "errand.shared"
-            );
+            let beside = vec![null.as_raw_fd(); errand.descriptors()];
+            let ask = Ask::Errand { payload: 1, errand };
+            let code = match taken.ask_with(&ask, &beside).0 {
+                Reply::Refused(refusal) => refusal.code,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(code, "errand.shared");
         }
         // What is for administrators is for nobody else.
         for ask in [
             Ask::Spool { payload: 1 },
-            Ask::PoolList {
-                idle_since: None,
-                skip: 0,
+            Ask::PoolList,
+            Ask::Adopt { payload: 7 },
+            Ask::Lease {
+                payload: 7,
+                target: named("alice"),
+                groups: None,
+                sweep: true,
             },
             Ask::PoolRelease {
                 account: "alice".to_owned(),
@@ -479,8 +489,10 @@ fn m7_a_taken_broker_touches_no_account_that_others_may_use() {
             Ask::Begin {
                 hierarchies: Vec::new(),
             },
-            Ask::PoolFree {
-                prefix: "alice".to_owned(),
+            Ask::PoolClaim {
+                lease: "%2fcn%3dalice".to_owned(),
+                exact: "/CN=Alice".to_owned(),
+                keep: true,
             },
             Ask::PoolLink {
                 account: "alice".to_owned(),

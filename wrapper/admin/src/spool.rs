@@ -8,7 +8,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::trusted::{self, file_kind};
+use sailplane_switch::trusted::{self, file_kind};
 
 /// Their parent is root's alone, and only root's or the daemon's programs write in them.
 const SPOOLS: [(&str, &str); 6] = [
