@@ -41,6 +41,7 @@ pub(crate) fn client(proofs: &str) -> anyhow::Result<ClientConfig> {
                     authorities: authorities(ca),
                     certificate: rest.first().map(Into::into),
                     key: rest.get(1).map(Into::into),
+                    ..SslClientFiles::default()
                 });
                 AuthMethod::Ssl
             }

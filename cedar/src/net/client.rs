@@ -254,12 +254,16 @@ impl Client {
             system: true,
             ..Authorities::default()
         };
-        let files = SslClientFiles {
-            authorities: credentials
-                .ssl
-                .as_ref()
-                .map_or_else(system, |files| files.authorities.clone()),
-            ..SslClientFiles::default()
+        let files = match &credentials.ssl {
+            Some(files) => SslClientFiles {
+                certificate: None,
+                key: None,
+                ..files.clone()
+            },
+            None => SslClientFiles {
+                authorities: system(),
+                ..SslClientFiles::default()
+            },
         };
         let read = tokio::task::spawn_blocking(move || {
             let token = source.read(unix_now())?;

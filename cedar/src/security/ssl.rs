@@ -3,6 +3,7 @@
 //! What is loaded here is a snapshot of the files: load again to see renewed ones.
 
 mod context;
+mod known_hosts;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,9 @@ pub struct SslClientFiles {
     pub certificate: Option<PathBuf>,
     /// Its private key; `None`: it is in the file of the certificate, as with a proxy.
     pub key: Option<PathBuf>,
+    /// Files with certificates that are good for one server each, without an authority: HTCondor's `known_hosts`.
+    /// Those that are not there say nothing.
+    pub known_hosts: Vec<PathBuf>,
 }
 
 /// Where trusted authorities are found; all places given count.
@@ -67,6 +71,14 @@ pub enum SslError {
         key: PathBuf,
         /// The certificate file.
         certificate: PathBuf,
+    },
+    /// A list of known hosts cannot be read.
+    #[error("the list of known hosts {} cannot be read: {why}", path.display())]
+    KnownHosts {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// The library refused something that cannot fail.
     #[error("the TLS library failed")]

@@ -100,7 +100,7 @@ impl World {
             certificate: holder.map(|(holder, chain)| {
                 holder.write_bundle(self.directory.path(), "client.pem", chain)
             }),
-            key: None,
+            ..SslClientFiles::default()
         });
         Client::new(config, SessionCache::new())
     }

@@ -70,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         token_request: security::token_request(reader, &client_policy),
         client_policy,
         trust_domain: reader.text("TRUST_DOMAIN"),
+        port_security: security::port(reader),
         network_interface: reader.text("NETWORK_INTERFACE").unwrap_or_default(),
         network_hostname: reader.text("NETWORK_HOSTNAME"),
         port_range: command_ports.or(ports),

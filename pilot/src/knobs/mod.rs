@@ -26,6 +26,7 @@ use cedar::security::policy::SecurityPolicy;
 use classad::Expr;
 use condorconf::{Config, Files, Loader, Origin, RealFiles};
 use launch_protocol::exec::IoPriority;
+use pool::security::Security;
 
 use crate::identity::CredentialWish;
 
@@ -55,6 +56,8 @@ pub struct Knobs {
     pub token_request: Option<String>,
     /// `TRUST_DOMAIN`.
     pub trust_domain: Option<String>,
+    /// Who may speak with the command port without a claim, and how they prove who they are; `None`: nobody.
+    pub port_security: Option<Security>,
     /// `NETWORK_INTERFACE`: `*`, or an address, interface name or pattern.
     pub network_interface: String,
     /// `NETWORK_HOSTNAME`.

@@ -1,14 +1,16 @@
 //! `SEC_*`: what the pilot asks for as a client, and what it can prove itself with.
 //!
 //! HTCondor looks a setting up as `SEC_CLIENT_*` and then `SEC_DEFAULT_*` (each with the prefix `STARTD.` first). The
-//! server's levels (`SEC_READ_*`, `SEC_DAEMON_*`, ...) are not read: the pilot's command port takes part only in
-//! sessions of claims it gave out itself.
+//! server's levels (`SEC_READ_*`, `SEC_DAEMON_*`, ...) and access lists are read where the configuration opens the
+//! command port to others than the holders of claims.
 
 use std::path::PathBuf;
 
 use cedar::net::{Credentials, FsAuthentication};
 use cedar::security::policy::{Feature, PolicyError, SecurityPolicy, Wish};
 use cedar::security::{AuthMethod, Authorities, SciTokenSource, SslClientFiles};
+
+use pool::security::{Place, Security};
 
 use super::detected::Detected;
 use super::error::Problem;
@@ -84,6 +86,7 @@ fn ssl(reader: &mut Reader<'_>, detected: &Detected) -> SslClientFiles {
         directory: reader.path("AUTH_SSL_CLIENT_CADIR"),
         system: reader.choice("AUTH_SSL_CLIENT_USE_DEFAULT_CAS") != Some("false"),
     };
+    let known_hosts = known_hosts(reader, detected);
     let certificates = paths(reader, "AUTH_SSL_CLIENT_CERTFILE");
     let keys = paths(reader, "AUTH_SSL_CLIENT_KEYFILE");
     if certificates.is_empty() && !keys.is_empty() {
@@ -104,6 +107,7 @@ fn ssl(reader: &mut Reader<'_>, detected: &Detected) -> SslClientFiles {
             authorities,
             certificate: Some(PathBuf::from(proxy)),
             key: None,
+            known_hosts,
         };
     }
     let at = certificates
@@ -114,6 +118,67 @@ fn ssl(reader: &mut Reader<'_>, detected: &Detected) -> SslClientFiles {
         authorities,
         certificate: certificates.get(at).cloned(),
         key: keys.get(at).cloned(),
+        known_hosts,
+    }
+}
+
+/// Where collectors that no authority vouches for are known from. To believe the first one that answers, as
+/// `BOOTSTRAP_SSL_SERVER_TRUST` asks for, would be to believe anybody: a pilot starts on another machine each time.
+fn known_hosts(reader: &mut Reader<'_>, detected: &Detected) -> Vec<PathBuf> {
+    let wants_any = reader.config.optional_bool("BOOTSTRAP_SSL_SERVER_TRUST");
+    if wants_any.is_ok_and(|wants| wants == Some(true)) {
+        reader.warnings.push(
+            "BOOTSTRAP_SSL_SERVER_TRUST: a pilot does not trust a collector because it was the first to answer; put its \
+             authority into AUTH_SSL_CLIENT_CAFILE, or its line of known_hosts into the file SEC_SYSTEM_KNOWN_HOSTS"
+                .to_owned(),
+        );
+    }
+    let own = detected
+        .home
+        .as_ref()
+        .map(|home| home.join(".condor/known_hosts"));
+    let system = reader.path("SEC_SYSTEM_KNOWN_HOSTS");
+    system.into_iter().chain(own).collect()
+}
+
+/// Knobs of which each opens the command port to peers that have no claim.
+const OPENERS: [&str; 7] = [
+    "AUTH_SSL_SERVER_CERTFILE",
+    "ALLOW_READ",
+    "ALLOW_READ_STARTD",
+    "ALLOW_DAEMON",
+    "ALLOW_DAEMON_STARTD",
+    "ALLOW_ADMINISTRATOR",
+    "ALLOW_ADMINISTRATOR_STARTD",
+];
+
+/// Who may speak with the command port without a claim; `None`: nobody. A mistake keeps them out and no more: the
+/// pilot does its work without them.
+pub(super) fn port(reader: &mut Reader<'_>) -> Option<Security> {
+    let config = reader.config;
+    let is_set = |name: &&str| {
+        config
+            .get(name)
+            .is_ok_and(|value| value.is_some_and(|value| !value.is_empty()))
+    };
+    let opener = OPENERS.iter().find(|name| is_set(name))?;
+    match Security::load(config, &Place::here()) {
+        Ok(security) => {
+            reader.warnings.extend(security.warnings().iter().cloned());
+            if let Err(error) = security.read_keys() {
+                reader.warnings.push(format!(
+                    "the command port takes no tokens, because their keys cannot be read: {error}"
+                ));
+            }
+            Some(security)
+        }
+        Err(errors) => {
+            let why = errors.to_string().replace('\n', "; ");
+            reader.warnings.push(format!(
+                "{opener}: the command port is open to holders of claims only, because of a mistake: {why}"
+            ));
+            None
+        }
     }
 }
 

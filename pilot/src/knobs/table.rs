@@ -151,6 +151,15 @@ pub static TABLE: &[Knob] = &[
         "Whether the authorities of the operating system count besides.",
     ),
     knob(
+        &["SEC_SYSTEM_KNOWN_HOSTS"],
+        Kind::Path,
+        Some("/etc/condor/known_hosts"),
+        "",
+        "File with collectors that no authority vouches for, a line each: host, SSL, the base64 of its authority's or its \
+         own certificate; ! in front takes the trust away. After it .condor/known_hosts in the account's home is \
+         searched. Nothing is written to them: BOOTSTRAP_SSL_SERVER_TRUST is not done.",
+    ),
+    knob(
         &["SCITOKENS_FILE"],
         Kind::Path,
         None,

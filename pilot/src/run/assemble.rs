@@ -3,12 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache};
-use cedar::security::Level;
-use cedar::security::server::{CommandTable, LevelPolicyError};
-use cedar::{Sinful, command};
+use cedar::Sinful;
+use cedar::net::{Client, ClientConfig, Server, SessionCache};
+use cedar::security::server::LevelPolicyError;
 use launch_protocol::broker::CredentialRequired;
 use tokio::net::lookup_host;
 use validation::engine::black_hole::Limits;
@@ -21,33 +19,10 @@ use crate::broker::BrokerHello;
 use crate::job::{JobConfig, UseLimits};
 use crate::join::TokenRequests;
 use crate::knobs::Knobs;
-use crate::serve::UPDATE_GSI_CRED;
+use crate::serve;
 use crate::slot::StartdConfig;
 use crate::slot::clock::Clock;
 use crate::slot::event::Policy;
-
-/// What the command port serves, each only to the holder of a claim.
-const COMMANDS: [i32; 14] = [
-    UPDATE_GSI_CRED,
-    command::DELEGATE_GSI_CRED_STARTER,
-    command::SUSPEND_CLAIM,
-    command::CONTINUE_CLAIM,
-    command::REQUEST_CLAIM,
-    command::ACTIVATE_CLAIM,
-    command::DEACTIVATE_CLAIM,
-    command::DEACTIVATE_CLAIM_FORCIBLY,
-    command::DEACTIVATE_CLAIM_JOB_DONE,
-    command::RELEASE_CLAIM,
-    command::ALIVE,
-    command::CA_CMD,
-    command::QUERY_STARTD_ADS,
-    command::DC_NOP,
-];
-
-/// Limits of handshakes: a resumption is two small messages, and a peer without a claim shall not keep a place for
-/// long, nor shall a crowd of them keep a schedd out.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HANDSHAKES: usize = 256;
 
 /// What we call ourselves within version banners.
 pub(super) const PROGRAM: &str = concat!("sailplane-", env!("CARGO_PKG_VERSION"));
@@ -114,21 +89,14 @@ pub(super) fn token_requests(
     ))
 }
 
-/// The command port's end of the handshakes: claims' sessions only, and only the commands a claim is good for.
+/// The command port's end of the handshakes.
 pub(super) fn server(
+    knobs: &Knobs,
     identity: &Identity,
     sessions: SessionCache,
 ) -> Result<Server, LevelPolicyError> {
-    let table = COMMANDS
-        .into_iter()
-        .fold(CommandTable::new(), |table, number| {
-            table.serve(number, Level::Daemon)
-        });
-    let mut config = ServerConfig::for_sessions(sessions, Arc::new(table), PROGRAM);
-    config.version.clone_from(&identity.condor_version);
-    config.deadline = HANDSHAKE;
-    config.max_handshakes = HANDSHAKES;
-    Server::new(config)
+    let names = knobs.port_security.as_ref();
+    serve::server(&identity.condor_version, PROGRAM, sessions, names)
 }
 
 /// The rules of the slots' task.

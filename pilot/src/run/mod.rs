@@ -257,7 +257,7 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
     };
     let slots = Startd::new(parts, &node)?;
     let promises = slots.promises();
-    let server = Arc::new(assemble::server(&identity, sessions)?);
+    let server = Arc::new(assemble::server(&knobs, &identity, sessions)?);
     let port = tokio::spawn(
         Port {
             listener,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use cedar::claim::{ClaimId, ClaimIdError};
 use cedar::command;
 use cedar::net::{Error, Incoming, Stream};
+use cedar::security::SUBMIT_SIDE;
 use cedar::wire::{MessageReader, WireError};
 use classad::{ClassAd, half_match};
 
 use super::ca::{self, Ask, Failure};
-use super::renewal;
+use super::{administer, renewal};
 use crate::job::Reconnect;
 use crate::slot::claims::Proof;
 use crate::slot::clock::unix_now;
@@ -47,7 +48,7 @@ pub(super) enum ServeError {
     #[error("a claim id is malformed")]
     Claim(#[from] ClaimIdError),
     /// A command that wants the session of a claim came without one.
-    #[error("no session")]
+    #[error("only the session of a claim is good for this")]
     NoSession,
     /// A renewed proxy is not one.
     #[error("a renewed proxy cannot be taken over")]
@@ -64,13 +65,52 @@ enum After {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(startd: &StartdHandle, incoming: Incoming) -> Result<(), ServeError> {
+    // Only the session of a claim has this name without a method that has proven it.
+    let has_claim = incoming.peer.method.is_none() && incoming.peer.user == SUBMIT_SIDE;
+    match incoming.session_id.clone().filter(|_| has_claim) {
+        Some(session) => of_claim(startd, session, incoming).await,
+        None => match incoming.serve_builtin().await? {
+            Some(incoming) => of_name(startd, incoming).await,
+            None => Ok(()),
+        },
+    }
+}
+
+/// Serves the one command of a peer that is known by its name. Claims are not for those.
+async fn of_name(startd: &StartdHandle, incoming: Incoming) -> Result<(), ServeError> {
     let Incoming {
         command,
         mut stream,
-        session_id,
+        peer,
         ..
     } = incoming;
-    let session = session_id.ok_or(ServeError::NoSession)?;
+    stream.set_read_timeout(Some(PAYLOAD));
+    stream.set_max_message(MESSAGE_LIMIT);
+    tracing::debug!(peer = %stream.peer_addr(), command = %command::Named(command), user = peer.user, "command");
+    let message = stream.recv().await?;
+    let reader = message.reader();
+    match command {
+        command::DC_OFF_GRACEFUL | command::DC_OFF_FAST => {
+            administer::off(startd, command, &peer.user).await;
+            Ok(())
+        }
+        command::DRAIN_JOBS => administer::drain(startd, &peer.user, reader, stream).await,
+        command::QUERY_STARTD_ADS => answer(startd.ads().await, reader, &mut stream).await,
+        _ => Err(ServeError::NoSession),
+    }
+}
+
+/// Serves the commands of one who has a claim.
+async fn of_claim(
+    startd: &StartdHandle,
+    session: String,
+    incoming: Incoming,
+) -> Result<(), ServeError> {
+    let Incoming {
+        command,
+        mut stream,
+        ..
+    } = incoming;
     let peer = stream.peer_addr();
     stream.set_read_timeout(Some(PAYLOAD));
     stream.set_max_message(MESSAGE_LIMIT);
@@ -316,26 +356,37 @@ impl Call<'_> {
 
     async fn query(
         &self,
-        mut reader: MessageReader<'_>,
+        reader: MessageReader<'_>,
         mut stream: Stream,
     ) -> Result<After, ServeError> {
-        let query = reader.ad()?;
-        let projection = query.string("Projection").unwrap_or_default();
-        let wanted: Vec<&str> = projection
-            .split([' ', ',', '\n', '\t'])
-            .filter(|name| !name.is_empty())
-            .collect();
-        let now = unix_now();
-        let mut reply = stream.message();
-        for ad in self.startd.ads_of_session(self.session.to_owned()).await {
-            if half_match(&query, &ad, now) {
-                reply.int(1).ad_without_private(&project(&ad, &wanted));
-            }
-        }
-        reply.int(0);
-        stream.send(reply).await?;
+        let ads = self.startd.ads_of_session(self.session.to_owned()).await;
+        answer(ads, reader, &mut stream).await?;
         Ok(After::Keep(Box::new(stream)))
     }
+}
+
+/// Answers a query with those of the ads that it is about.
+async fn answer(
+    ads: Vec<ClassAd>,
+    mut reader: MessageReader<'_>,
+    stream: &mut Stream,
+) -> Result<(), ServeError> {
+    let query = reader.ad()?;
+    let projection = query.string("Projection").unwrap_or_default();
+    let wanted: Vec<&str> = projection
+        .split([' ', ',', '\n', '\t'])
+        .filter(|name| !name.is_empty())
+        .collect();
+    let now = unix_now();
+    let mut reply = stream.message();
+    for ad in ads {
+        if half_match(&query, &ad, now) {
+            reply.int(1).ad_without_private(&project(&ad, &wanted));
+        }
+    }
+    reply.int(0);
+    stream.send(reply).await?;
+    Ok(())
 }
 
 fn project(ad: &ClassAd, wanted: &[&str]) -> ClassAd {

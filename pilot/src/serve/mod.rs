@@ -1,15 +1,19 @@
 //! The command port: takes connections from schedds and shadows and passes what they say to the slots' task.
 //!
-//! Only sessions of claims are served: a peer shows by the session that it was given the claim id, and may then use
-//! the commands of that one claim (protocol page 01, section 6.3). Nothing an unauthenticated peer does is logged
-//! above debug.
+//! Sessions of claims are always served: a peer shows by the session that it was given the claim id, and may then use
+//! the commands of that one claim (protocol page 01, section 6.3). Other peers are served where the configuration says
+//! who may do what and gives them a way to prove who they are (`door`); where it does not, nothing such a peer does is
+//! logged above debug.
 
 pub mod address;
+mod administer;
 mod ca;
 mod commands;
+mod door;
 mod renewal;
 
 pub(crate) use commands::UPDATE_GSI_CRED;
+pub(crate) use door::server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

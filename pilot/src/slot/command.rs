@@ -146,6 +146,7 @@ pub(super) enum Command {
     Locate(Box<Locate>, oneshot::Sender<Option<Berth>>),
     Berth(String, oneshot::Sender<Option<Berth>>),
     AdsOfSession(String, oneshot::Sender<Vec<ClassAd>>),
+    Ads(oneshot::Sender<Vec<ClassAd>>),
     Order(Order),
 }
 
@@ -239,6 +240,11 @@ impl StartdHandle {
         self.ask(|reply| Command::AdsOfSession(session, reply))
             .await
             .unwrap_or_default()
+    }
+
+    /// The public ads of all slots.
+    pub async fn ads(&self) -> Vec<ClassAd> {
+        self.ask(Command::Ads).await.unwrap_or_default()
     }
 
     /// Passes an order on.

@@ -107,6 +107,10 @@ impl Startd {
                 let ads = slot.and_then(|slot| self.ad(slot)).into_iter().collect();
                 let _ = reply.send(ads);
             }
+            Command::Ads(reply) => {
+                let ads = (0..self.seats.len()).filter_map(|slot| self.ad(slot));
+                let _ = reply.send(ads.collect());
+            }
             Command::Order(order) => self.order(order),
         }
     }

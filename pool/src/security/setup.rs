@@ -303,6 +303,7 @@ fn credentials(
         authorities: authorities(knobs, "CLIENT"),
         certificate,
         key,
+        ..SslClientFiles::default()
     };
     Credentials {
         token_directories: token_directories(knobs, place),

@@ -213,6 +213,93 @@ fn a_pilot_joins_by_ssl_and_goes_on_with_a_renewed_proxy() {
     });
 }
 
+/// A revocation list of the authority, with the pool's certificate on it or nothing.
+fn revocation_list(proofs: &Proofs, revokes_pool: bool) -> Result<Vec<u8>> {
+    let settings = "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\ndefault_md = sha256\n\
+                    default_crl_days = 3\ncertificate = ca.pem\nprivate_key = ca.key\n";
+    fs::write(proofs.path("ca.cnf"), settings)?;
+    fs::write(proofs.path("index.txt"), "")?;
+    if revokes_pool {
+        proofs.openssl(&["ca", "-config", "ca.cnf", "-revoke", "host.pem"])?;
+    }
+    proofs.openssl(&["ca", "-config", "ca.cnf", "-gencrl", "-out", "list.pem"])?;
+    Ok(fs::read(proofs.path("list.pem"))?)
+}
+
+#[test]
+fn a_collector_is_known_by_its_authority_and_its_lists_or_by_known_hosts() {
+    run("knowing a collector", |proofs| {
+        let site = helper::bare()?;
+        fs::write(proofs.path("map"), MAP)?;
+        let pool = proofs.pool_with("knownpool", "SSL,IDTOKENS", [])?;
+        proofs.give_to(&pool)?;
+        let corner = Corner::make()?;
+        let proxy = corner.put("proxy.pem", fs::read(proofs.path("bundle.pem"))?)?;
+        let authority = corner.put("ca.pem", fs::read(proofs.path("ca.pem"))?)?;
+        let directory = corner.folder("certificates")?;
+        let hash = process::output(
+            Command::new("openssl")
+                .args(["x509", "-noout", "-hash", "-in"])
+                .arg(&authority),
+        )?;
+        let hash = hash.trim();
+        fs::copy(&authority, directory.join(format!("{hash}.0")))?;
+        let list = directory.join(format!("{hash}.r0"));
+        fs::write(&list, revocation_list(proofs, false)?)?;
+        for path in [directory.join(format!("{hash}.0")), list.clone()] {
+            fs::set_permissions(path, Permissions::from_mode(0o644))?;
+        }
+        let knobs = |more: &[(&'static str, String)]| {
+            let mut knobs = vec![
+                ("SEC_CLIENT_AUTHENTICATION_METHODS", "SSL".to_owned()),
+                ("AUTH_SSL_CLIENT_CERTFILE", proxy.display().to_string()),
+                ("AUTH_SSL_CLIENT_USE_DEFAULT_CAS", "False".to_owned()),
+            ];
+            knobs.extend_from_slice(more);
+            knobs
+        };
+        let by_directory = knobs(&[("AUTH_SSL_CLIENT_CADIR", directory.display().to_string())]);
+        let mut guest = pilot(site, &pool, &corner, &by_directory)?;
+        guest.wait_joined(&pool, 1)?;
+        drop(guest);
+        fs::write(&list, revocation_list(proofs, true)?)?;
+        let mut wary = pilot(site, &pool, &corner, &by_directory)?;
+        wait_said(&mut wary, "certificate revoked", 0)?;
+        ensure!(said(&wary, CONNECTED) == 0, "{}", wary.log());
+        drop(wary);
+
+        // Without an authority, by what the administrator has written down of this host.
+        let text = fs::read_to_string(&authority)?;
+        let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        let known = |line: String| -> Result<_> {
+            let path = corner.put("known_hosts", line)?;
+            Ok(knobs(&[(
+                "SEC_SYSTEM_KNOWN_HOSTS",
+                path.display().to_string(),
+            )]))
+        };
+        let mut guest = pilot(
+            site,
+            &pool,
+            &corner,
+            &known(format!("localhost SSL {base64}\n"))?,
+        )?;
+        guest.wait_joined(&pool, 1)?;
+        drop(guest);
+        let mut any = known(format!("!localhost SSL {base64}\nlocalhost SSL {base64}\n"))?;
+        any.push(("BOOTSTRAP_SSL_SERVER_TRUST", "True".to_owned()));
+        let mut wary = pilot(site, &pool, &corner, &any)?;
+        wait_said(&mut wary, "the certificate of the peer is not accepted", 0)?;
+        ensure!(said(&wary, CONNECTED) == 0, "{}", wary.log());
+        ensure!(
+            said(&wary, "or its line of known_hosts into") > 0,
+            "{}",
+            wary.log()
+        );
+        Ok(())
+    });
+}
+
 /// A key of an issuer of SciTokens, and the tokens it signs.
 struct Issuer<'p> {
     proofs: &'p Proofs,

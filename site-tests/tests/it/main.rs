@@ -25,6 +25,7 @@ mod joining_tokens;
 mod methods;
 mod own_account;
 mod pools;
+mod port;
 mod reconnect;
 mod renewals;
 mod retirement;

@@ -249,6 +249,7 @@ fn a_real_collector_knows_our_client_by_each_method() {
                     authorities: proofs.authorities(),
                     certificate: certificate.map(|name| proofs.path(name)),
                     key: key.map(|name| proofs.path(name)),
+                    ..SslClientFiles::default()
                 });
             }
         };

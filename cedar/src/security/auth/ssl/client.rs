@@ -1,4 +1,4 @@
-use openssl::ssl::{Ssl, SslStream};
+use openssl::ssl::SslStream;
 use zeroize::Zeroizing;
 
 use super::super::{ClientMethod, ClientTurn, MethodFailure, Turn};
@@ -152,11 +152,7 @@ fn show(mut tls: Tls, token: SciToken, key: Vec<u8>) -> Result<ClientTurn, Hands
 }
 
 fn prepare(client: &SslClient, host: &str) -> Result<Tls, openssl::error::ErrorStack> {
-    let mut ssl = Ssl::new(client.context())?;
-    ssl.set_hostname(host)?;
-    // The library compares the name with the certificate as part of its verification.
-    ssl.param_mut().set_host(host)?;
-    Tls::new(ssl)
+    Tls::new(client.connection(host)?)
 }
 
 fn after_handshake(

@@ -1,6 +1,6 @@
 //! Client against server, without a network.
 
-use openssl::ssl::{Ssl, SslVersion};
+use openssl::ssl::SslVersion;
 use tempfile::TempDir;
 
 use super::*;
@@ -123,9 +123,8 @@ impl World {
 
 /// As [`ClientSsl::start`], with a limit of the TLS version.
 fn start(client: &SslClient, host: &str, version: SslVersion) -> ClientTurn {
-    let mut ssl = Ssl::new(client.context()).unwrap();
+    let mut ssl = client.connection(host).unwrap();
     ssl.set_max_proto_version(Some(version)).unwrap();
-    ssl.param_mut().set_host(host).unwrap();
     let tls = Box::new(Tls::new(ssl).unwrap());
     ClientSsl::over(tls)
 }
