@@ -180,6 +180,11 @@ impl Broker {
         if events.names {
             let Tools { site, monitor, .. } = &mut self.tools;
             site.listen(Instant::now(), monitor);
+            if self.openings.is_empty() {
+                self.anticipate();
+            } else {
+                self.grow_ready();
+            }
         }
         if !events.channel && !self.channel.is_behind() && !self.channel.is_broken() {
             return Ok(());

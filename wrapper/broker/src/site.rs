@@ -43,7 +43,6 @@ pub(crate) struct Question {
     own: Query,
     users: Vec<Query>,
     groups: Vec<Query>,
-    dynamic: Vec<Query>,
     hooks: Vec<Query>,
     look_up: LookUp,
 }
@@ -147,7 +146,7 @@ impl Site {
         of_hooks.collect()
     }
 
-    /// Asks who calls, who else may call, and about some dynamic numbers.
+    /// Asks who calls, who else may call, and as whom hooks run.
     pub(crate) fn ask(&mut self, monitor: &Monitor) -> Result<Question, Refusal> {
         let Settings {
             caller_names,
@@ -155,24 +154,16 @@ impl Site {
             ..
         } = &self.settings;
         let own = Query::Uid(self.caller.uid);
-        let users: Vec<_> = caller_names.iter().cloned().map(Query::Account).collect();
+        let users: Vec<_> = caller_names.iter().cloned().map(Query::Name).collect();
         let groups: Vec<_> = caller_groups.iter().cloned().map(Query::Group).collect();
-        let dynamic = self.dynamic.unknown();
         let hooks = self.hook_queries();
         // With as few questions as will do: each has to wait for another process.
-        let all = [
-            std::slice::from_ref(&own),
-            &users,
-            &groups,
-            &dynamic,
-            &hooks,
-        ];
+        let all = [std::slice::from_ref(&own), &users, &groups, &hooks];
         let look_up = self.names.ask(&all.concat(), monitor)?;
         Ok(Question {
             own,
             users,
             groups,
-            dynamic,
             hooks,
             look_up,
         })
@@ -185,17 +176,15 @@ impl Site {
             std::slice::from_ref(&question.own),
             &question.users,
             &question.groups,
-            &question.dynamic,
             &question.hooks,
         ];
-        let [own, users, groups, taken, of_hooks] =
+        let [own, users, groups, of_hooks] =
             all.map(|queries| found.by_ref().take(queries.len()).collect::<Entries>());
         if let Some(Some(Entry::Account { name, .. })) = own.into_iter().next() {
             self.caller.name = Some(name).filter(|name| is_account_name(name));
         }
         self.caller.listed_users = numbers(&self.settings.caller_names, users);
         self.caller.listed_groups = numbers(&self.settings.caller_groups, groups);
-        self.dynamic.learn(&question.dynamic, &taken);
         self.hooks = question.hooks.into_iter().zip(of_hooks).collect();
         Ok(())
     }

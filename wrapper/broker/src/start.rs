@@ -39,6 +39,10 @@ pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool,
         Mode::Recover => None,
         _ => Some(site.ask(monitor)?),
     };
+    if mode == Mode::Serve {
+        // Nobody has to wait for that before the first credential has been verified.
+        site.warm_up(monitor);
+    }
     let configured = Ask::Configured(Box::new(site.settings.clone()));
     let (reply, files) = monitor.ask_with(&configured, &[])?;
     if reply != Reply::Files {

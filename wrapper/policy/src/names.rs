@@ -62,6 +62,7 @@ fn look_up(query: &Query) -> Result<Option<Entry>, Errno> {
             }
             None => None,
         },
+        Query::Name(name) => found(User::from_name(name))?.map(|user| account(user, Vec::new())),
         Query::Uid(uid) => {
             found(User::from_uid(Uid::from_raw(*uid)))?.map(|user| account(user, Vec::new()))
         }

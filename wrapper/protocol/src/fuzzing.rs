@@ -17,7 +17,7 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         };
     }
-    match channel % 13 {
+    match channel % 14 {
         0 => round_trip!(broker::Request),
         1 => round_trip!(broker::Reply),
         2 => round_trip!(agent::Request),
@@ -30,6 +30,11 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
         9 => round_trip!(order::Order),
         10 => round_trip!(policy::Answer),
         11 => round_trip!(monitor::Ask),
+        12 => {
+            if let Ok(words) = verdict::words_of(packet) {
+                assert_eq!(verdict::words_packet(&words).as_deref(), Ok(packet));
+            }
+        }
         _ => round_trip!(monitor::Reply),
     }
 }

@@ -1,6 +1,8 @@
 //! What the broker asks the verifier, and what it answers.
 //!
-//! `sailplane-verify` waits on its descriptor 0, a `SOCK_SEQPACKET` socket, for packets
+//! `sailplane-verify` waits on its descriptor 0, a `SOCK_SEQPACKET` socket. Started without arguments, it gets
+//! them there first, in one packet ([`words_packet`]): so it can be started, and has its libraries ready, before
+//! the site's configuration has been read. Then it waits for packets
 //! [`NEW_VERIFIER`] with one end of a fresh pair of such sockets beside each. For each it forks a
 //! process that confines itself and waits on that end for one [`VerifyRequest`] with the
 //! credential's descriptor beside it. It answers on the same socket with one [`Verdict`] of at most
@@ -9,10 +11,38 @@
 //! [`Verdict::decode`] checked: lengths, characters, and one of the known classes.
 
 use crate::codec::{DecodeError, EncodeError, Reader, Text, Writer};
-use crate::{MAX_CODE, MAX_IDENTITY, MAX_MESSAGE};
+use crate::{MAX_CODE, MAX_IDENTITY, MAX_MESSAGE, MAX_PACKET};
 
 /// The bytes of the packet that carries the socket of a verifier to be.
 pub const NEW_VERIFIER: &[u8] = b"new";
+
+/// The packet with the verifier's arguments: each ended by a zero byte.
+///
+/// # Errors
+/// A word with a zero byte in it, or more words than a packet holds.
+pub fn words_packet(words: &[String]) -> Result<Vec<u8>, EncodeError> {
+    let packet: Vec<u8> = words
+        .iter()
+        .flat_map(|word| [word.as_bytes(), b"\0"].concat())
+        .collect();
+    let zeros = packet.iter().filter(|byte| **byte == 0).count();
+    if packet.len() > MAX_PACKET || zeros != words.len() {
+        return Err(EncodeError::TooLong("words"));
+    }
+    Ok(packet)
+}
+
+/// The words in such a packet.
+///
+/// # Errors
+/// A packet that does not end with a zero byte, or is not text.
+pub fn words_of(packet: &[u8]) -> Result<Vec<String>, DecodeError> {
+    let Some(text) = packet.strip_suffix(b"\0") else {
+        return Err(DecodeError::BadValue("words"));
+    };
+    let text = std::str::from_utf8(text).map_err(|_| DecodeError::BadValue("words"))?;
+    Ok(text.split('\0').map(str::to_owned).collect())
+}
 
 /// Largest encoded verdict, in bytes.
 pub const MAX_VERDICT: usize = 16 * 1024;

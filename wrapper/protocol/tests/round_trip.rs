@@ -614,3 +614,22 @@ fn a_listing_fills_a_packet_and_no_more() {
     };
     assert_eq!(over.encode(), Err(EncodeError::TooLong("message")));
 }
+
+#[test]
+fn the_verifiers_words_are_told_whole_or_not_at_all() {
+    let words = ["/etc/grid-security", "vomsdir=/x y", ""].map(str::to_owned);
+    let packet = launch_protocol::verdict::words_packet(&words).expect("sound");
+    assert_eq!(
+        launch_protocol::verdict::words_of(&packet),
+        Ok(words.to_vec())
+    );
+    for bad in [
+        vec!["a\0b".to_owned()],
+        vec!["x".repeat(launch_protocol::MAX_PACKET)],
+    ] {
+        assert!(launch_protocol::verdict::words_packet(&bad).is_err());
+    }
+    for bad in [&b""[..], b"no end", b"\xff\0"] {
+        assert!(launch_protocol::verdict::words_of(bad).is_err(), "{bad:?}");
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -29,21 +29,24 @@ const FREEZER: &str = "freezer";
 pub struct Tracking {
     /// As the broker is told.
     pub(crate) places: monitor::Tracking,
-    /// `clone3` can make a child inside a group, and the child lives.
-    clone_into: bool,
+}
+
+/// What this monitor's group of that number is called.
+pub(crate) fn name(number: u32) -> String {
+    format!("sailplane-{}-{number}", getpid())
 }
 
 impl Tracking {
-    /// Tries the pilot's own directories in the hierarchies that there are, the new one first.
-    pub(crate) fn try_out(hierarchies: &[(String, PathBuf)]) -> Self {
-        let probe = format!("sailplane-{}-probe", getpid());
-        let mut found = Self::default();
-        for (name, parent) in hierarchies {
-            let within = |name: &str| found.places.within.iter().any(|known| known == name);
-            let (kind, wanted) = match name.as_str() {
+    /// Tries the pilot's own directories in the hierarchies that there are, the new one first, by making the
+    /// first group.
+    pub(crate) fn try_out(hierarchies: &[(String, PathBuf)]) -> (Self, Group) {
+        let (mut found, mut first) = (Self::default(), Group::default());
+        for (hierarchy, parent) in hierarchies {
+            let within = |name: &str| first.within.iter().any(|known| known == name);
+            let (kind, wanted) = match hierarchy.as_str() {
                 UNIFIED => (CGROUP2_SUPER_MAGIC, true),
                 "blkio" => (CGROUP_SUPER_MAGIC, !within("io")),
-                "memory" | "pids" => (CGROUP_SUPER_MAGIC, !within(name)),
+                "memory" | "pids" => (CGROUP_SUPER_MAGIC, !within(hierarchy)),
                 FREEZER | "cpuacct" => (CGROUP_SUPER_MAGIC, found.places.unified.is_none()),
                 _ => continue,
             };
@@ -52,38 +55,26 @@ impl Tracking {
             if !wanted || facts.is_none_or(|facts| facts.filesystem_type() != kind) {
                 continue;
             }
-            if name == UNIFIED {
-                found.try_unified(parent, &parent.join(&probe));
-            } else if fs::create_dir(parent.join(&probe)).is_ok() {
-                let _ = fs::remove_dir(parent.join(&probe));
-                found.places.old.push((name.clone(), parent.clone()));
+            if hierarchy == UNIFIED {
+                for name in CONTROLLERS {
+                    // Refused where processes are in the pilot's own group: then there is none for payloads.
+                    let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
+                }
+            }
+            let path = parent.join(name(1));
+            if first.add(hierarchy, path.clone()).is_err() || !is_usable(hierarchy, &path) {
+                first.give_up_last(&path);
+            } else if hierarchy == UNIFIED {
+                let has = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+                let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
+                first.within = CONTROLLERS.into_iter().filter(has).map(str::to_owned).collect();
+                found.places.within.clone_from(&first.within);
+                found.places.unified = Some(parent.clone());
+            } else {
+                found.places.old.push((hierarchy.clone(), parent.clone()));
             }
         }
-        found
-    }
-
-    /// Can a group be made there? Which controllers has it, and can children be born in it?
-    fn try_unified(&mut self, parent: &Path, probe: &Path) {
-        for name in CONTROLLERS {
-            // Refused where processes are in the pilot's own group: then there is none for payloads.
-            let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
-        }
-        if fs::create_dir(probe).is_err() {
-            return;
-        }
-        if probe.join("cgroup.events").exists() && probe.join("cgroup.procs").exists() {
-            let has = fs::read_to_string(probe.join("cgroup.controllers")).unwrap_or_default();
-            let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
-            let within = CONTROLLERS.into_iter().filter(has).map(str::to_owned);
-            self.places.within = within.collect();
-            self.places.unified = Some(parent.to_owned());
-            // Not where the call is unknown or filtered. And some kernels (6.18 for one) compare the kill
-            // count of the parent's group with the child's and kill the newborn when they differ.
-            let born = File::open(probe).map_err(errno);
-            let born = born.and_then(|group| sys::child(Some(group.as_fd()), || 0));
-            self.clone_into = born.and_then(sys::wait_for) == Ok(0);
-        }
-        let _ = fs::remove_dir(probe);
+        (found, first)
     }
 
     /// Every hierarchy in use, and the pilot's own directory there.
@@ -119,7 +110,7 @@ impl Tracking {
     /// Makes a group.
     pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
         let within = self.places.within.clone();
-        let mut group = Group { parts: Vec::new(), within, clone_into: self.clone_into };
+        let mut group = Group { within, ..Group::default() };
         for (hierarchy, parent) in self.parents() {
             if let Err(errno) = group.add(hierarchy, parent.join(name)) {
                 let _ = group.remove();
@@ -148,7 +139,7 @@ pub struct Group {
     parts: Vec<Part>,
     /// Controllers of its part in cgroup2.
     within: Vec<String>,
-    clone_into: bool,
+    was_killed: bool,
 }
 
 impl Group {
@@ -178,10 +169,28 @@ impl Group {
         self.parts.iter().find(|part| part.hierarchy == hierarchy)
     }
 
-    /// For `clone3`, where that works.
-    pub(crate) fn entry(&self) -> Option<BorrowedFd<'_>> {
-        let part = self.part(UNIFIED).filter(|_| self.clone_into);
-        part.and_then(|part| part.entry.as_ref().map(|dir| dir.as_fd()))
+    /// Takes back the last part, which is of no use.
+    fn give_up_last(&mut self, path: &Path) {
+        if self.parts.pop_if(|part| part.path == path).is_some() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+
+    /// Makes a child in it. `life` is told whether it must enter cgroup2 by itself: `clone3` may be unknown or
+    /// filtered. And some kernels (6.18 for one) compare the kill count of the parent's group with the child's and
+    /// kill the newborn when they differ, as they do once this group has been killed.
+    pub(crate) fn bear(&self, life: impl Fn(bool) -> u8) -> Result<Pid, Errno> {
+        let part = self.part(UNIFIED).filter(|_| !self.was_killed);
+        if let Some(dir) = part.and_then(|part| part.entry.as_ref())
+            && let Ok(child) = sys::child(Some(dir.as_fd()), || life(false))
+        {
+            if !is_doomed(child) {
+                return Ok(child);
+            }
+            let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+            let _ = sys::wait_for(child);
+        }
+        sys::child(None, || life(true))
     }
 
     /// In the child: enters what `clone3` has not put it into.
@@ -242,8 +251,7 @@ impl Group {
     /// Kills everything in it. Returns as soon as the order is given; without [`Self::has_events`] it must be
     /// repeated until it is empty.
     pub(crate) fn kill(&mut self) {
-        // See `try_unified`: the kill count now differs from the monitor's own group.
-        self.clone_into = false;
+        self.was_killed = true;
         self.told_by().for_each(kill_group);
     }
 
@@ -280,6 +288,20 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Does the kernel tell, in this new group, what there is to know of it? Then the old hierarchy is not needed.
+fn is_usable(hierarchy: &str, path: &Path) -> bool {
+    let has = |name| path.join(name).exists();
+    hierarchy != UNIFIED || has("cgroup.events") && has("cgroup.procs")
+}
+
+/// Has the kernel killed it already?
+fn is_doomed(child: Pid) -> bool {
+    let text = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+    let pending = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    pending.is_none_or(|bits| bits & 1 << (libc::SIGKILL - 1) != 0)
 }
 
 /// Processes in a group's directory.

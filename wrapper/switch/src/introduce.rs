@@ -13,11 +13,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::audit::Audit;
-use crate::cgroup::Tracking;
+use crate::cgroup::{Group, Tracking};
 use crate::error::StartupError;
 use crate::lease::LeaseDir;
 use crate::names::Names;
-use crate::programs::{self, conf};
+use crate::programs::{self, Libexec, Verifier, conf};
 use crate::refuse::{helper, trouble};
 use crate::spawn::packet_sockets;
 use crate::trusted::{self, Kind};
@@ -65,16 +65,20 @@ pub struct Standing {
     pub(crate) audit: Audit,
     /// Who has which account.
     pub leases: LeaseDir,
+    /// A verifier that was started before the configuration was known.
+    pub(crate) early: Option<Verifier>,
 }
 
 /// Starts the name service: its process number, the socket for questions, the copies.
-pub(crate) fn start_names(null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd, Names), StartupError> {
-    let program = programs::beside_ourselves("sailplane-names")?;
+pub(crate) fn start_names(
+    program: &Path,
+    null: BorrowedFd<'_>,
+) -> Result<(Pid, OwnedFd, Names), StartupError> {
     let started = || {
         let (questions, theirs) = packet_sockets()?;
         let (copies, witness) = packet_sockets()?;
         let descriptors = [theirs.as_fd(), null, null, witness.as_fd()];
-        let pid = programs::start_as_nobody(&program, &[], &descriptors)?;
+        let pid = programs::start_as_nobody(program, &descriptors)?;
         Ok((pid, questions, Names::new(copies)))
     };
     started().map_err(|errno| StartupError::system("starting sailplane-names", errno))
@@ -84,16 +88,27 @@ pub(crate) fn start_names(null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd, Names),
 /// do while it works and needs nothing: while it asks the name service, as a rule.
 pub(crate) fn introduce(
     start: Start<'_>,
-    meanwhile: impl FnOnce(&Standing),
+    meanwhile: impl FnOnce(&Standing, Group),
 ) -> Result<(Broker, Standing), StartupError> {
-    let program = programs::beside_ourselves("sailplane-broker")?;
+    let libexec = Libexec::own()?;
+    let find = |name| {
+        let found = libexec.find(name);
+        found.map_err(|error| StartupError::untrusted("libexec", &error))
+    };
+    // First of all: its libraries take the longest time. What it may trust it will be told.
+    let early = match start.mode {
+        Mode::Serve => find("sailplane-verify").ok(),
+        _ => None,
+    };
+    let early = early.and_then(|program| Verifier::start(program, start.null).ok());
+    let program = find("sailplane-broker")?;
     let (pid, socket) =
         programs::start_broker(&program, start.mode, start.words, start.streams, start.bell)
             .map_err(|errno| StartupError::system("starting sailplane-broker", errno))?;
-    let (_, questions, names) = start_names(start.null)?;
+    let (_, questions, names) = start_names(&find("sailplane-names")?, start.null)?;
     let wire = Wire::new(socket);
     let mut broker = Broker { pid, wire, names };
-    let standing = listen(start, &mut broker, questions, meanwhile)?;
+    let standing = listen(start, &mut broker, questions, (libexec, early), meanwhile)?;
     Ok((broker, standing))
 }
 
@@ -101,18 +116,21 @@ fn listen(
     start: Start<'_>,
     broker: &mut Broker,
     questions: OwnedFd,
-    meanwhile: impl FnOnce(&Standing),
+    programs: (Libexec, Option<Verifier>),
+    meanwhile: impl FnOnce(&Standing, Group),
 ) -> Result<Standing, StartupError> {
     let deadline = (start.mode == Mode::Configure).then(|| Instant::now() + REREADING);
     let (mut questions, mut meanwhile) = (Some(questions), Some(meanwhile));
+    let mut programs = Some(programs);
     let mut found = Vec::new();
     let mut standing: Option<Standing> = None;
     let mut prepare = |standing: &mut Standing, found: &[(String, PathBuf)]| {
-        if let Some(work) = meanwhile.take() {
-            if start.mode != Mode::Configure {
-                standing.tracking = Tracking::try_out(found);
-            }
-            work(standing);
+        if let Some(work) = meanwhile.take()
+            && start.mode != Mode::Configure
+        {
+            let (tracking, first) = Tracking::try_out(found);
+            standing.tracking = tracking;
+            work(standing, first);
         }
     };
     loop {
@@ -137,7 +155,7 @@ fn listen(
                 }
             }
             (Ask::Configured(settings), None) => {
-                let ready = Standing::new(*settings);
+                let ready = Standing::new(*settings, programs.take().ok_or_else(ended)?);
                 match ready.and_then(|ready| Ok((files(&ready.settings)?, ready))) {
                     Ok((files, ready)) => {
                         let beside: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
@@ -206,11 +224,10 @@ fn next(
 
 impl Standing {
     /// Looks whether everything is as it must be.
-    fn new(settings: Settings) -> Result<Self, Refusal> {
-        let own = crate::startup::own_path();
-        let libexec = settings.libexec.clone();
-        let libexec = libexec.or_else(|| own.parent().map(Path::to_owned));
-        let libexec = libexec.unwrap_or_default();
+    fn new(settings: Settings, (own, early): (Libexec, Option<Verifier>)) -> Result<Self, Refusal> {
+        let other = settings.libexec.as_deref().filter(|other| *other != own.path());
+        let other = other.map(Libexec::open).transpose();
+        let libexec = other.map_err(|error| untrusted("libexec", &error))?.unwrap_or(own);
         let verify = &settings.verifier;
         for path in &verify.directories {
             trust("certdir or vomsdir", path, Kind::Directory)?;
@@ -218,10 +235,7 @@ impl Standing {
         for path in &verify.files {
             trust("token keys", path, Kind::File)?;
         }
-        let program = |name| {
-            let path = libexec.join(name);
-            trust("libexec", &path, Kind::File).map(|()| path)
-        };
+        let program = |name| libexec.find(name).map_err(|error| untrusted("libexec", &error));
         Ok(Self {
             agent: program("sailplane-job")?,
             verifier: program("sailplane-verify")?,
@@ -233,16 +247,21 @@ impl Standing {
             hooks: Default::default(),
             settings,
             tracking: Tracking::default(),
+            early,
         })
     }
 
-    /// Starts the verifier: its process number and socket.
-    pub(crate) fn start_verifier(&self, null: BorrowedFd<'_>) -> Result<(Pid, OwnedFd), Refusal> {
-        let words = &self.settings.verifier.words;
-        let started = packet_sockets().and_then(|(ours, theirs)| {
-            let descriptors = [theirs.as_fd(), null, null];
-            programs::start_as_nobody(&self.verifier, words, &descriptors).map(|pid| (pid, ours))
-        });
+    /// Starts the verifier, if it has not been: its process number and socket.
+    pub(crate) fn start_verifier(
+        &mut self,
+        null: BorrowedFd<'_>,
+    ) -> Result<(Pid, OwnedFd), Refusal> {
+        let early = self.early.take().filter(|early| early.is_of(&self.verifier));
+        let started = match early {
+            Some(early) => Ok(early),
+            None => Verifier::start(self.verifier.clone(), null),
+        };
+        let started = started.and_then(|it| it.instruct(&self.settings.verifier.words));
         started.map_err(|errno| trouble("verifier.start", errno.desc().to_owned()))
     }
 }

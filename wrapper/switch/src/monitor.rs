@@ -16,11 +16,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use crate::cgroup::Group;
 use crate::error::StartupError;
 use crate::guardian::Guardian;
 use crate::held::Held;
 use crate::introduce::{self, Broker, Standing, Start, ended};
 use crate::nest::{Nest, Nursery, Waiting};
+use crate::programs;
 use crate::refuse::{caller, trouble};
 use crate::spawn;
 use crate::startup::SavedLimits;
@@ -112,10 +114,12 @@ pub(crate) fn run(call: Call) -> Result<u8, StartupError> {
     let own_null = null.try_clone().map_err(|error| system("dup")(sys::errno(error)))?;
     let mut nursery = Nursery::new(call.limits, own_null);
     let mut guardian = Ok(None);
-    let meanwhile = |standing: &Standing| {
+    let meanwhile = |standing: &Standing, mut first: Group| {
         if call.mode == Mode::Serve {
-            nursery.warm_up(standing);
+            nursery.begin(first, standing);
             guardian = Guardian::start().map(Some);
+        } else {
+            let _ = first.remove();
         }
     };
     let introduced = introduce::introduce(start, meanwhile);
@@ -308,7 +312,7 @@ impl Monitor {
             null: self.nursery.null.as_fd(),
             bell: self.bell.as_fd(),
         };
-        let introduced = introduce::introduce(start, |_| ());
+        let introduced = introduce::introduce(start, |_, _| ());
         let (fresh, standing) = introduced.map_err(|error| error.refusal())?;
         drop(fresh);
         let tracking = std::mem::take(&mut self.standing.tracking);
@@ -322,7 +326,9 @@ impl Monitor {
 
     /// Starts the name service again.
     pub(crate) fn restart_names(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
-        let started = introduce::start_names(self.nursery.null.as_fd());
+        let program = programs::beside_ourselves("sailplane-names");
+        let null = self.nursery.null.as_fd();
+        let started = program.and_then(|it| introduce::start_names(&it, null));
         let (pid, questions, names) = started.map_err(|error| error.refusal())?;
         self.broker.names = names;
         Ok((self.started(pid), vec![questions]))

@@ -10,9 +10,9 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::Pid;
 
-use crate::cgroup::Group;
+use crate::cgroup::{self, Group};
 use crate::introduce::Standing;
 use crate::isolate::{self, Numbers};
 use crate::spawn::{Child, Who, packet_sockets};
@@ -52,6 +52,11 @@ impl Nursery {
         Self { ready: None, made: 0, limits, null }
     }
 
+    /// Makes the first one, in the group by which the hierarchies were tried out.
+    pub(crate) fn begin(&mut self, first: Group, standing: &Standing) {
+        self.ready = self.fill(first, standing).ok();
+    }
+
     /// Makes one ahead of need. Whoever takes it will be told why it cannot be.
     pub(crate) fn warm_up(&mut self, standing: &Standing) {
         if self.ready.is_none() {
@@ -71,11 +76,14 @@ impl Nursery {
     }
 
     fn make(&mut self, standing: &Standing) -> Result<Nest, Errno> {
+        let group = standing.tracking.create(&cgroup::name(self.made + 1))?;
+        self.fill(group, standing)
+    }
+
+    fn fill(&mut self, mut group: Group, standing: &Standing) -> Result<Nest, Errno> {
         self.made += 1;
-        let name = format!("sailplane-{}-{}", getpid(), self.made);
-        let mut group = standing.tracking.create(&name)?;
         match self.hatch(&group, standing) {
-            Ok(waiting) => Ok(Nest { group, name, waiting }),
+            Ok(waiting) => Ok(Nest { group, name: cgroup::name(self.made), waiting }),
             Err(errno) => {
                 let _ = group.remove();
                 Err(errno)

@@ -2,14 +2,16 @@
 //! any privilege.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use launch_protocol::CONTROL_FD;
 use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID, Mode, Numbers};
+use launch_protocol::verdict::words_packet;
 use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
 
 use crate::CONFDIR;
@@ -17,32 +19,85 @@ use crate::error::StartupError;
 use crate::spawn::{CANNOT_START, Child, NOBODY, packet_sockets};
 use crate::startup;
 use crate::sys::{self, errno};
-use crate::trusted::{self, Kind};
+use crate::trusted::{self, TrustError};
 
 /// The configuration.
 pub fn conf() -> PathBuf {
     Path::new(CONFDIR).join("switch.conf")
 }
 
-/// One of our programs that must be known before the configuration is: it lies beside this one.
+/// A trusted directory with our programs.
+#[derive(Debug)]
+pub(crate) struct Libexec {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Libexec {
+    pub(crate) fn open(path: &Path) -> Result<Self, TrustError> {
+        Ok(Self { dir: trusted::open_dir(path)?, path: path.to_owned() })
+    }
+
+    /// The one this program is in: there those are that must be known before the configuration is.
+    pub(crate) fn own() -> Result<Self, StartupError> {
+        let own = startup::own_path();
+        let opened = Self::open(own.parent().unwrap_or_else(|| Path::new("/")));
+        opened.map_err(|error| StartupError::untrusted("libexec", &error))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// One of them.
+    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, TrustError> {
+        trusted::check_in(&self.dir, &self.path, name).map(|()| self.path.join(name))
+    }
+}
+
+/// One that must be known before the configuration is.
 ///
 /// # Errors
 /// If it cannot be trusted.
 pub fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
-    let path = startup::own_path().with_file_name(name);
-    match trusted::check(&path, Kind::File) {
-        Ok(()) => Ok(path),
-        Err(error) => Err(StartupError::untrusted("libexec", &error)),
-    }
+    let found = Libexec::own()?.find(name);
+    found.map_err(|error| StartupError::untrusted("libexec", &error))
 }
 
 /// Starts a program as nobody, with these on 0 and so on.
 pub(crate) fn start_as_nobody(
     program: &Path,
-    words: &[String],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Pid, Errno> {
-    start(program, words.iter().map(OsStr::new), &NOBODY, descriptors)
+    start(program, std::iter::empty(), &NOBODY, descriptors)
+}
+
+/// A verifier that has not been told anything.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    program: PathBuf,
+    pid: Pid,
+    socket: OwnedFd,
+}
+
+impl Verifier {
+    pub(crate) fn start(program: PathBuf, null: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let (socket, theirs) = packet_sockets()?;
+        let pid = start_as_nobody(&program, &[theirs.as_fd(), null, null])?;
+        Ok(Self { program, pid, socket })
+    }
+
+    pub(crate) fn is_of(&self, program: &Path) -> bool {
+        self.program == program
+    }
+
+    /// Tells it what it may trust. If it is gone, whoever gets the socket will see that.
+    pub(crate) fn instruct(self, words: &[String]) -> Result<(Pid, OwnedFd), Errno> {
+        let packet = words_packet(words).map_err(|_| Errno::E2BIG)?;
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let _ = send(self.socket.as_raw_fd(), &packet, flags);
+        Ok((self.pid, self.socket))
+    }
 }
 
 /// Starts a broker, under a number of its own. Its end of the socket comes back.

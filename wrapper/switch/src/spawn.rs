@@ -178,15 +178,14 @@ impl<'a> Child<'a> {
         let words = self.words.iter().map(|word| cstring(word));
         let words = words.collect::<Result<Vec<_>, _>>()?;
         let parent = if self.sees_parent { getpid() } else { Pid::from_raw(0) };
-        let entry = self.group.and_then(Group::entry);
-        let life = || {
-            let joined = self.group.map_or(Ok(()), |group| group.join(entry.is_none()));
+        let life = |enter: bool| {
+            let joined = self.group.map_or(Ok(()), |group| group.join(enter));
             // Before anything is said on descriptor 3, which until now is the pilot's.
             if place_all(self.descriptors).is_err() {
                 return CANNOT_START;
             }
             let joined = joined.map_err(|errno| SwitchError { step: "joining the group", errno });
-            let Err(failure) = joined.and_then(|()| self.become_it(parent, words));
+            let Err(failure) = joined.and_then(|()| self.become_it(parent, words.clone()));
             if let Who::Ordered(_) = self.who {
                 report(failure);
             }
@@ -196,7 +195,10 @@ impl<'a> Child<'a> {
         if self.urgent {
             sys::be_urgent(true);
         }
-        let child = sys::child(entry, life);
+        let child = match self.group {
+            Some(group) => group.bear(life),
+            None => sys::child(None, || life(false)),
+        };
         if self.urgent {
             sys::be_urgent(false);
         }

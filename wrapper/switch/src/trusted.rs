@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 /// Which component breaks the rule, and how.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +82,16 @@ pub(crate) fn open_file(path: &Path) -> Result<File, TrustError> {
 /// Checks that a directory or file is trusted.
 pub(crate) fn check(path: &Path, kind: Kind) -> Result<(), TrustError> {
     walk(path, kind).map(drop)
+}
+
+/// Checks a file in a directory that is trusted and called `path`.
+pub(crate) fn check_in(dir: &OwnedFd, path: &Path, name: &str) -> Result<(), TrustError> {
+    let here = path.join(name);
+    let facts = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    match facts {
+        Ok(facts) if file_kind(&facts) == SFlag::S_IFREG => judge(&here, &facts),
+        _ => check(&here, Kind::File),
+    }
 }
 
 /// A trusted directory.

@@ -161,6 +161,10 @@ const ALWAYS: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_newfstatat,
+    // What the C library makes of `poll`, by architecture.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
     libc::SYS_read,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,

@@ -5,7 +5,8 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 
 use credential::MAX_BUNDLE_BYTES;
-use launch_protocol::verdict::MAX_VERIFY_REQUEST;
+use launch_protocol::MAX_PACKET;
+use launch_protocol::verdict::{MAX_VERIFY_REQUEST, words_of};
 
 use crate::{Failure, sys};
 
@@ -22,6 +23,22 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, OwnedFd)>, Fa
         None if length == 0 => Ok(None),
         Some(descriptor) => Ok(Some((packet, descriptor))),
         None => Err(Failure::HandOver),
+    }
+}
+
+/// Waits for the words that this program was started without. `None`: the socket was closed instead.
+///
+/// # Errors
+/// It cannot be read, or the packet is not that.
+pub(crate) fn receive_words(socket: &OwnedFd) -> Result<Option<Vec<String>>, Failure> {
+    let mut packet = vec![0u8; MAX_PACKET];
+    match sys::receive(socket, &mut packet)? {
+        (0, None) => Ok(None),
+        (length, None) => {
+            packet.truncate(length);
+            words_of(&packet).map(Some).map_err(|_| Failure::HandOver)
+        }
+        (_, Some(_)) => Err(Failure::HandOver),
     }
 }
 

@@ -81,19 +81,29 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn serve(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, Failure> {
-    let mut options = Options::from_words(&arguments.collect::<Vec<_>>())?;
-    options.find_host();
-    if !sys::ignore_openssl_configuration() {
-        return Err(Failure::WarmUp);
-    }
+    let mut words: Vec<_> = arguments.collect();
     let stdin = sys::take_standard_input();
     let (stdin, is_socket) = is_socket(stdin)?;
+    let instructed = is_socket && words.is_empty();
+    if !instructed {
+        // Before the time that the libraries need: it may be a usage error.
+        Options::from_words(&words)?;
+    }
+    // What is made here, each verifier inherits. Meanwhile the site's configuration is being read.
+    if !sys::ignore_openssl_configuration() || !credential::warm_up() {
+        return Err(Failure::WarmUp);
+    }
+    if instructed {
+        let Some(told) = input::receive_words(&stdin)? else {
+            return Ok(ExitCode::SUCCESS); // not needed after all
+        };
+        words = told.into_iter().map(OsString::from).collect();
+    }
+    let mut options = Options::from_words(&words)?;
+    options.find_host();
     if is_socket {
         nursery::serve(&stdin, &options)
     } else {
-        if !credential::warm_up() {
-            return Err(Failure::WarmUp);
-        }
         Confinement::by_hand()?.apply()?;
         answer_person(stdin, &options)
     }

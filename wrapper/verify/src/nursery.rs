@@ -20,28 +20,21 @@ use crate::{Failure, input, judge, now, sys};
 /// of the identity switch requirements).
 const DEADLINE_SECONDS: u32 = 10;
 
-/// Milliseconds without a request after which there is time to warm up. Whoever starts the program
-/// for a single credential has it verified by then, and does not wait for that.
+/// Milliseconds without a credential after which a child has time to write to the pages that it will. Whoever
+/// starts the program for a single credential has it verified by then, and does not wait for that.
 const PATIENCE: i32 = 20;
 
 /// Serves until the broker closes its end.
 ///
 /// # Errors
-/// A packet that is not [`NEW_VERIFIER`] with one descriptor, or an OpenSSL that does not work.
+/// A packet that is not [`NEW_VERIFIER`] with one descriptor.
 pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
     let confinement = Confinement::for_broker()?;
     sys::be_private()?;
     sys::forget_children()?;
-    let mut warm = false;
     loop {
-        if !warm && !sys::has_news(broker, PATIENCE) {
-            warm = true;
-            if !credential::warm_up() {
-                return Err(Failure::WarmUp);
-            }
-        }
         let Some((packet, socket)) = input::receive(broker)? else {
             return Ok(ExitCode::SUCCESS);
         };
@@ -60,11 +53,11 @@ pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Fai
 
 /// The life of a child.
 fn answer(socket: &OwnedFd, confinement: &Confinement, options: &Options) -> Result<(), Failure> {
-    if !sys::has_news(socket, 0) {
+    confinement.apply()?;
+    if !sys::has_news(socket, PATIENCE) {
         // While nobody waits: a page is copied when the child first writes to it.
         let _ = credential::warm_up();
     }
-    confinement.apply()?;
     let Some((packet, credential)) = input::receive(socket)? else {
         return Ok(()); // not needed after all
     };

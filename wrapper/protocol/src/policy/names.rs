@@ -9,6 +9,8 @@ use crate::codec::{DecodeError, Reader, Text, Writer};
 pub enum Query {
     /// The account of this name, with its groups.
     Account(String),
+    /// The account of this name; its groups are not looked up.
+    Name(String),
     /// The account with this number; its groups are not looked up.
     Uid(u32),
     /// The group of this name.
@@ -18,7 +20,7 @@ pub enum Query {
 /// What the name service knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// To [`Query::Account`] and [`Query::Uid`].
+    /// To [`Query::Account`], [`Query::Name`] and [`Query::Uid`].
     Account {
         /// The name as the service spells it: printable, no blanks.
         name: String,
@@ -26,7 +28,7 @@ pub enum Entry {
         uid: u32,
         /// Primary group.
         gid: u32,
-        /// All groups, the primary one among them; empty for [`Query::Uid`].
+        /// All groups, the primary one among them; empty unless asked for by [`Query::Account`].
         groups: Vec<u32>,
         /// Home directory; `/` if the entry has none that is an absolute path.
         home: PathBuf,
@@ -58,6 +60,10 @@ impl Query {
                 w.u8(3);
                 w.name("name", name);
             }
+            Self::Name(name) => {
+                w.u8(4);
+                w.name("name", name);
+            }
         }
     }
 
@@ -66,6 +72,7 @@ impl Query {
             1 => Self::Account(r.name("name")?),
             2 => Self::Uid(r.u32()?),
             3 => Self::Group(r.name("name")?),
+            4 => Self::Name(r.name("name")?),
             _ => return Err(DecodeError::BadValue("query")),
         })
     }
