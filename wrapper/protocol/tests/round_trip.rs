@@ -623,10 +623,7 @@ fn the_verifiers_words_are_told_whole_or_not_at_all() {
         launch_protocol::verdict::words_of(&packet),
         Ok(words.to_vec())
     );
-    for bad in [
-        vec!["a\0b".to_owned()],
-        vec!["x".repeat(launch_protocol::MAX_PACKET)],
-    ] {
+    for bad in [vec!["a\0b".to_owned()], vec!["x".repeat(MAX_PACKET)]] {
         assert!(launch_protocol::verdict::words_packet(&bad).is_err());
     }
     for bad in [&b""[..], b"no end", b"\xff\0"] {
