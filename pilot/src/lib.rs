@@ -35,5 +35,6 @@ pub mod program;
 pub mod run;
 pub mod serve;
 pub mod slot;
+pub mod threads;
 pub mod transfer;
 pub mod validate_command;

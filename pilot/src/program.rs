@@ -9,7 +9,6 @@ use std::thread;
 use clap::Parser;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use tokio::runtime::Builder;
 use validation::custom::gconfig;
 
 use crate::blame::{Exit, chain};
@@ -115,13 +114,9 @@ fn pilot(args: &Run) -> Exit {
     let threads = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(THREADS);
-    let runtime = match Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-    {
+    let runtime = match crate::threads::runtime(threads) {
         Ok(runtime) => runtime,
-        Err(error) => return report(Exit::Pilot, &error, None),
+        Err(error) => return report(Exit::SiteTransient, &error, Some(error.hint())),
     };
     let reload = |more: &[(String, String)]| {
         let sets: Vec<_> = args.sources.set.iter().chain(more).cloned().collect();

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::runtime::Builder;
 use validation::Report;
 use validation::report::{Format, Look, html, nagios_status, render};
 
@@ -17,6 +16,7 @@ use crate::knobs::Knobs;
 use crate::program::{load, report};
 use crate::run::checks::Checks;
 use crate::run::{StartError, result_file};
+use crate::threads::{self, NoThreads};
 
 /// Exit status of a Nagios plug-in that could not look.
 const UNKNOWN: u8 = 3;
@@ -47,12 +47,16 @@ fn perform(args: &Validate) -> Result<u8, Exit> {
             })?,
         )),
     };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| report(Exit::Pilot, &error, None))?;
-    let (findings, verdict) = runtime.block_on(check(&knobs))?;
+    let no_threads = |error: NoThreads| report(Exit::SiteTransient, &error, Some(error.hint()));
+    // Where there is hardly any thread to be had, one check can be run in this one: the one that says so.
+    let (runtime, only) = match threads::runtime(2) {
+        Ok(runtime) => (runtime, None),
+        Err(_) => (
+            threads::small_runtime().map_err(no_threads)?,
+            Some("processes"),
+        ),
+    };
+    let (findings, verdict) = runtime.block_on(check(&knobs, only))?;
     // A check that hangs in the kernel must not keep its caller.
     runtime.shutdown_background();
     if let Some((path, mut file)) = page {
@@ -70,8 +74,11 @@ fn perform(args: &Validate) -> Result<u8, Exit> {
     })
 }
 
-async fn check(knobs: &Knobs) -> Result<(Report, Result<(), StartError>), Exit> {
-    let checks = Checks::new(knobs, &NodeFacts::probe())
+async fn check(
+    knobs: &Knobs,
+    only: Option<&str>,
+) -> Result<(Report, Result<(), StartError>), Exit> {
+    let checks = Checks::new(knobs, &NodeFacts::probe(), only)
         .map_err(|error| report(Exit::Pilot, &error, None))?;
     let bar = progress();
     let first = checks.first(|done| {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -117,22 +117,30 @@ impl Context {
     }
 
     /// Does something that may block (a file system that may not answer) on a thread of its own, which is left
-    /// behind if it does not come back. `None`: it panicked.
+    /// behind if it does not come back; here and now where no thread can be started. `None`: it panicked.
     pub async fn blocking<T, F>(&self, work: F) -> Option<T>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
         let (answer, result) = tokio::sync::oneshot::channel();
+        // Kept here as well, because a thread that cannot be started takes its work with it.
+        let work = Arc::new(Mutex::new(Some(work)));
+        let there = Arc::clone(&work);
+        let take =
+            |work: &Mutex<Option<F>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = std::thread::Builder::new()
             .name("check".to_owned())
             .spawn(move || {
-                // Nobody waits any more after the limit.
-                let _ = answer.send(work());
+                if let Some(work) = take(&there) {
+                    // Nobody waits any more after the limit.
+                    let _ = answer.send(work());
+                }
             });
         match thread {
             Ok(_) => result.await.ok(),
-            Err(_) => None,
+            // The limit of processes is reached, which is another check's to say. This one is done here.
+            Err(_) => take(&work).map(|work| work()),
         }
     }
 }
@@ -141,6 +149,15 @@ impl Context {
 pub trait PoolPing: Send + Sync {
     /// Authenticates and is answered, at the level that advertising needs.
     fn ping<'a>(&'a self, endpoint: &'a Endpoint) -> Running<'a, Result<Pong, PingError>>;
+
+    /// Whether a collector's clock, at the moment of its answer, shows no less than `from` and no more than `to`, Unix
+    /// seconds; any time suits a bound that is not there. `false` also if it has nothing to show to us.
+    fn is_clock_within<'a>(
+        &'a self,
+        collector: &'a Endpoint,
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Running<'a, Result<bool, PingError>>;
 }
 
 /// A daemon's answer.
@@ -150,8 +167,6 @@ pub struct Pong {
     pub identity: Option<String>,
     /// How we proved it: `IDTOKENS`, `SSL`, ...
     pub method: Option<String>,
-    /// Its clock, unix seconds, if it said so; as exact as the round trip.
-    pub time: Option<i64>,
 }
 
 /// No answer.
@@ -160,6 +175,9 @@ pub enum PingError {
     /// It could not be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// It was reached, and does not speak as a daemon of a pool does.
+    #[error("{0}")]
+    Malformed(String),
     /// It was reached, and would not have us, or we not it.
     #[error("{0}")]
     Refused(String),

@@ -8,7 +8,7 @@ use crate::check::{Check, Owner};
 use crate::knob::{Kind, Knob, Knobs, knob};
 use crate::outcome::{Failure, Outcome};
 use crate::probe::{Context, Probe, Running};
-use crate::process::{How, Output};
+use crate::process::{How, Output, ProcessError};
 
 /// The largest time, in seconds: ten years and a bit.
 const LONG: i64 = 315_576_000;
@@ -83,12 +83,16 @@ impl Probe for SiteCommand {
                     let cause = std::error::Error::source(&error)
                         .map(|cause| format!(": {cause}"))
                         .unwrap_or_default();
+                    let hint = match &error {
+                        ProcessError::NoInterpreter { interpreter, .. } => {
+                            format!("install {interpreter}, or correct the first line of {program}")
+                        }
+                        _ => format!(
+                            "install {program}, executable for everybody, or correct SAILPLANE_SITE_CHECK"
+                        ),
+                    };
                     return Outcome::failed(
-                        Failure::site(
-                            format!("{error}{cause}"),
-                            format!("install {program}, executable for everybody, or correct SAILPLANE_SITE_CHECK"),
-                        )
-                        .kind("Config"),
+                        Failure::site(format!("{error}{cause}"), hint).kind("Config"),
                     );
                 }
             };

@@ -6,19 +6,22 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cedar::net::{Client, ClientConfig, SessionCache};
-use cedar::{Sinful, command};
+use cedar::Sinful;
 use validation::engine::{Done, Engine, GraphError};
 use validation::{
-    Check, Endpoint, Failure, Launcher, PingError, PoolPing, Probe, Setup, Severity, Status,
-    SwitchOffer, Wish, custom,
+    Check, Endpoint, Failure, Launcher, PoolPing, Probe, Setup, Severity, Status, SwitchOffer,
+    Wish, custom,
 };
 
-use super::assemble::{PROGRAM, slots};
+use super::assemble::slots;
+use super::ping::Ping;
 use super::switching::own_launcher;
 use super::{Reload, StartError};
 use crate::advertise::facts::NodeFacts;
 use crate::knobs::{Knobs, Offered, SwitchWish};
+
+/// Where CCB servers listen: they are collectors (`htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`).
+const CCB_PORT: u16 = 9618;
 
 /// The engine with everything that is to be checked, and a directory for it.
 pub(crate) struct Checks {
@@ -37,11 +40,15 @@ pub(crate) struct Checked {
 }
 
 impl Checks {
-    /// Everything that these knobs want checked. Nothing has been run.
+    /// Everything that these knobs want checked, or one of the built-in checks alone. Nothing has been run.
     ///
     /// # Errors
     /// [`GraphError`]: our own checks do not go together.
-    pub(crate) fn new(knobs: &Knobs, node: &NodeFacts) -> Result<Self, GraphError> {
+    pub(crate) fn new(
+        knobs: &Knobs,
+        node: &NodeFacts,
+        only: Option<&str>,
+    ) -> Result<Self, GraphError> {
         let scratch = Scratch::make(knobs);
         let setup = Arc::new(setup(knobs, node, scratch.path.clone()));
         let checks = Arc::new(knobs.checks.clone());
@@ -49,10 +56,16 @@ impl Checks {
         let mut probes: Vec<Arc<dyn Probe>> = validation::builtin::all(&checks);
         probes.extend(validation::site_command::all(&checks));
         probes.extend(validation::switching::all(&checks, &setup));
-        let engine = Engine::new(probes, Arc::clone(&setup), Arc::clone(&checks), Some(ping))?;
+        let mut later: validation::Running<'static, custom::Brought> =
+            Box::pin(custom::prepare(Arc::clone(&checks), Arc::clone(&setup)));
+        if let Some(only) = only {
+            probes.retain(|probe| probe.check().name.as_str() == only);
+            later = validation::engine::nothing();
+        }
+        let engine = Engine::new(probes, setup, checks, Some(ping))?;
         Ok(Self {
             engine,
-            later: Box::pin(custom::prepare(checks, setup)),
+            later,
             scratch,
         })
     }
@@ -157,7 +170,10 @@ fn setup(knobs: &Knobs, node: &NodeFacts, scratch: PathBuf) -> Setup {
         scratch,
         program: std::env::current_exe().ok(),
         collectors: knobs.collectors.iter().map(endpoint).collect(),
-        ccb: Vec::new(),
+        ccb: ccb(knobs
+            .configuration
+            .get("CCB_ADDRESS")
+            .map_or("", String::as_str)),
         pilot_proxy: knobs.pilot_proxy.clone(),
         token_directories: knobs.credentials.token_directories.clone(),
         ca_directory: knobs.ca_directory.clone(),
@@ -180,6 +196,26 @@ fn setup(knobs: &Knobs, node: &NodeFacts, scratch: PathBuf) -> Setup {
         slot_users: knobs.slot_users.clone(),
         configuration: knobs.configuration.clone(),
     }
+}
+
+/// The brokers for connections from outside. The pilot has no use for them itself; who configures them expects that the node
+/// reaches them. What cannot be read is tried as a name, so that its check says so.
+fn ccb(text: &str) -> Vec<Endpoint> {
+    text.split([',', ' ', '\t'])
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            // The number of a registered daemon is no part of the address.
+            let word = word.split('#').next().unwrap_or(word);
+            Sinful::from_contact(word, CCB_PORT).map_or_else(
+                |_| Endpoint {
+                    text: word.to_owned(),
+                    host: word.to_owned(),
+                    port: CCB_PORT,
+                },
+                |address| endpoint(&address),
+            )
+        })
+        .collect()
 }
 
 /// How a broker is started that does what the pilot's own will do.
@@ -210,61 +246,6 @@ fn endpoint(address: &Sinful) -> Endpoint {
         text: address.to_string(),
         host: address.host().to_owned(),
         port: address.port(),
-    }
-}
-
-/// Asks a daemon whether we may advertise there.
-struct Ping {
-    client: Client,
-    /// Without a token the pilot asks for one.
-    asks_for_token: bool,
-}
-
-impl Ping {
-    fn new(knobs: &Knobs) -> Self {
-        let mut config = ClientConfig::new("STARTD", PROGRAM);
-        config.policy = knobs.client_policy.clone();
-        config.credentials = knobs.credentials.clone();
-        config.trust_domain.clone_from(&knobs.trust_domain);
-        Self {
-            client: Client::new(config, SessionCache::new()),
-            asks_for_token: knobs.token_request.is_some(),
-        }
-    }
-}
-
-/// How an error says that there is no token to join with (`cedar::error`).
-const NO_TOKEN: &str = "no usable token";
-
-impl PoolPing for Ping {
-    fn ping<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-    ) -> validation::Running<'a, Result<validation::probe::Pong, PingError>> {
-        Box::pin(async move {
-            let address = Sinful::parse(&endpoint.text)
-                .or_else(|_| Sinful::from_contact(&endpoint.text, endpoint.port))
-                .map_err(|error| PingError::Unreachable(error.to_string()))?;
-            let identity = self
-                .client
-                .query_authorization(&address, command::UPDATE_STARTD_AD)
-                .await
-                .map_err(|error| {
-                    use cedar::net::Step;
-                    let text = crate::blame::chain(&error);
-                    match error.step() {
-                        Step::Resolve | Step::Connect => PingError::Unreachable(text),
-                        _ if self.asks_for_token && text.contains(NO_TOKEN) => {
-                            PingError::Waiting(text)
-                        }
-                        _ => PingError::Refused(text),
-                    }
-                })?;
-            Ok(validation::probe::Pong {
-                identity,
-                ..Default::default()
-            })
-        })
     }
 }
 
@@ -351,5 +332,27 @@ impl Drop for Scratch {
         {
             tracing::warn!(path = %self.path.display(), "cannot remove the checks' directory: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ccb_servers_of_the_configuration() {
+        let found: Vec<(String, u16)> = ccb("a.example, <192.0.2.1:9620?sock=c>#7 b:9619")
+            .into_iter()
+            .map(|one| (one.host, one.port))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a.example".to_owned(), 9618),
+                ("192.0.2.1".to_owned(), 9620),
+                ("b".to_owned(), 9619)
+            ]
+        );
+        assert_eq!(ccb(""), []);
     }
 }

@@ -10,6 +10,7 @@ mod failing;
 mod foreign;
 mod health;
 mod lacks;
+mod ping;
 mod reconcile;
 pub(crate) mod result_file;
 mod switching;
@@ -322,7 +323,7 @@ async fn look(knobs: &Knobs, node: &NodeFacts) -> (Option<Checked>, Switched) {
         if Heed::of(knobs) == Heed::None {
             return None;
         }
-        match Checks::new(knobs, node) {
+        match Checks::new(knobs, node, None) {
             Ok(checks) => Some(checks.first(|done| checks::log(&done)).await),
             Err(error) => {
                 // Our own checks are tested to go together; a pilot is worth more than they are.

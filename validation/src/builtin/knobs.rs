@@ -127,11 +127,12 @@ pub static KNOBS: &[Knob] = &[
         "How long a connection or a name may take, in the checks of the network.",
     ),
     knob(
-        &["SAILPLANE_CHECK_CCB", "CCB_ADDRESS"],
+        &["SAILPLANE_CHECK_CCB"],
         Kind::List,
         None,
         "",
-        "Checks ccb-reachable and ccb-ping: brokers for connections from outside, HOST or HOST:PORT (9618 if left out).",
+        "Checks ccb-reachable and ccb-ping: brokers for connections from outside besides those of CCB_ADDRESS, HOST or \
+         HOST:PORT (9618 if left out).",
     ),
     knob(
         &["SAILPLANE_CHECK_NAMES"],

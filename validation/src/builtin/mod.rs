@@ -35,9 +35,12 @@ type Wished = fn(Severity) -> Arc<dyn Probe>;
 pub fn all(knobs: &Knobs) -> Vec<Arc<dyn Probe>> {
     let within = knobs.seconds("SAILPLANE_CHECK_CONNECT_TIME");
     let mut all = vec![
+        // Others fail without them, too.
+        system::devices::check(),
         work::space::check(),
         work::write::check(),
         work::exec::check(),
+        work::temporary::check(),
         work::left_overs::check(),
         limits::memory::check(),
         limits::memory::offered(),
@@ -91,5 +94,69 @@ pub mod fuzzing {
     /// A certificate or a revocation list.
     pub fn der_times(bytes: &[u8]) {
         super::trust::fuzz(bytes);
+    }
+
+    /// What kernel, batch system and site say of a node: `/proc/self/mountinfo`, `/proc/self/cgroup`, `/etc/os-release`,
+    /// lists of processors, variables, proxies; parts are parted by a zero byte, the first byte says which they are.
+    pub fn node_files(bytes: &[u8]) {
+        use super::node::{cgroup, cpulist, memory, mounts, os_release, release};
+
+        let Some((kind, rest)) = bytes.split_first() else {
+            return;
+        };
+        let text = String::from_utf8_lossy(rest);
+        let (one, other) = text.split_once('\0').unwrap_or((&text, ""));
+        match kind % 4 {
+            0 => {
+                let mounts = mounts::parse(one);
+                for path in ["/", "/var/lib/sailplane", other] {
+                    if let Some(mount) = mounts::of(&mounts, std::path::Path::new(path)) {
+                        let _ = mount.words();
+                    }
+                }
+                for controller in ["memory", "cpu", "pids"] {
+                    let place = cgroup::place(other, &mounts, controller);
+                    assert!(place.is_none_or(|place| place.upwards().count() < 10_000));
+                }
+            }
+            1 => {
+                let _ = os_release::parse(one);
+                let _ = release::parse(one);
+                let _ = cpulist::count(one);
+                let _ = cgroup::limit(one);
+                let _ = cgroup::cpu_max(one);
+                let _ = cgroup::cfs(one, other);
+                let _ = memory::mib(one, other);
+            }
+            2 => {
+                let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+                let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let _ = super::limits::batch::read(&environment.collect());
+            }
+            _ => super::net::fuzz_words(one),
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        /// The corpus of the fuzz targets, run as a test.
+        #[test]
+        fn the_corpus_holds() {
+            type Target = (&'static str, fn(&[u8]));
+            let targets: [Target; 3] = [
+                ("check_http_answer", super::http_answer),
+                ("check_der_times", super::der_times),
+                ("check_node_files", super::node_files),
+            ];
+            for (name, target) in targets {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/");
+                let mut count = 0;
+                for entry in std::fs::read_dir(format!("{folder}{name}")).unwrap() {
+                    target(&std::fs::read(entry.unwrap().path()).unwrap());
+                    count += 1;
+                }
+                assert!(count > 2, "{name}");
+            }
+        }
     }
 }

@@ -170,7 +170,16 @@ impl Child {
             match tag {
                 _ if tag == Tag::NotStarted as u8 => return Err(ProcessError::Start(source)),
                 _ if tag == Tag::NotExecuted as u8 => {
-                    return Err(ProcessError::Exec { program, source });
+                    let missing = (source.raw_os_error() == Some(libc::ENOENT))
+                        .then(|| super::missing_interpreter(&program))
+                        .flatten();
+                    return Err(match missing {
+                        Some(interpreter) => ProcessError::NoInterpreter {
+                            program,
+                            interpreter,
+                        },
+                        None => ProcessError::Exec { program, source },
+                    });
                 }
                 _ if tag == Tag::Ended as u8 => how = Some(ending(number)),
                 _ if tag == Tag::Left as u8 => left = u32::try_from(number).unwrap_or(0),

@@ -95,6 +95,14 @@ pub enum ProcessError {
         #[source]
         source: std::io::Error,
     },
+    /// It is a script, and what its first line names is not there.
+    #[error("cannot execute {}: its first line names the interpreter {interpreter}, which is not there", program.display())]
+    NoInterpreter {
+        /// The script.
+        program: PathBuf,
+        /// What it names.
+        interpreter: String,
+    },
     /// No directory of `PATH` has it.
     #[error("there is no program {} in PATH", program.display())]
     NotFound {
@@ -113,6 +121,22 @@ pub enum ProcessError {
     /// A word of it has a zero byte.
     #[error("{0:?} has a zero byte")]
     ZeroByte(OsString),
+}
+
+/// What the first line of a script names, if it is not there.
+fn missing_interpreter(program: &Path) -> Option<String> {
+    use std::io::Read;
+
+    let mut head = Vec::new();
+    let file = std::fs::File::open(program).ok()?;
+    // As much as the kernel reads.
+    file.take(256).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.trim_start_matches([' ', '\t']);
+    // A line end of another system is a part of the name for the kernel.
+    let interpreter = interpreter.split([' ', '\t']).next()?;
+    (!Path::new(interpreter).exists()).then(|| interpreter.escape_default().to_string())
 }
 
 impl Command {

@@ -433,7 +433,15 @@ impl Client {
         if let Some(refusal) = self.last_word.clone() {
             return ClientError::Refused(refusal);
         }
-        ClientError::Gone { said: self.said() }
+        let said = self.said();
+        if said.is_empty()
+            && let Ok(Some(status)) = self.child.try_wait()
+        {
+            return ClientError::Gone {
+                said: format!("nothing, and ended with {status}"),
+            };
+        }
+        ClientError::Gone { said }
     }
 
     /// What the broker has said on its standard error, if it has ended: one line. Once only.

@@ -65,6 +65,15 @@ pub(super) fn judge(facts: &Facts) -> Outcome {
             "install it, or correct SAILPLANE_SWITCH (`none` if the site has nothing)".to_owned(),
         );
     };
+    if let Some(mount) = facts.mount.as_ref().filter(|mount| mount.has("noexec")) {
+        return site(
+            format!(
+                "the pilot may not execute {name}: it is on a file system that is mounted noexec ({})",
+                mount.words()
+            ),
+            "install it elsewhere, or mount that without noexec and nosuid".to_owned(),
+        );
+    }
     if !facts.is_executable {
         return site(
             format!("the pilot may not execute {name}: it has mode {mode:04o}"),
@@ -72,6 +81,12 @@ pub(super) fn judge(facts: &Facts) -> Outcome {
                 "chmod o+x {}, or put the pilot's account into its group",
                 facts.path.display()
             ),
+        );
+    }
+    if !is_initial(&facts.uid_map) {
+        return site(
+            format!("{name} cannot change accounts: the pilot runs in a user namespace, where root is not root"),
+            "start pilots outside of such containers, or offer no helper there (SAILPLANE_SWITCH = none)".to_owned(),
         );
     }
     // A gLExec may be configured to log only; ours says so itself.
@@ -100,12 +115,6 @@ pub(super) fn judge(facts: &Facts) -> Outcome {
         return site(
             format!("{name} cannot change accounts: the pilot runs with no_new_privs, so that setuid bits do nothing"),
             "take it off the batch system's jobs (systemd: NoNewPrivileges=no; containers: without no-new-privileges; not in Apptainer)".to_owned(),
-        );
-    }
-    if !is_initial(&facts.uid_map) {
-        return site(
-            format!("{name} cannot change accounts: the pilot runs in a user namespace, where root is not root"),
-            "start pilots outside of such containers, or offer no helper there (SAILPLANE_SWITCH = none)".to_owned(),
         );
     }
     Outcome::passed().text("program", facts.path.display().to_string())

@@ -87,17 +87,36 @@ fn stopped() -> Outcome {
 
 fn begin(script: Script) -> watch::Receiver<Results> {
     let (sender, receiver) = watch::channel(Results::new());
+    let told = sender.clone();
     let tell = move |name: &'static str, outcome: Outcome| {
         sender.send_modify(|results| {
             results.insert(name, outcome);
         });
     };
-    // If there is no thread, the sender is gone at once, and everybody learns of it.
     let thread = std::thread::Builder::new()
         .name("switch-trial".to_owned())
         .spawn(move || play(&script, &tell));
-    drop(thread);
+    if let Err(error) = thread {
+        told.send_modify(|results| *results = without_thread(&error));
+    }
     receiver
+}
+
+/// Of every part, where the trial cannot even begin.
+fn without_thread(error: &std::io::Error) -> Results {
+    let failure = Failure::site(
+        format!(
+            "the trial of the identity switch cannot be begun: no thread can be started ({error})"
+        ),
+        "see the check processes",
+    );
+    let begun = [START].map(|name| (name, Outcome::failed(failure.clone().transient())));
+    let scenes = scenarios::ALL.iter().map(|(name, ..)| *name);
+    let rest = [OPEN, END].into_iter().chain(scenes);
+    begun
+        .into_iter()
+        .chain(rest.map(|name| (name, Outcome::skipped("the trial could not be begun"))))
+        .collect()
 }
 
 /// Plays the whole trial here and now: what came of each part, in their order. For those who have no engine.

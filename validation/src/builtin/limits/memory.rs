@@ -40,8 +40,9 @@ pub(in super::super) fn offered() -> Arc<dyn Probe> {
 
 fn run_offered(context: &Context) -> Running<'_> {
     let offered = context.setup().memory_mib;
+    let slots = u64::from(context.setup().slots.max(1));
     Box::pin(gather_and_judge(context, gather, move |facts| {
-        judge_offered(facts, offered)
+        judge_offered(facts, offered, slots)
     }))
 }
 
@@ -154,7 +155,7 @@ fn judge(facts: &Facts, least_mib: u64, slots: u64) -> Outcome {
     }
 }
 
-fn judge_offered(facts: &Facts, offered_mib: u64) -> Outcome {
+fn judge_offered(facts: &Facts, offered_mib: u64, slots: u64) -> Outcome {
     let group = facts.group.as_ref().map(|(limit, _)| {
         let by = format!("the control group ({})", limit.file.display());
         (limit.value >> 20, by)
@@ -177,6 +178,16 @@ fn judge_offered(facts: &Facts, offered_mib: u64) -> Outcome {
             "set MEMORY to at most {value}, or ask the batch system for more: jobs that use what is offered are killed"
         );
         Outcome::failed(Failure::new(Whose::Factory, why, hint).kind("WN_Resource"))
+    } else if let Some(limit) = facts
+        .address_space_mib
+        .filter(|limit| *limit < offered_mib / slots)
+    {
+        let why = format!(
+            "a job is offered {} MiB of memory, and a process may have {limit} MiB of address space (ulimit -v)",
+            offered_mib / slots
+        );
+        let hint = "take the limit off the batch system's jobs: it counts what is never used";
+        Outcome::failed(Failure::site(why, hint).kind("WN_Resource"))
     } else {
         Outcome::passed()
     };
@@ -249,8 +260,8 @@ mod tests {
 
     #[test]
     fn more_than_there_is_cannot_be_offered() {
-        assert!(judge_offered(&limited(4096), 4096).is_passed());
-        let outcome = judge_offered(&limited(4096), 8192);
+        assert!(judge_offered(&limited(4096), 4096, 1).is_passed());
+        let outcome = judge_offered(&limited(4096), 8192, 1);
         assert!(
             outcome
                 .failure()
@@ -266,7 +277,7 @@ mod tests {
             ..limited(4096)
         };
         assert!(
-            judge_offered(&batch, 3000)
+            judge_offered(&batch, 3000, 1)
                 .failure()
                 .unwrap()
                 .why

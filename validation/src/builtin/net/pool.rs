@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::simple::{float, probe};
 use super::tcp::{self, Came};
-use crate::check::{Check, Owner};
+use crate::check::{Check, Owner, Severity};
 use crate::outcome::{Failure, Outcome, Whose};
 use crate::probe::{Context, PingError, Pong, Probe, Running};
 use crate::setup::Endpoint;
@@ -185,9 +185,13 @@ fn judge_ping(role: &str, came: &[(&Endpoint, Result<Pong, PingError>)]) -> Outc
         _ => None,
     });
     if let Some(said) = waits.filter(|_| came.iter().all(|(_, came)| came.is_err())) {
-        return Outcome::skipped(format!(
-            "the pilot has to ask the pool for a token first: {said}"
-        ));
+        // It may be given one.
+        let failure = Failure::new(
+            Whose::Frontend,
+            format!("the pilot has no token for the {role}, and will ask for one: {said}"),
+            "approve the pilot's request (`condor_token_request_list`, `condor_token_request_approve`), or send pilots with a token",
+        );
+        return Outcome::failed(failure.transient().kind("VO_Proxy")).at_most(Severity::Warn);
     }
     let failures: Vec<Failure> = came
         .iter()
@@ -201,6 +205,12 @@ fn judge_ping(role: &str, came: &[(&Endpoint, Result<Pong, PingError>)]) -> Outc
                     "see in its log whether it is overloaded, or whether something in between breaks connections",
                 )
                 .transient()
+                .kind("Network"),
+                Err(PingError::Malformed(said)) => Failure::new(
+                    Whose::Pool,
+                    format!("{name} does not speak as a daemon of HTCondor does: {said}"),
+                    "see what listens there: another service, or a proxy in between; if it is the daemon, look at its log",
+                )
                 .kind("Network"),
                 Err(PingError::Refused(said)) => Failure::new(
                     Whose::Frontend,
@@ -273,7 +283,8 @@ mod tests {
         let here = at("cm.example.org:9618");
         let waiting = Err(PingError::Waiting("no usable token".into()));
         let outcome = judge_ping("collector", &[(&here, waiting)]);
-        assert!(outcome.failure().is_none(), "{outcome:?}");
+        assert_eq!(outcome.at_most, Some(Severity::Warn), "{outcome:?}");
+        assert!(outcome.failure().unwrap().why.contains("no usable token"));
     }
 
     #[test]

@@ -55,6 +55,13 @@ fn list(context: &Context) -> Option<(String, ProxyList)> {
         })
 }
 
+/// The proxies that are configured, best first.
+pub(in super::super) fn known(context: &Context) -> Vec<Endpoint> {
+    list(context)
+        .map(|(_, list)| list.proxies)
+        .unwrap_or_default()
+}
+
 fn url(context: &Context) -> Option<Url> {
     Url::parse(context.knobs().text("SAILPLANE_CHECK_HTTP_URL")?)
 }
@@ -164,9 +171,7 @@ fn run_fetch(context: &Context) -> Running<'_> {
             );
         };
         let within = context.knobs().seconds("SAILPLANE_CHECK_CONNECT_TIME");
-        let proxies = list(context)
-            .map(|(_, list)| list.proxies)
-            .unwrap_or_default();
+        let proxies = known(context);
         let mut said = Vec::new();
         for proxy in proxies.iter().map(Some).chain([None]) {
             let by = proxy.map_or_else(

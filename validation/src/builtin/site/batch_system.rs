@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
 use super::super::limits::batch::{self, Grant};
 use super::super::simple::{float, probe};
 use super::features;
@@ -38,11 +40,22 @@ fn run(context: &Context) -> Running<'_> {
         let end_by_site = number("jobstart_secs")
             .zip(number("wall_limit_secs"))
             .map(|(start, wall)| start.saturating_add(wall));
-        judge(&batch::here(), end_by_site, now, least)
+        let cpu = getrlimit(Resource::RLIMIT_CPU)
+            .ok()
+            .map(|(soft, _)| soft)
+            .filter(|soft| *soft != RLIM_INFINITY);
+        judge(&batch::here(), end_by_site, cpu, now, least)
     })
 }
 
-fn judge(grant: &Grant, end_by_site: Option<u64>, now: u64, least: u64) -> Outcome {
+/// `cpu` is the limit of a process's CPU time, seconds.
+fn judge(
+    grant: &Grant,
+    end_by_site: Option<u64>,
+    cpu: Option<u64>,
+    now: u64,
+    least: u64,
+) -> Outcome {
     let said = grant
         .end
         .as_ref()
@@ -70,7 +83,17 @@ fn judge(grant: &Grant, end_by_site: Option<u64>, now: u64, least: u64) -> Outco
             let hint = "ask the batch system for more time when pilots are submitted, or lower SAILPLANE_CHECK_WALL_TIME";
             Outcome::failed(Failure::new(Whose::Factory, why, hint).kind("Config"))
         }
-        _ => Outcome::passed(),
+        _ => match cpu.filter(|seconds| *seconds < least) {
+            Some(seconds) => {
+                let why = format!(
+                    "a process is killed when it has used {seconds} s of CPU time (ulimit -t), and jobs may need {least} s"
+                );
+                let hint = "take the limit off the batch system's jobs (/etc/security/limits.conf, LimitCPU of its service), \
+                            or lower SAILPLANE_CHECK_WALL_TIME";
+                Outcome::failed(Failure::site(why, hint).kind("WN_Resource"))
+            }
+            None => Outcome::passed(),
+        },
     };
     let system = grant.system.unwrap_or("none");
     let mut outcome = outcome
@@ -122,8 +145,8 @@ mod tests {
             }),
             ..Grant::default()
         };
-        assert!(judge(&grant, None, 1000, 1000).is_passed());
-        let outcome = judge(&grant, None, 1500, 1000);
+        assert!(judge(&grant, None, None, 1000, 1000).is_passed());
+        let outcome = judge(&grant, None, None, 1500, 1000);
         assert!(
             outcome
                 .failure()
@@ -132,12 +155,12 @@ mod tests {
                 .contains("in 500 s (SLURM_JOB_END_TIME)")
         );
         assert!(
-            judge(&Grant::default(), Some(1200), 1000, 1000)
+            judge(&Grant::default(), Some(1200), None, 1000, 1000)
                 .failure()
                 .unwrap()
                 .why
                 .contains("JOBFEATURES")
         );
-        assert!(judge(&Grant::default(), None, 1000, 1000).is_passed());
+        assert!(judge(&Grant::default(), None, None, 1000, 1000).is_passed());
     }
 }

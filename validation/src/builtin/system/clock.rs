@@ -4,24 +4,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::super::net::http;
+use tokio::time::timeout;
+
+use super::super::net::{http, proxy};
 use super::super::simple::{float, probe};
 use super::super::sys;
+use super::clock_search::{Found, Next, Search};
 use crate::check::Check;
 use crate::outcome::{Failure, Outcome, Threshold};
-use crate::probe::{Context, Probe, Running};
+use crate::probe::{Context, PingError, PoolPing, Probe, Running};
+use crate::setup::Endpoint;
 
 /// The check.
 pub(in super::super) fn check() -> Arc<dyn Probe> {
-    let check =
-        Check::new("clock", "the node's clock against the pool's").every(Duration::from_secs(1800));
+    let check = Check::new("clock", "the node's clock against the pool's")
+        // The session is there then, and whoever cannot be reached is known.
+        .after("collector-ping")
+        .every(Duration::from_secs(1800));
     probe(check, run)
 }
+
+/// What to do about a clock that nobody keeps.
+const SYNCHRONISE: &str =
+    "start chronyd, ntpd or systemd-timesyncd on the node, and let its traffic (UDP 123) through";
 
 fn run(context: &Context) -> Running<'_> {
     Box::pin(async move {
         let most = context.knobs().count("SAILPLANE_CHECK_CLOCK");
-        let facts = gather(context).await;
+        let facts = gather(context, most).await;
         judge(&facts, most)
     })
 }
@@ -40,43 +50,43 @@ struct Reading {
 struct Facts {
     now: i64,
     readings: Vec<Reading>,
+    /// Whose clock shows what ours shows, as far as that matters.
+    agrees: Option<String>,
+    /// Why somebody could not be asked.
+    silent: Vec<String>,
     /// What is in the past for sure: what, and when.
     past: Vec<(String, i64)>,
     is_synchronised: Option<bool>,
 }
 
-async fn gather(context: &Context) -> Facts {
+async fn gather(context: &Context, most: u64) -> Facts {
     let setup = context.setup();
-    let mut readings = Vec::new();
-    if let (Some(pool), Some(collector)) = (context.pool(), setup.collectors.first()) {
-        let before = SystemTime::now();
-        if let Ok(pong) = pool.ping(collector).await
-            && let Some(theirs) = pong.time
-        {
-            readings.push(reading(
-                format!("the collector {}", collector.text),
-                before,
-                theirs,
-            ));
+    let mut facts = Facts::default();
+    if let Some(pool) = context.pool() {
+        let within = context.knobs().seconds("SAILPLANE_CHECK_CONNECT_TIME");
+        for collector in &setup.collectors {
+            let within = within.min(context.remaining() / 2);
+            let whose = format!("the collector {}", collector.text);
+            match timeout(within, ask(pool, collector, &whose, most)).await {
+                Ok(Ok(Some(reading))) if reading.is_within(most) => facts.agrees = Some(whose),
+                Ok(Ok(Some(reading))) => facts.readings.push(reading),
+                Ok(Ok(None)) => {
+                    let why = "it shows nothing to us, so that its clock cannot be asked for";
+                    facts.silent.push(format!("{whose}: {why}"));
+                }
+                Ok(Err(error)) => facts.silent.push(format!("{whose}: {error}")),
+                Err(_) => facts
+                    .silent
+                    .push(format!("{whose}: no answer within {} s", within.as_secs())),
+            }
+            // One whose clock is right is enough; one that is wrong may be wrong itself.
+            if facts.agrees.is_some() {
+                break;
+            }
         }
     }
-    let url = context
-        .knobs()
-        .text("SAILPLANE_CHECK_HTTP_URL")
-        .unwrap_or("");
-    if readings.is_empty()
-        && let Some(url) = http::Url::parse(url)
-    {
-        let before = SystemTime::now();
-        if let Ok(response) = http::get(None, &url, context.remaining() / 2).await
-            && let Some(theirs) = response.date
-        {
-            readings.push(reading(
-                format!("the web server {}", url.host),
-                before,
-                theirs,
-            ));
-        }
+    if facts.agrees.is_none() && facts.readings.is_empty() {
+        facts.readings.extend(web(context).await);
     }
     let paths: Vec<PathBuf> = setup
         .program
@@ -88,11 +98,88 @@ async fn gather(context: &Context) -> Facts {
     let past = context
         .blocking(move || past(&paths, proxy.as_deref()))
         .await;
-    Facts {
-        now: unix(SystemTime::now()),
-        readings,
-        past: past.unwrap_or_default(),
-        is_synchronised: sys::clock_is_synchronised(),
+    facts.past = past.unwrap_or_default();
+    facts.now = unix(SystemTime::now());
+    facts.is_synchronised = sys::clock_is_synchronised();
+    facts
+}
+
+/// The clock of a collector; `None`: nothing that it has is shown to us, so that it cannot be read.
+async fn ask(
+    pool: &dyn PoolPing,
+    collector: &Endpoint,
+    whose: &str,
+    most: u64,
+) -> Result<Option<Reading>, PingError> {
+    let mut search = Search::new(most);
+    // Their answer is from some time between question and answer.
+    let mut slack = 0.0_f64;
+    loop {
+        let question = match search.next() {
+            Next::Ask(question) => question,
+            Next::Found(found) => {
+                let ahead = match found {
+                    Found::Right => 0.0,
+                    Found::Ahead(ahead) => seconds(ahead),
+                    Found::Mute => return Ok(None),
+                };
+                return Ok(Some(Reading {
+                    whose: whose.to_owned(),
+                    ahead,
+                    slack,
+                }));
+            }
+        };
+        let before = SystemTime::now();
+        let now = unix(before);
+        let at = |difference: Option<i64>| difference.map(|off| now.saturating_add(off));
+        let yes = pool
+            .is_clock_within(collector, at(question.from), at(question.to))
+            .await?;
+        slack = slack.max(before.elapsed().unwrap_or_default().as_secs_f64());
+        search.answer(yes);
+    }
+}
+
+/// The clock of a web server or a proxy, if one is known.
+async fn web(context: &Context) -> Option<Reading> {
+    let url = context
+        .knobs()
+        .text("SAILPLANE_CHECK_HTTP_URL")
+        .and_then(http::Url::parse);
+    let within = context.knobs().seconds("SAILPLANE_CHECK_CONNECT_TIME");
+    let within = within.min(context.remaining() / 4);
+    if let Some(url) = &url {
+        let before = SystemTime::now();
+        if let Ok(response) = http::get(None, url, within).await
+            && let Some(theirs) = response.date
+        {
+            let whose = format!("the web server {}", url.host);
+            return Some(reading(whose, before, theirs));
+        }
+    }
+    // What a proxy says of a request that it cannot do has the time as well.
+    let any = url.or_else(|| http::Url::parse("http://localhost/"))?;
+    for proxy in proxy::known(context) {
+        let before = SystemTime::now();
+        if let Ok(response) = http::get(Some(&proxy), &any, within).await
+            && let Some(theirs) = response.date
+        {
+            let whose = format!("the HTTP proxy {}", proxy.text);
+            return Some(reading(whose, before, theirs));
+        }
+    }
+    None
+}
+
+impl Reading {
+    /// How far we are off for sure, seconds.
+    fn off(&self) -> f64 {
+        (self.ahead.abs() - self.slack).max(0.0)
+    }
+
+    fn is_within(&self, most: u64) -> bool {
+        self.off() <= float(most)
     }
 }
 
@@ -151,41 +238,16 @@ const fn seconds(time: i64) -> f64 {
 
 fn judge(facts: &Facts, most: u64) -> Outcome {
     let limit = float(most);
-    let worst = facts
+    // The one that is nearest to ours: of two that differ, one is wrong.
+    let nearest = facts
         .readings
         .iter()
-        .map(|reading| (reading, (reading.ahead.abs() - reading.slack).max(0.0)))
-        .max_by(|(_, one), (_, other)| one.total_cmp(other));
-    let hint = "start chronyd, ntpd or systemd-timesyncd on the node, and let its traffic (UDP 123) through";
-    let ahead_of = facts
-        .past
-        .iter()
-        .map(|(what, when)| (what, when.saturating_sub(facts.now)))
-        .max_by_key(|(_, ahead)| *ahead)
-        .filter(|(_, ahead)| *ahead > i64::try_from(most).unwrap_or(i64::MAX));
-    let outcome = match (worst, ahead_of) {
-        (Some((reading, off)), _) if off > limit => {
-            let direction = if reading.ahead > 0.0 {
-                "ahead of"
-            } else {
-                "behind"
-            };
-            let why = format!(
-                "the node's clock is {:.0} s {direction} that of {}, and {most} s are tolerated",
-                reading.ahead.abs(),
-                reading.whose
-            );
-            Outcome::failed(Failure::site(why, hint).kind("WN_Resource"))
+        .min_by(|one, other| one.off().total_cmp(&other.off()));
+    let outcome = match (&facts.agrees, nearest) {
+        (None, Some(reading)) if !reading.is_within(most) => {
+            Outcome::failed(wrong(reading, most, facts.is_synchronised == Some(true)))
         }
-        (None, Some((what, ahead))) => {
-            let why = format!(
-                "the node's clock is at least {ahead} s behind: by it, {what} in the future"
-            );
-            Outcome::failed(Failure::site(why, hint).kind("WN_Resource"))
-        }
-        (None, None) if facts.is_synchronised.is_none() => {
-            Outcome::skipped("nobody was there to compare the node's clock with")
-        }
+        (None, None) => without_witness(facts, most),
         _ => Outcome::passed(),
     };
     let outcome = match facts.is_synchronised {
@@ -201,14 +263,76 @@ fn judge(facts: &Facts, most: u64) -> Outcome {
             .attribute("SailplaneClockSynchronised", yes),
         None => outcome,
     };
-    match worst {
-        Some((reading, _)) => outcome.number(
+    let outcome = match &facts.agrees {
+        Some(whose) => outcome.text("agrees_with", whose.clone()),
+        None => outcome,
+    };
+    let outcome = match nearest {
+        Some(reading) if facts.agrees.is_none() => outcome.number(
             "ahead",
             (reading.ahead * 10.0).round() / 10.0,
             "s",
             Some(Threshold::AtMost(limit)),
         ),
-        None => outcome,
+        _ => outcome,
+    };
+    let others = facts.readings.iter().map(|reading| {
+        let ahead = reading.ahead;
+        format!(
+            "{} is {:.0} s {} us",
+            reading.whose,
+            ahead.abs(),
+            if ahead > 0.0 { "behind" } else { "ahead of" }
+        )
+    });
+    let lines: Vec<String> = others.chain(facts.silent.iter().cloned()).collect();
+    if lines.is_empty() {
+        outcome
+    } else {
+        outcome.detail(lines.join("\n"))
+    }
+}
+
+fn wrong(reading: &Reading, most: u64, is_synchronised: bool) -> Failure {
+    let direction = if reading.ahead > 0.0 {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    let why = format!(
+        "the node's clock is {:.0} s {direction} that of {}, and {most} s are tolerated (SAILPLANE_CHECK_CLOCK)",
+        reading.ahead.abs(),
+        reading.whose
+    );
+    let hint = if is_synchronised {
+        "the kernel says that the clock is kept by a time server: see which (`chronyc sources`, `timedatectl show-timesync`) \
+         and whether its time is right; if other nodes say the same, the other side's clock is wrong"
+    } else {
+        SYNCHRONISE
+    };
+    Failure::site(why, hint).kind("WN_Resource")
+}
+
+/// Times that must be in the past are all that there is.
+fn without_witness(facts: &Facts, most: u64) -> Outcome {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let ahead_of = facts
+        .past
+        .iter()
+        .map(|(what, when)| (what, when.saturating_sub(facts.now)))
+        .max_by_key(|(_, ahead)| *ahead)
+        .filter(|(_, ahead)| *ahead > most);
+    match ahead_of {
+        Some((what, ahead)) => {
+            let why = format!(
+                "the node's clock is at least {ahead} s behind: by it, {what} in the future"
+            );
+            Outcome::failed(Failure::site(why, SYNCHRONISE).kind("WN_Resource"))
+        }
+        None if facts.is_synchronised.is_none() => {
+            Outcome::skipped("nobody was there to compare the node's clock with")
+        }
+        None => Outcome::passed(),
     }
 }
 
@@ -224,8 +348,8 @@ mod tests {
                 ahead,
                 slack: 1.0,
             }],
-            past: Vec::new(),
             is_synchronised: Some(false),
+            ..Facts::default()
         }
     }
 
@@ -235,7 +359,7 @@ mod tests {
         let outcome = judge(&facts(-3600.0), 60);
         assert_eq!(
             outcome.failure().unwrap().why,
-            "the node's clock is 3600 s behind that of the collector c.example, and 60 s are tolerated"
+            "the node's clock is 3600 s behind that of the collector c.example, and 60 s are tolerated (SAILPLANE_CHECK_CLOCK)"
         );
         assert!(
             judge(&facts(62.0), 60)
@@ -243,6 +367,32 @@ mod tests {
                 .unwrap()
                 .why
                 .contains("ahead of")
+        );
+    }
+
+    #[test]
+    fn of_two_collectors_that_differ_one_that_agrees_is_enough() {
+        let mut two = facts(7200.0);
+        two.agrees = Some("the collector d.example".into());
+        let outcome = judge(&two, 60);
+        assert!(
+            outcome.is_passed()
+                && outcome
+                    .detail
+                    .unwrap()
+                    .contains("c.example is 7200 s behind us")
+        );
+        two.agrees = None;
+        two.readings.push(Reading {
+            whose: "the collector d.example".into(),
+            ahead: 90.0,
+            slack: 1.0,
+        });
+        let failure = judge(&two, 60).failure().unwrap().clone();
+        assert!(
+            failure
+                .why
+                .contains("90 s ahead of that of the collector d.example")
         );
     }
 

@@ -2,7 +2,9 @@
 
 pub(super) mod cgroups;
 pub(super) mod clock;
+mod clock_search;
 pub(super) mod deny;
+pub(super) mod devices;
 pub(super) mod kernel;
 pub(super) mod os;
 pub(super) mod security;

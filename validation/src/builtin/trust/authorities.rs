@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::simple::{ad_number, float, gather_and_judge, probe};
 use super::der::{self, Times};
-use super::{Directory, ca_directory};
+use super::{Directory, ca_directory, nobody_says};
 use crate::check::{Check, Severity};
 use crate::outcome::{Failure, Outcome, Threshold, Whose};
 use crate::probe::{Context, Probe};
@@ -30,6 +30,9 @@ pub(in super::super) fn checks() -> [Arc<dyn Probe>; 2] {
             .every(hour),
             |context| {
                 let limits = Limits::of(context);
+                if let Some(why) = nobody_says(context.setup()) {
+                    return Box::pin(std::future::ready(Outcome::skipped(why)));
+                }
                 let directory = ca_directory(context.setup());
                 Box::pin(gather_and_judge(
                     context,
@@ -44,6 +47,9 @@ pub(in super::super) fn checks() -> [Arc<dyn Probe>; 2] {
                 .every(hour),
             |context| {
                 let grace = Limits::of(context).grace;
+                if let Some(why) = nobody_says(context.setup()) {
+                    return Box::pin(std::future::ready(Outcome::skipped(why)));
+                }
                 let directory = ca_directory(context.setup());
                 Box::pin(gather_and_judge(
                     context,

@@ -44,6 +44,19 @@ fn ca_directory(setup: &Setup) -> Directory {
     directory
 }
 
+/// Why nobody can say where the CAs are: the helper would, and its configuration cannot be read. What that means is for the
+/// trial of the helper to say.
+fn nobody_says(setup: &Setup) -> Option<String> {
+    if setup.ca_directory.is_some() || !is_helper_used(setup) {
+        return None;
+    }
+    let error = std::fs::read_to_string(SWITCH_CONF).err()?;
+    Some(format!(
+        "the helper's configuration, which names the CA directory, cannot be read: {SWITCH_CONF}: {}",
+        super::net::system_words(&error)
+    ))
+}
+
 /// Where the VOMS servers are.
 fn voms_directory(setup: &Setup, knobs: &Knobs) -> Directory {
     let mut directory = choose(

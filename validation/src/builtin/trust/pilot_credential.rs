@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::unistd::geteuid;
 
 use super::super::simple::{gather_and_judge, probe};
-use crate::check::{Check, Owner};
+use crate::check::{Check, Owner, Severity};
 use crate::outcome::{Failure, Outcome, Threshold, Whose};
 use crate::probe::{Context, Probe, Running};
 
@@ -185,9 +185,12 @@ fn judge(facts: &Facts, least: Least) -> Outcome {
             })
         }
     };
-    let outcome = proxy
-        .or(token)
-        .map_or_else(Outcome::passed, Outcome::failed);
+    let outcome = match (proxy.or(token), open_token(facts)) {
+        (Some(failure), _) => Outcome::failed(failure),
+        // It works: everybody else here can use it, too.
+        (None, Some(failure)) => Outcome::failed(failure).at_most(Severity::Warn),
+        (None, None) => Outcome::passed(),
+    };
     let left = |end: Option<i64>| {
         end.filter(|end| *end < i64::MAX)
             .map(|end| end.saturating_sub(facts.now))
@@ -219,6 +222,25 @@ fn judge(facts: &Facts, least: Least) -> Outcome {
         ),
         None => outcome,
     }
+}
+
+/// A token that is not the pilot's alone.
+fn open_token(facts: &Facts) -> Option<Failure> {
+    let open = |token: &&Credential| {
+        token
+            .rights
+            .is_some_and(|(uid, mode)| uid != facts.uid || mode & 0o077 != 0)
+    };
+    let token = facts.tokens.iter().find(open)?;
+    let (uid, mode) = token.rights?;
+    let path = token.path.display();
+    let why = format!(
+        "the pilot's token {path} belongs to uid {uid} and has mode {mode:04o}: whoever reads it can join the pool as this pilot"
+    );
+    let hint = format!(
+        "make it a file of the pilot's account alone (`chmod 600 {path}`), and have it replaced"
+    );
+    Some(Failure::new(Whose::Frontend, why, hint).kind("VO_Proxy"))
 }
 
 #[cfg(test)]
@@ -280,6 +302,9 @@ mod tests {
                 .contains("over since 995 s")
         );
         assert!(judge(&facts(None, vec![]), LEAST).failure().is_none());
+        let outcome = judge(&facts(None, vec![credential(Ok(i64::MAX), 0o640)]), LEAST);
+        assert_eq!(outcome.at_most, Some(Severity::Warn));
+        assert!(outcome.failure().unwrap().why.contains("mode 0640"));
     }
 
     #[test]

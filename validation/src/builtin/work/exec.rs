@@ -81,7 +81,9 @@ async fn execute(context: &Context, script: &TrialPath) -> Came {
             Err(ProcessError::Exec { source, .. } | ProcessError::Start(source)) => {
                 return Came::NotExecuted(source.raw_os_error().unwrap_or(libc::EIO));
             }
-            Err(ProcessError::NotFound { .. }) => return Came::NotExecuted(libc::ENOENT),
+            Err(ProcessError::NotFound { .. } | ProcessError::NoInterpreter { .. }) => {
+                return Came::NotExecuted(libc::ENOENT);
+            }
             Err(ProcessError::ZeroByte(_)) => return Came::NotExecuted(libc::EINVAL),
             Err(error @ ProcessError::KeeperDied { .. }) => {
                 return Came::NotWritten(error.to_string());

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use super::super::node::mounts::Mount;
 use super::super::simple::{ad_number, float, gather_and_judge, probe};
 use super::trial_file::TrialPath;
-use super::{mount_of, place};
+use super::{OPEN_ABOVE, closed_above, mount_of, place};
 use crate::check::Check;
 use crate::outcome::{Failure, Outcome, Threshold};
 use crate::probe::{Context, Probe, Running};
@@ -66,6 +66,8 @@ struct Facts {
     folder: PathBuf,
     mount: Option<Mount>,
     figures: Result<Figures, Errno>,
+    /// Why we do not even get there.
+    closed_above: Option<String>,
     /// MiB left of the account's quota.
     quota_left_mib: Option<u64>,
     /// What came of reserving a little.
@@ -98,6 +100,7 @@ fn gather(folder: &Path) -> Facts {
         quota_left_mib: mount.as_ref().and_then(quota_left_mib),
         mount,
         figures,
+        closed_above: closed_above(folder),
         trial: reserve(folder),
     }
 }
@@ -131,16 +134,15 @@ fn judge(facts: &Facts, needs: Needs) -> Outcome {
     let figures = match facts.figures {
         Ok(figures) => figures,
         Err(errno) => {
-            return Outcome::failed(
-                Failure::site(
-                    format!(
-                        "the work folder {folder} cannot be looked at: {}",
-                        errno.desc()
-                    ),
+            let (said, hint) = match &facts.closed_above {
+                Some(said) if errno == Errno::EACCES => (said.as_str(), OPEN_ABOVE),
+                _ => (
+                    errno.desc(),
                     "make the directory that EXECUTE names, owned by the pilot's account",
-                )
-                .kind("WN_Resource"),
-            );
+                ),
+            };
+            let why = format!("the work folder {folder} cannot be looked at: {said}");
+            return Outcome::failed(Failure::site(why, hint).kind("WN_Resource"));
         }
     };
     let room = facts
@@ -191,7 +193,14 @@ fn judge(facts: &Facts, needs: Needs) -> Outcome {
     };
     let outcome = match trouble {
         Some((why, hint)) => {
-            Outcome::failed(Failure::site(why, hint).transient().kind("WN_Resource"))
+            let failure = Failure::site(why, hint).kind("WN_Resource");
+            // Files go away; a limit stays.
+            let is_limit = facts.trial == Err(Errno::EFBIG);
+            Outcome::failed(if is_limit {
+                failure
+            } else {
+                failure.transient()
+            })
         }
         None => Outcome::passed(),
     };
@@ -234,6 +243,7 @@ mod tests {
                 total_mib: 100_000,
                 free_inodes: Some(1_000_000),
             }),
+            closed_above: None,
             quota_left_mib: None,
             trial: Ok(()),
         }

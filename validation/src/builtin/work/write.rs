@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::super::node::mounts::Mount;
 use super::super::simple::{gather_and_judge, probe};
 use super::trial_file::TrialPath;
-use super::{mount_of, place};
+use super::{OPEN_ABOVE, closed_above, mount_of, place};
 use crate::check::Check;
 use crate::outcome::{Failure, Outcome};
 use crate::probe::{Context, Probe, Running};
@@ -37,6 +37,8 @@ struct Facts {
     mount: Option<Mount>,
     /// Owner and mode of the folder, and who we are.
     rights: String,
+    /// Why we do not even get there.
+    closed_above: Option<String>,
     came: Result<(), (Step, Trouble)>,
 }
 
@@ -91,6 +93,7 @@ fn gather(folder: &Path) -> Facts {
         came: try_out(folder),
         folder: folder.to_owned(),
         rights,
+        closed_above: closed_above(folder),
     }
 }
 
@@ -147,6 +150,16 @@ fn judge(facts: &Facts) -> Outcome {
             "raise the quota, or remove files of the account",
             true,
         ),
+        Errno::EACCES if facts.closed_above.is_some() => (
+            facts.closed_above.clone().unwrap_or_default(),
+            OPEN_ABOVE,
+            false,
+        ),
+        Errno::EFBIG => (
+            "the pilot's file size limit is lower".to_owned(),
+            "raise `ulimit -f` for the batch system's jobs",
+            false,
+        ),
         Errno::EACCES | Errno::EPERM => (
             facts.rights.clone(),
             "give the folder to the pilot's account, or make it like /tmp (mode 1777)",
@@ -185,6 +198,7 @@ mod tests {
             folder: "/w".into(),
             mount: None,
             rights: "it belongs to uid 0 and has mode 0755, and the pilot is uid 5".into(),
+            closed_above: None,
             came: Err((step, Trouble::System(errno))),
         };
         judge(&facts).failure().unwrap().clone()
