@@ -4,6 +4,7 @@
 //! Needs root; a run by another account prints the reason and passes. The pool, its users' certificates and the helper
 //! are raised by the tests themselves (see the library of this crate).
 
+mod broken_nodes;
 mod commands;
 mod configuration;
 mod credentials;

@@ -312,3 +312,35 @@ fn jobs_that_fail_are_no_black_hole() {
         Ok(())
     });
 }
+
+#[test]
+fn a_node_that_breaks_under_its_jobs_stops_matching_until_it_is_mended() {
+    let options = stage("hole")
+        .slots(3)
+        .pilot_knob("SAILPLANE_BLACK_HOLE_FAILURES", 2)
+        .pilot_knob("SAILPLANE_BLACK_HOLE_PAUSE", 4)
+        // The check would see it first, were it not slower than jobs.
+        .pilot_knob("SAILPLANE_CHECKS_OFF", "work-*");
+    without_helper(options, |stage| {
+        let execute = stage.pilot.execute().to_owned();
+        let open = |mode| fs::set_permissions(&execute, Permissions::from_mode(mode));
+        open(0o500).context("break the node")?;
+        let submitted = stage.submit(&Submission::shell("alice", "true").queue(3))?;
+        let closed = |ad: &Ad| {
+            let why = ad.text("SailplaneNotAcceptingReason");
+            why.contains("because of this node") && ad.bool("Start") == Some(false)
+        };
+        let ad = slot_with(&stage.pilot, &stage.pool, "closed slots", closed)?;
+        let why = ad.text("SailplaneNotAcceptingReason");
+        let failures = ad.int("SailplaneEnvironmentFailures");
+        say(&format!("{failures:?} failures of this slot: {why}"));
+        ensure!(stage.pilot.is_running()?, "the pilot has left");
+        open(0o755).context("mend the node")?;
+        // The jobs were neither held nor lost, and the first that runs is the trial.
+        submitted.wait_completed(&stage.pool, wait::PATIENCE)?;
+        let open = |ad: &Ad| ad.bool("Start") != Some(false);
+        let ad = slot_with(&stage.pilot, &stage.pool, "a slot with Start", open)?;
+        ensure!(ad.get("SailplaneNotAcceptingReason").is_none(), "{ad:?}");
+        Ok(())
+    });
+}
