@@ -546,6 +546,23 @@ mod tests {
     }
 
     #[test]
+    fn policies_for_running_jobs_are_published_or_named_and_change_nothing() {
+        let published = run(
+            "PREEMPT (MemoryUsage > 2000)\nWANT_HOLD True\nWANT_HOLD_REASON too much memory\n",
+            &[(
+                Scope::Frontend,
+                "PREEMPT C - + N N -\nWANT_HOLD C - + N N -\nWANT_HOLD_REASON S - + N Y -\n",
+            )],
+        );
+        assert_eq!(published.unsupported, ["PREEMPT", "WANT_HOLD"]);
+        assert_eq!(
+            attributes(&published),
+            ["WANT_HOLD_REASON = \"too much memory\""]
+        );
+        assert_eq!(published.knobs, []);
+    }
+
+    #[test]
     fn what_is_required_and_missing_is_named() {
         let published = run("", &[(Scope::Entry, "A S default + Y Y -\n")]);
         assert_eq!(

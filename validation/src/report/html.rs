@@ -26,6 +26,7 @@ pub fn html(report: &Report) -> String {
     head(&mut out, report);
     out.push_str("<main>\n");
     fixes(&mut out, &view::to_fix(report));
+    notes(&mut out, &view::noted(report));
     skips(&mut out, &view::not_tried(report));
     everything(&mut out, report);
     node(&mut out, report);
@@ -103,13 +104,30 @@ fn fixes(out: &mut String, items: &[Item<'_>]) {
         out.push_str("<p>Nothing.</p>\n</section>\n");
         return;
     }
+    cards(out, items);
+    out.push_str("</section>\n");
+}
+
+fn notes(out: &mut String, items: &[Item<'_>]) {
+    if items.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<section aria-labelledby=\"note\">\n<h2 id=\"note\">Good to know</h2>\n\
+         <p class=\"soft\">What this node does not have. Jobs that ask for it go elsewhere; all others run.</p>\n",
+    );
+    cards(out, items);
+    out.push_str("</section>\n");
+}
+
+fn cards(out: &mut String, items: &[Item<'_>]) {
     out.push_str("<ol class=\"fixes\">\n");
     for item in items {
         if let Some(failure) = item.failure() {
             fix(out, item, failure);
         }
     }
-    out.push_str("</ol>\n</section>\n");
+    out.push_str("</ol>\n");
 }
 
 fn fix(out: &mut String, item: &Item<'_>, failure: &Failure) {
@@ -140,7 +158,13 @@ fn fix(out: &mut String, item: &Item<'_>, failure: &Failure) {
             "It stays until somebody acts."
         },
     );
-    if let Some(detail) = &item.outcome.detail {
+    // What says the same again is said once.
+    if let Some(detail) = item
+        .outcome
+        .detail
+        .as_ref()
+        .filter(|text| **text != failure.why)
+    {
         let _ = writeln!(out, "<pre>{}</pre>", escape(detail));
     }
     out.push_str("</li>\n");

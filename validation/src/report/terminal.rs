@@ -20,6 +20,13 @@ pub(super) fn text(report: &Report, look: Look) -> String {
             page.fix(item);
         }
     }
+    let noted = view::noted(report);
+    if !noted.is_empty() {
+        page.title("Good to know");
+        for item in &noted {
+            page.fix(item);
+        }
+    }
     let skipped = view::not_tried(report);
     if !skipped.is_empty() {
         page.title("Not tried");
@@ -230,6 +237,7 @@ mod tests {
             "To do: chown root:root",
             "shutdown (drains): for the site; may pass by itself",
             "crl-age (warning)",
+            "Good to know",
             "gpu (noted)",
             "Not tried",
             "cvmfs: no repository is asked for",

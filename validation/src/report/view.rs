@@ -106,13 +106,20 @@ pub(super) fn items(report: &Report) -> impl Iterator<Item = Item<'_>> {
     })
 }
 
-/// What somebody should look at, the gravest first.
+/// What somebody should look at, the gravest first, and of those what stays before what may pass.
 pub(super) fn to_fix(report: &Report) -> Vec<Item<'_>> {
     let mut found: Vec<_> = items(report)
-        .filter(|item| item.mark < Mark::Skipped)
+        .filter(|item| item.mark < Mark::Noted)
         .collect();
-    found.sort_by_key(|item| item.mark);
+    found.sort_by_key(|item| (item.mark, item.failure().is_some_and(|one| one.transient)));
     found
+}
+
+/// What keeps no job away that does not ask for it.
+pub(super) fn noted(report: &Report) -> Vec<Item<'_>> {
+    items(report)
+        .filter(|item| item.mark == Mark::Noted)
+        .collect()
 }
 
 /// What was not tried.

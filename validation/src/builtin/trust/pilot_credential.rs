@@ -164,10 +164,13 @@ fn judge(facts: &Facts, least: Least) -> Outcome {
         (None, _) => None,
         (Some(first), None) => failed(
             format!(
-                "none of the {} token files is one; {}: {}",
-                facts.tokens.len(),
+                "there is no token in {}: {}{}",
                 first.path.display(),
-                first.end.as_ref().err().map_or("", String::as_str)
+                first.end.as_ref().err().map_or("", String::as_str),
+                match facts.tokens.len() {
+                    1 => String::new(),
+                    all => format!("; and none in the {} other files there", all - 1),
+                }
             ),
             "send pilots with a token of the pool (`condor_token_create`)",
         ),
