@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our execute side and its peers, side by side in one run.
 
+mod checks;
 mod launch;
 mod memory;
 mod pool;
@@ -23,6 +24,7 @@ use report::Comparison;
 struct Rounds {
     launches: launch::Scale,
     starts: usize,
+    checks: usize,
     rates: usize,
     jobs: u32,
     memory: usize,
@@ -35,6 +37,7 @@ const FULL: Rounds = Rounds {
         storm: 900,
     },
     starts: 7,
+    checks: 50,
     rates: 3,
     jobs: 60,
     memory: 3,
@@ -50,6 +53,7 @@ const QUICK: Rounds = Rounds {
         storm: 100,
     },
     starts: 2,
+    checks: 5,
     rates: 1,
     jobs: 15,
     memory: 1,
@@ -76,9 +80,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         match *word {
             "--quick" => rounds = QUICK,
             "--write" => write = true,
-            "launch" | "start" | "rate" | "memory" | "pool" => chosen.push(*word),
+            "launch" | "start" | "checks" | "rate" | "memory" | "pool" => chosen.push(*word),
             other => {
-                bail!("unknown comparison {other}; there are launch, start, rate, memory, pool")
+                bail!(
+                    "unknown comparison {other}; there are launch, start, checks, rate, memory, pool"
+                )
             }
         }
     }
@@ -92,6 +98,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         let findings = launch::compare(site, rounds.launches)?;
         comparisons.extend(findings.comparisons);
         launches = Some(findings.section);
+    }
+    if wanted("checks") {
+        comparisons.extend(checks::compare(site, rounds.checks)?);
     }
     if ["start", "rate", "memory"].into_iter().any(wanted) {
         let pool = Pool::raise(&PoolOptions {

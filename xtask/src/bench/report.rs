@@ -120,6 +120,9 @@ pub(crate) fn page(old: &str, comparisons: &[Comparison], launches: Option<&str>
          - **Start to the first slot ad** and **to the first payload instruction**: from the `exec` of the pilot, or of `condor_master`, on the same pool with\n\
          \x20 a job waiting. The second includes the pool's negotiation, which is the same for both. Our job has a proxy that is delegated and verified, the\n\
          \x20 peer's has none.\n\
+         - **All built-in checks**: `sailplane validate`, from its `exec` to its end, with the report written; everything but the network and the trial of the\n\
+         \x20 identity switch. The peer: 20 short scripts of our own for bash (`xtask/src/bench/checks.rs`), which look at a part of the same, one after the\n\
+         \x20 other, as the scripts of pilots do; without what a framework around them costs.\n\
          - **Jobs per second**: one slot, one claim, `/bin/true`; (jobs - 1) divided by the time from the first to the last event 005. Our jobs have proxies. The\n\
          \x20 peer runs the same submit file, and in a row of its own the one that suits it best (`should_transfer_files = NO`).\n\
          - **Memory**: of the whole execute side without the payloads' own, with four idle slots, and what each of four running jobs adds. With every page\n\
