@@ -91,6 +91,11 @@ impl Probe for SiteCommand {
                             "install {program}, executable for everybody, or correct SAILPLANE_SITE_CHECK"
                         ),
                     };
+                    if matches!(error, ProcessError::Start(_)) {
+                        let why = format!("{program} was not run: {error}{cause}");
+                        let hint = "see the checks processes and memory";
+                        return Outcome::failed(Failure::site(why, hint).transient());
+                    }
                     return Outcome::failed(
                         Failure::site(format!("{error}{cause}"), hint).kind("Config"),
                     );

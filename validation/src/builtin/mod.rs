@@ -37,6 +37,7 @@ pub fn all(knobs: &Knobs) -> Vec<Arc<dyn Probe>> {
     let mut all = vec![
         // Others fail without them, too.
         system::devices::check(),
+        limits::processes::check(),
         work::space::check(),
         work::write::check(),
         work::exec::check(),
@@ -46,7 +47,6 @@ pub fn all(knobs: &Knobs) -> Vec<Arc<dyn Probe>> {
         limits::memory::offered(),
         limits::cpus::check(),
         limits::open_files::check(),
-        limits::processes::check(),
         system::os::check(),
         system::kernel::check(),
         system::security::check(),

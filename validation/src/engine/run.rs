@@ -388,7 +388,18 @@ fn too_late(check: &Check, limit: Duration) -> Failure {
     }
 }
 
+/// How libraries say, by a panic, that the limit of processes is reached (`tokio`: `runtime/blocking/pool.rs`).
+const NO_THREAD: &str = "OS can't spawn worker thread";
+
 fn broken(error: &tokio::task::JoinError) -> Failure {
+    if error.to_string().contains(NO_THREAD) {
+        return Failure::site(
+            "the check broke off: no thread could be started for it",
+            "see the check processes: raise the limit of the batch system's jobs (ulimit -u, pids.max)",
+        )
+        .transient()
+        .kind("WN_Resource");
+    }
     Failure::new(
         Whose::Pilot,
         format!("the check broke off: {error}"),

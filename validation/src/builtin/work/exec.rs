@@ -115,6 +115,17 @@ fn judge(facts: &Facts) -> Outcome {
             format!("{head} cannot be executed: there is no /bin/sh"),
             "install a shell as /bin/sh",
         ),
+        Came::NotExecuted(errno @ (libc::EAGAIN | libc::ENOMEM)) => {
+            let why = format!(
+                "{head} cannot be executed: no process can be started ({})",
+                nix::errno::Errno::from_raw(*errno).desc()
+            );
+            Outcome::failed(
+                Failure::site(why, "see the checks processes and memory")
+                    .transient()
+                    .kind("WN_Resource"),
+            )
+        }
         Came::NotExecuted(errno) => failed(
             format!(
                 "{head} cannot be executed: {}",
@@ -160,6 +171,8 @@ mod tests {
         let outcome = judged("relatime", Came::NotExecuted(libc::EACCES));
         assert!(outcome.failure().unwrap().hint.contains("SELinux"));
         assert!(judged("relatime", Came::Ended(How::Exited(STATUS))).is_passed());
+        let outcome = judged("relatime", Came::NotExecuted(libc::EAGAIN));
+        assert!(outcome.failure().unwrap().transient);
         assert!(!judged("relatime", Came::Ended(How::Exited(0))).is_passed());
     }
 }
