@@ -94,6 +94,7 @@ impl Certificate {
         let tbs = &parsed.tbs_certificate;
         let Frame {
             algorithms_agree,
+            signature,
             not_before,
             not_after,
         } = Frame::read(&der).map_err(|NotDer| CertificateProblem::Malformed)?;
@@ -108,7 +109,7 @@ impl Certificate {
             version: tbs.version.0.saturating_add(1),
             plain_version_1: tbs.version.0 == 0 && tbs.extensions().is_empty(),
             algorithms_differ: !algorithms_agree,
-            signature: Signature::of(&tbs.signature.algorithm.to_id_string()),
+            signature,
             key: KeyKind::of(&tbs.subject_pki),
             basic: BasicConstraints::default(),
             key_usage: None,
@@ -153,6 +154,11 @@ impl Certificate {
     /// Whether subject and issuer are the same name.
     pub(crate) fn self_issued(&self) -> bool {
         self.subject.same_as(&self.issuer)
+    }
+
+    /// Whether it is valid at this time.
+    pub(crate) fn is_valid(&self, at: i64) -> bool {
+        (self.not_before..self.not_after).contains(&at)
     }
 
     /// Whether `issuer` can have signed this by name and, where both sides tell, by key identifier.
@@ -279,6 +285,7 @@ impl Certificate {
 struct Frame {
     /// The algorithm outside the signed part is byte for byte the one inside (RFC 5280 4.1.1.2).
     algorithms_agree: bool,
+    signature: Signature,
     not_before: i64,
     not_after: i64,
 }
@@ -291,7 +298,9 @@ impl Frame {
             signed.element()?;
         }
         signed.expect(tag::INTEGER)?; // serial number
-        let algorithms_agree = signed.element()?.whole == body.element()?.whole;
+        let algorithm = signed.element()?;
+        let algorithms_agree = algorithm.whole == body.element()?.whole;
+        let signature = Signature::read(algorithm.content)?;
         signed.expect(tag::SEQUENCE)?; // issuer
         let mut validity = signed.enter(tag::SEQUENCE)?;
         let not_before = parse_time(&validity.element()?)?;
@@ -299,6 +308,7 @@ impl Frame {
         validity.finish()?;
         Ok(Self {
             algorithms_agree,
+            signature,
             not_before,
             not_after,
         })

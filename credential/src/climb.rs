@@ -14,7 +14,7 @@ use crate::trust::TrustStore;
 /// The CA directory while a path is built.
 pub(crate) struct Directory<'a> {
     trust: &'a TrustStore,
-    at: i64,
+    pub(crate) at: i64,
     /// How many CAs may still be looked at. CAs that certify each other make many paths.
     budget: usize,
 }
@@ -138,7 +138,7 @@ impl<'a> Directory<'a> {
                 candidates.retain(|_| is_signer.next().unwrap_or(false));
             }
             candidates.sort_by_key(|candidate| {
-                let is_valid = (candidate.not_before..candidate.not_after).contains(&self.at);
+                let is_valid = candidate.is_valid(self.at);
                 Reverse((is_valid, candidate.self_issued(), candidate.not_after))
             });
         }

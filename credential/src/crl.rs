@@ -3,7 +3,7 @@
 
 use crate::cert::Certificate;
 use crate::date::parse_time;
-use crate::der::{NotDer, Reader, dotted_oid, tag};
+use crate::der::{NotDer, Reader, tag};
 use crate::extension::{Extension, extensions};
 use crate::name::Name;
 use crate::problem::CrlProblem;
@@ -52,8 +52,7 @@ impl<'a> Crl<'a> {
         if inside.whole != outside.whole {
             return Err(NotDer);
         }
-        let oid = Reader::new(inside.content).expect(tag::OID)?;
-        let algorithm = Signature::of(&dotted_oid(oid).ok_or(NotDer)?);
+        let algorithm = Signature::read(inside.content)?;
         let issuer = Name::parse(signed.element()?.whole).map_err(|_| NotDer)?;
         let this_update = parse_time(&signed.element()?)?;
         let next_update = parse_time(&signed.element()?)?;

@@ -128,8 +128,12 @@ fn find_issuer(
         match directory.chain_above(child, Lookup::ByHash)? {
             // A name alone does not decide where there is a choice.
             Found::Chain(chain)
-                if in_bundle(bundle).is_none()
-                    || chain.first().is_some_and(|ca| signed_by(child, ca)) =>
+                if is_best(
+                    child,
+                    &chain,
+                    in_bundle(bundle).and_then(|index| bundle.get(index)),
+                    directory.at,
+                ) =>
             {
                 return Ok(Issuer::FromDirectory(chain));
             }
@@ -169,6 +173,25 @@ fn find_issuer(
         which: child.which(role),
         problem,
     })
+}
+
+/// Whether the chain of the directory goes before a certificate of the bundle with the same name. A CA
+/// below another may have been renewed with the same key, and the bundle then has the certificate that
+/// the directory does not; where the two are the same, and at a trust anchor, the directory has the say.
+fn is_best(
+    child: &Certificate,
+    chain: &[Certificate],
+    in_bundle: Option<&Certificate>,
+    at: i64,
+) -> bool {
+    let (Some(ca), Some(other)) = (chain.first(), in_bundle) else {
+        return true;
+    };
+    let is_better = !ca.self_issued()
+        && ca.der != other.der
+        && (other.is_valid(at) || !ca.is_valid(at))
+        && signed_by(child, other);
+    signed_by(child, ca) && !is_better
 }
 
 /// Whether nobody but itself vouches for a certificate. One of a CA that changed its key may have the

@@ -5,15 +5,18 @@ use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcKey, EcPoint};
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
 use openssl::rsa::{Padding, Rsa};
 use openssl::sha;
+use openssl::sign::{RsaPssSaltlen, Verifier};
 
 use crate::cert::Certificate;
 use crate::der::{NotDer, Reader, tag};
 use crate::error::VerifyError;
 use crate::path::Path;
 use crate::problem::ChainProblem;
-use crate::strength::{Curve, Digest, KeyKind, MAX_RSA_BITS, Signature};
+use crate::strength::{Curve, Digest, KeyKind, MAX_RSA_BITS, Pss, Signature};
 
 /// Checks every signature of a path but the one that the trust anchor put on itself.
 ///
@@ -47,6 +50,9 @@ pub(crate) fn made_by(key: &KeyKind, algorithm: &Signature, der: &[u8]) -> bool 
     let verdict = match (algorithm, key) {
         (Signature::Rsa(digest), KeyKind::Rsa { modulus, exponent }) => {
             rsa(*digest, signed, signature, modulus, exponent)
+        }
+        (Signature::RsaPss(pss), KeyKind::Rsa { modulus, exponent }) => {
+            rsa_pss(*pss, signed, signature, modulus, exponent)
         }
         (Signature::Ecdsa(digest), KeyKind::Ec { curve, point }) => {
             ecdsa(*digest, signed, signature, *curve, point)
@@ -93,6 +99,27 @@ fn rsa(
         return Ok(false);
     };
     Ok(found == digest.of(signed).as_slice())
+}
+
+/// RSASSA-PSS (RFC 8017 8.1.2), by OpenSSL.
+fn rsa_pss(
+    pss: Pss,
+    signed: &[u8],
+    signature: &[u8],
+    modulus: &[u8],
+    exponent: &[u8],
+) -> Result<bool, ErrorStack> {
+    if signature.len() != modulus.len() || modulus.len() > MAX_RSA_BITS / 8 || exponent.len() > 8 {
+        return Ok(false);
+    }
+    let key =
+        Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
+    let key = PKey::from_rsa(key)?;
+    let mut verifier = Verifier::new(pss.digest.message_digest(), &key)?;
+    verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
+    verifier.set_rsa_mgf1_md(pss.mask.message_digest())?;
+    verifier.set_rsa_pss_saltlen(RsaPssSaltlen::custom(i32::from(pss.salt)))?;
+    verifier.verify_oneshot(signature, signed)
 }
 
 /// ECDSA (RFC 5758 3.2).
@@ -179,6 +206,16 @@ impl Digest {
             Self::Sha256 => Hash::new(&sha::sha256(bytes)),
             Self::Sha384 => Hash::new(&sha::sha384(bytes)),
             Self::Sha512 => Hash::new(&sha::sha512(bytes)),
+        }
+    }
+
+    fn message_digest(self) -> MessageDigest {
+        match self {
+            Self::Sha1 => MessageDigest::sha1(),
+            Self::Sha224 => MessageDigest::sha224(),
+            Self::Sha256 => MessageDigest::sha256(),
+            Self::Sha384 => MessageDigest::sha384(),
+            Self::Sha512 => MessageDigest::sha512(),
         }
     }
 

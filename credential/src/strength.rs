@@ -8,6 +8,7 @@ use openssl::nid::Nid;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::der::{NotDer, Reader, dotted_oid, tag};
 use crate::problem::CertificateProblem;
 
 /// Largest RSA key that is verified. Beyond it a verification costs milliseconds and nobody gains.
@@ -135,9 +136,10 @@ pub(crate) enum Digest {
 /// A signature algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Signature {
-    /// RSASSA-PKCS1-v1_5. PSS hides its digest in parameters, which may say SHA-1; no grid CA uses
-    /// it, so it is among the others.
+    /// RSASSA-PKCS1-v1_5.
     Rsa(Digest),
+    /// RSASSA-PSS, with what its parameters say.
+    RsaPss(Pss),
     /// ECDSA.
     Ecdsa(Digest),
     /// RSA with MD2, MD4 or MD5.
@@ -147,8 +149,22 @@ pub(crate) enum Signature {
 }
 
 impl Signature {
+    /// Reads the content of an AlgorithmIdentifier (RFC 5280 4.1.1.2).
+    ///
+    /// # Errors
+    /// It is not DER of that shape.
+    pub(crate) fn read(identifier: &[u8]) -> Result<Self, NotDer> {
+        let mut identifier = Reader::new(identifier);
+        let oid = dotted_oid(identifier.expect(tag::OID)?).ok_or(NotDer)?;
+        if oid == RSASSA_PSS {
+            let pss = Pss::read(identifier).unwrap_or_default();
+            return Ok(pss.map_or(Self::Other(oid), Self::RsaPss));
+        }
+        Ok(Self::of(&oid))
+    }
+
     /// Sorts an algorithm identifier (RFC 4055, RFC 5758, RFC 3279).
-    pub(crate) fn of(oid: &str) -> Self {
+    fn of(oid: &str) -> Self {
         match oid {
             "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => Self::Rsa(Digest::Sha1),
             "1.2.840.113549.1.1.14" => Self::Rsa(Digest::Sha224),
@@ -172,15 +188,105 @@ impl Signature {
     /// SHA-1 unless allowed, MD5 always, unknown algorithms always.
     pub(crate) fn check(&self, allow_sha1: bool) -> Result<(), CertificateProblem> {
         match self {
-            Self::Rsa(Digest::Sha1) | Self::Ecdsa(Digest::Sha1) if !allow_sha1 => {
-                Err(CertificateProblem::WeakSignature("SHA-1"))
-            }
-            Self::Rsa(_) | Self::Ecdsa(_) => Ok(()),
+            Self::Rsa(Digest::Sha1)
+            | Self::Ecdsa(Digest::Sha1)
+            | Self::RsaPss(Pss {
+                digest: Digest::Sha1,
+                ..
+            }) if !allow_sha1 => Err(CertificateProblem::WeakSignature("SHA-1")),
+            Self::Rsa(_) | Self::Ecdsa(_) | Self::RsaPss(_) => Ok(()),
             Self::Broken => Err(CertificateProblem::WeakSignature("MD5")),
             Self::Other(oid) => Err(CertificateProblem::SignatureKind(oid.clone())),
         }
     }
 }
+
+/// What the parameters of RSASSA-PSS say (RFC 4055 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pss {
+    pub(crate) digest: Digest,
+    /// The digest inside the mask generation function MGF1.
+    pub(crate) mask: Digest,
+    /// Bytes.
+    pub(crate) salt: u8,
+}
+
+impl Pss {
+    /// Reads what follows the algorithm's OID; `Ok(None)`: well formed, but nothing that is known here.
+    /// Parameters that are left out have defaults, all parameters together must not be (RFC 4055 3.1).
+    fn read(mut identifier: Reader<'_>) -> Result<Option<Self>, NotDer> {
+        let mut fields = identifier.enter(tag::SEQUENCE)?;
+        identifier.finish()?;
+        let digest = match fields.optional(0xa0)? {
+            Some(algorithm) => hash_algorithm(algorithm)?,
+            None => Some(Digest::Sha1),
+        };
+        let mask = match fields.optional(0xa1)? {
+            Some(tagged) => {
+                let mut tagged = Reader::new(tagged);
+                let mut function = tagged.enter(tag::SEQUENCE)?;
+                tagged.finish()?;
+                let oid = dotted_oid(function.expect(tag::OID)?).ok_or(NotDer)?;
+                let hash = function.element()?;
+                function.finish()?;
+                let digest = hash_algorithm(hash.whole)?;
+                digest.filter(|_| oid == MGF1)
+            }
+            None => Some(Digest::Sha1),
+        };
+        let salt = match fields.optional(0xa2)? {
+            Some(tagged) => number(tagged)?,
+            None => Some(20),
+        };
+        let trailer = match fields.optional(0xa3)? {
+            Some(tagged) => number(tagged)?,
+            None => Some(1),
+        };
+        fields.finish()?;
+        Ok(match (digest, mask, salt, trailer) {
+            (Some(digest), Some(mask), Some(salt), Some(1)) => Some(Self { digest, mask, salt }),
+            _ => None,
+        })
+    }
+}
+
+/// An AlgorithmIdentifier of a digest, with parameters that are NULL or absent; `None` for another.
+fn hash_algorithm(der: &[u8]) -> Result<Option<Digest>, NotDer> {
+    let mut outer = Reader::new(der);
+    let mut fields = outer.enter(tag::SEQUENCE)?;
+    outer.finish()?;
+    let oid = dotted_oid(fields.expect(tag::OID)?).ok_or(NotDer)?;
+    if fields
+        .optional(tag::NULL)?
+        .is_some_and(|null| !null.is_empty())
+    {
+        return Err(NotDer);
+    }
+    fields.finish()?;
+    Ok(match oid.as_str() {
+        "1.3.14.3.2.26" => Some(Digest::Sha1),
+        "2.16.840.1.101.3.4.2.4" => Some(Digest::Sha224),
+        "2.16.840.1.101.3.4.2.1" => Some(Digest::Sha256),
+        "2.16.840.1.101.3.4.2.2" => Some(Digest::Sha384),
+        "2.16.840.1.101.3.4.2.3" => Some(Digest::Sha512),
+        _ => None,
+    })
+}
+
+/// An INTEGER of one byte; `None` for a larger one.
+fn number(der: &[u8]) -> Result<Option<u8>, NotDer> {
+    let mut outer = Reader::new(der);
+    let number = outer.unsigned()?;
+    outer.finish()?;
+    Ok(match number {
+        [only] => Some(*only),
+        _ => None,
+    })
+}
+
+/// id-RSASSA-PSS and id-mgf1 (RFC 4055 3.1 and 2.2).
+const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+const MGF1: &str = "1.2.840.113549.1.1.8";
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,6 +305,7 @@ impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa(digest) => write!(f, "{digest} with RSA"),
+            Self::RsaPss(pss) => write!(f, "{} with RSA-PSS", pss.digest),
             Self::Ecdsa(digest) => write!(f, "{digest} with ECDSA"),
             Self::Broken => f.write_str("MD5 or older with RSA"),
             Self::Other(oid) => f.write_str(oid),

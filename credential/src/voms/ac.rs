@@ -1,7 +1,7 @@
 //! One attribute certificate as facts (RFC 5755 4.1, GFD.182). Nothing is judged here.
 
 use crate::date::parse_time;
-use crate::der::{NotDer, Reader, dotted_oid, tag};
+use crate::der::{NotDer, Reader, tag};
 use crate::extension::{Extension, in_sequence};
 use crate::name::Name;
 use crate::strength::Signature;
@@ -73,8 +73,7 @@ impl<'a> AttributeCertificate<'a> {
         let holder = read_holder(info.enter(tag::SEQUENCE)?)?;
         let issuer = read_issuer(info.element()?.whole)?;
         let inside = info.element()?;
-        let mut algorithm = Reader::new(inside.content);
-        let algorithm = Signature::of(&dotted_oid(algorithm.expect(tag::OID)?).ok_or(NotDer)?);
+        let algorithm = Signature::read(inside.content)?;
         if info.unsigned()?.len() > MAX_SERIAL_BYTES {
             return Err(NotDer);
         }
@@ -211,8 +210,13 @@ fn read_targets(value: &[u8]) -> Result<Vec<&[u8]>, NotDer> {
             return Err(NotDer);
         }
         for target in Reader::new(group.content).elements()? {
-            if target.tag == TARGET_NAME {
-                let mut name = Reader::new(target.content);
+            // VOMS writes a sequence of what the RFC has as a choice.
+            let choices = match target.tag {
+                tag::SEQUENCE => Reader::new(target.content).elements()?,
+                _ => vec![target],
+            };
+            for choice in choices.iter().filter(|choice| choice.tag == TARGET_NAME) {
+                let mut name = Reader::new(choice.content);
                 let host = name.element()?;
                 name.finish()?;
                 if matches!(host.tag, URI | DNS_NAME) {

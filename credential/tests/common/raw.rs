@@ -2,7 +2,8 @@
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
-use openssl::sign::Signer;
+use openssl::rsa::Padding;
+use openssl::sign::{RsaPssSaltlen, Signer};
 
 use super::ac::{generalized_time, sequence};
 use super::{Cert, DAY, HOUR, INHERIT_ALL, NOW, PROXY_CERT_INFO, der, ec_key, oid, proxy_info};
@@ -127,6 +128,8 @@ pub struct Raw {
     pub trailer: Vec<u8>,
     pub key: PKey<Private>,
     pub digest: MessageDigest,
+    /// Sign with RSASSA-PSS: the digest of the mask, and the bytes of the salt.
+    pub pss: Option<(MessageDigest, i32)>,
 }
 
 impl Raw {
@@ -146,6 +149,7 @@ impl Raw {
             trailer: vec![],
             key: ec_key(),
             digest: MessageDigest::sha256(),
+            pss: None,
         }
     }
 
@@ -220,6 +224,13 @@ impl Raw {
             self.trailer,
         ]);
         let mut signer = Signer::new(self.digest, key).unwrap();
+        if let Some((mask, salt)) = self.pss {
+            signer.set_rsa_padding(Padding::PKCS1_PSS).unwrap();
+            signer.set_rsa_mgf1_md(mask).unwrap();
+            signer
+                .set_rsa_pss_saltlen(RsaPssSaltlen::custom(salt))
+                .unwrap();
+        }
         let mut signature = vec![0];
         signature.extend(signer.sign_oneshot_to_vec(&signed).unwrap());
         let outside = self.outside.unwrap_or(self.inside);

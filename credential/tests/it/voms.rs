@@ -581,6 +581,18 @@ fn a5_targets_must_name_this_host() {
         }
     }
     assert_eq!(code(verify(&targets(0x86, &[]), true, node)), "ac.target");
+    // VOMS makes each target a sequence, with the name, a group or a certificate in it.
+    let by_voms = |tag: u8, host: &str| {
+        let target = sequence(&[der(tag, &der(0x86, host.as_bytes()))]);
+        sequence(&[sequence(&[target])])
+    };
+    assert!(verify(&by_voms(0xa0, "node.example.org"), true, node).is_ok());
+    for other in [
+        by_voms(0xa0, "a.example.org"),
+        by_voms(0xa1, "node.example.org"),
+    ] {
+        assert_eq!(code(verify(&other, true, node)), "ac.target");
+    }
     assert_eq!(code(verify(&der(0x30, b"x"), true, node)), "ac.malformed");
 }
 

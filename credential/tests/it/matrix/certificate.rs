@@ -420,7 +420,7 @@ fn algorithms() {
     for (case, arc, code) in [
         ("MD5", "4", "cert.weak-signature"),
         ("MD2", "2", "cert.weak-signature"),
-        ("PSS", "10", "cert.signature-kind"),
+        ("PSS without its parameters", "10", "cert.signature-kind"),
     ] {
         let algorithm = sequence(&[oid(&format!("1.2.840.113549.1.1.{arc}")), der(5, &[])]);
         m.refuse(

@@ -196,6 +196,68 @@ fn names_of_files() {
 }
 
 #[test]
+fn a_ca_below_another_that_was_renewed() {
+    let mut m = Matrix::default();
+    let root = Spec::ca("/C=XX/O=Lab/CN=Root CA").self_signed();
+    let first = Spec::ca("/C=XX/O=Lab/CN=Lab CA").signed_by(&root);
+    let make = |serial: u32, from: i64, to: i64| {
+        Spec::ca("/C=XX/O=Lab/CN=Lab CA")
+            .set(|s| s.serial = serial)
+            .valid(from, to)
+            .key(first.key.clone())
+            .signed_by(&root)
+    };
+    let (old, now, new) = (
+        make(1, NOW - 9 * DAY, NOW - DAY),
+        make(2, NOW - 2 * DAY, NOW + 99 * DAY),
+        make(3, NOW - DAY, NOW + 199 * DAY),
+    );
+    let user = Spec::user(JANE).signed_by(&first);
+    let proxy = Spec::proxy(&user, "1").signed_by(&user);
+    let with = |ca: &Cert| {
+        let directory = tempfile::tempdir().unwrap();
+        install_ca(directory.path(), &root);
+        install_ca(directory.path(), ca);
+        directory
+    };
+    let bundle = |ca: &Cert| proxy.bundle(&[&user, ca]);
+    m.accept("the same in both", bundle(&now), with(&now).path());
+    m.accept("newer in the bundle", bundle(&new), with(&now).path());
+    m.accept("newer in the directory", bundle(&now), with(&new).path());
+    m.accept("expired in the directory", bundle(&new), with(&old).path());
+    m.refuse(
+        "expired in the bundle",
+        bundle(&old),
+        with(&new).path(),
+        "bundle.stray",
+    );
+    m.refuse(
+        "expired in both",
+        bundle(&old),
+        with(&old).path(),
+        "ca.expired",
+    );
+    let twin = Spec::ca("/C=XX/O=Lab/CN=Lab CA").signed_by(&root);
+    m.refuse(
+        "of another key in the bundle",
+        bundle(&twin),
+        with(&now).path(),
+        "bundle.stray",
+    );
+    let other_root = Spec::ca("/C=XX/O=Other/CN=Root CA").self_signed();
+    let crossed = Spec::ca("/C=XX/O=Lab/CN=Lab CA")
+        .key(first.key.clone())
+        .signed_by(&other_root);
+    m.refuse(
+        "of an unknown root in the bundle",
+        bundle(&crossed),
+        with(&now).path(),
+        "chain.untrusted",
+    );
+    m.finish(8);
+}
+
+#[test]
 fn several_certificates_of_one_ca() {
     let mut m = Matrix::default();
     let make = |serial: u32, from: i64, to: i64, key: &Cert| {

@@ -7,6 +7,7 @@ mod chain;
 mod directory;
 mod names;
 mod proxy;
+mod pss;
 mod revocation;
 mod token;
 mod tools;
