@@ -381,57 +381,71 @@ pub enum ProxyProblem {
     TwoKinds,
     /// A proxy signed by a CA.
     #[error(
-        "is a proxy issued by a CA; only user certificates and proxies may issue one (RFC 3820 3.1)"
+        "is a proxy issued by a CA; only user certificates and proxies may issue one (RFC 3820 3.1); make a new proxy of the user's certificate"
     )]
     IssuerIsCa,
     /// Its issuer may not sign (RFC 3820 3.1, RFC 5280 4.2.1.3).
-    #[error("was issued by a certificate whose key usage lacks digitalSignature")]
+    #[error(
+        "was issued by a certificate whose key usage lacks digitalSignature, so that it may not make proxies; the user needs another certificate from the CA"
+    )]
     IssuerKeyUsage,
     /// Subject or issuer alternative name (RFC 3820 3.2, 3.5).
-    #[error("has an alternative name, which a proxy must not have (RFC 3820 3.2, 3.5)")]
+    #[error(
+        "has an alternative name, which a proxy must not have (RFC 3820 3.2, 3.5); make a new proxy"
+    )]
     AlternativeName,
     /// Subject is not issuer plus one CN (RFC 3820 3.4).
-    #[error("has a subject that is not its issuer's name plus one CN (RFC 3820 3.4)")]
+    #[error(
+        "has a subject that is not its issuer's name plus one CN (RFC 3820 3.4); make a new proxy"
+    )]
     Subject,
     /// keyCertSign or cRLSign (RFC 3820 3.6).
     #[error(
-        "claims the right to sign certificates or CRLs, which a proxy must not have (RFC 3820 3.6)"
+        "claims the right to sign certificates or CRLs, which a proxy must not have (RFC 3820 3.6); make a new proxy"
     )]
     KeyUsage,
     /// basicConstraints cA (RFC 3820 3.7).
-    #[error("claims to be a CA, which a proxy must not be (RFC 3820 3.7)")]
+    #[error("claims to be a CA, which a proxy must not be (RFC 3820 3.7); make a new proxy")]
     Ca,
     /// The proxy extension is not critical (RFC 3820 3.8).
-    #[error("has a proxy extension that is not marked critical (RFC 3820 3.8)")]
+    #[error("has a proxy extension that is not marked critical (RFC 3820 3.8); make a new proxy")]
     NotCritical,
     /// The proxy extension is not readable.
-    #[error("has a proxy extension that cannot be read (RFC 3820 3.8)")]
+    #[error("has a proxy extension that cannot be read (RFC 3820 3.8); make a new proxy")]
     Extension,
     /// More proxies below it than it allows (RFC 3820 3.8.1).
-    #[error("allows {allowed} proxies below it, and there are more")]
+    #[error(
+        "allows {allowed} proxies below it, and there are more (RFC 3820 3.8.1); make it with a larger -path-length, or delegate it fewer times"
+    )]
     PathLength {
         /// Its limit.
         allowed: u32,
     },
     /// A policy language that is not accepted (RFC 3820 3.8.2).
     #[error(
-        "has the policy language {0}; only full (inherit-all) and limited proxies are accepted"
+        "has the policy language {0}; only full (inherit-all) and limited proxies are accepted; make a new proxy without -policy and -independent"
     )]
     Policy(String),
     /// Policy octets with a language that has none.
-    #[error("carries a policy text although its policy language has none")]
+    #[error(
+        "carries a policy text although its policy language has none (RFC 3820 3.8.2); make a new proxy without -policy"
+    )]
     PolicyText,
     /// Proxies of two kinds in one path.
     #[error("is a proxy of another kind than the one it was made from; make a new proxy")]
     Mixed,
     /// A full proxy below a limited one.
-    #[error("is a full proxy made from a limited one; only limited proxies may follow")]
+    #[error(
+        "is a full proxy made from a limited one; only limited proxies may follow, so make a new one from the user's certificate"
+    )]
     FullBelowLimited,
     /// Limited proxies are not accepted by configuration.
-    #[error("makes this a limited proxy, and those are not accepted here")]
+    #[error(
+        "makes this a limited proxy, and those are not accepted here; make a full one, or where the job's submit side limits it, set DELEGATE_FULL_JOB_GSI_CREDENTIALS = True there"
+    )]
     LimitedRefused,
     /// Only limited proxies are accepted by configuration.
-    #[error("is not a limited proxy, and only those are accepted here")]
+    #[error("is not a limited proxy, and only those are accepted here; make one with -limited")]
     LimitedRequired,
 }
 
@@ -555,7 +569,7 @@ pub enum TrustError {
         ca: String,
     },
     /// A CRL that cannot be read, or is not that of the CA under whose name it is stored.
-    #[error("the certificate revocation list {} cannot be used: {problem}; the administrator has to fetch it again", path.display())]
+    #[error("the certificate revocation list {} cannot be used: {problem}; the administrator has to fetch it again, for example with fetch-crl", path.display())]
     Crl {
         /// The file.
         path: PathBuf,
