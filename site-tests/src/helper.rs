@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::process;
+use crate::tokens::TokenIssuer;
 use crate::{PILOT_ACCOUNT, POOL_ACCOUNT, TestCa};
 
 /// Where everything of the tests lives, beside the pools.
@@ -23,6 +24,8 @@ const SWITCH_CONF: &str = "/etc/sailplane/switch.conf";
 pub struct Site {
     /// The authority that the helper trusts.
     pub ca: TestCa,
+    /// The issuer whose tokens the helper takes; `None` without a helper.
+    pub tokens: Option<TokenIssuer>,
     /// The built pilot.
     pub pilot: PathBuf,
     /// The installed helper, for `SAILPLANE_SWITCH`.
@@ -90,6 +93,7 @@ fn build_bare() -> Result<Site> {
     fs::rename(&new, bare_agent())?;
     Ok(Site {
         ca,
+        tokens: None,
         pilot,
         switch: PathBuf::from("/no/such/helper"),
         small_execute: execute.clone(),
@@ -143,14 +147,32 @@ fn install() -> Result<Site> {
         command.arg("--force");
     }
     process::output(&mut command).context("install the helper")?;
+    let tokens = TokenIssuer::at(&state.join("tokens"))?;
+    take_tokens(&tokens)?;
     Ok(Site {
         ca,
+        tokens: Some(tokens),
         pilot,
         switch: PathBuf::from("/usr/lib/sailplane/sailplane-switch"),
         execute,
         small_execute,
         uids: 300_000..=300_999,
     })
+}
+
+/// Adds an issuer of tokens to the configuration, whose last section is `[switch]`.
+fn take_tokens(issuer: &TokenIssuer) -> Result<()> {
+    let text = fs::read_to_string(SWITCH_CONF).context("read switch.conf")?;
+    let (first, switch) = text
+        .split_once("[switch]\n")
+        .context("switch.conf has no [switch]")?;
+    let new = Path::new(SWITCH_CONF).with_extension("new");
+    fs::write(
+        &new,
+        format!("{first}[switch]\n{}{switch}", issuer.settings()),
+    )?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    fs::rename(new, SWITCH_CONF).context("replace switch.conf")
 }
 
 /// Removes what [`site`] installed.

@@ -22,6 +22,7 @@ mod pool;
 pub mod process;
 mod stage;
 mod submission;
+pub mod tokens;
 pub mod wait;
 
 pub use ad::Ad;

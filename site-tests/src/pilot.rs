@@ -67,6 +67,8 @@ pub struct PilotOptions {
     pub knobs: Vec<(String, String)>,
     /// A token file instead of the pool's own.
     pub token: Option<PathBuf>,
+    /// Variables of its environment.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Default for PilotOptions {
@@ -75,11 +77,19 @@ impl Default for PilotOptions {
             slots: 2,
             knobs: Vec::new(),
             token: None,
+            variables: Vec::new(),
         }
     }
 }
 
 impl PilotOptions {
+    /// Adds a variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Adds a knob.
     #[must_use]
     pub fn knob(mut self, name: &str, value: impl ToString) -> Self {
@@ -176,7 +186,8 @@ impl Pilot {
             .current_dir(&folder)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("PWD", &folder);
+            .env("PWD", &folder)
+            .envs(options.variables.iter().map(|(name, value)| (name, value)));
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

@@ -41,12 +41,24 @@ pub fn obstacle() -> Option<&'static str> {
 /// # Errors
 /// When the account can't be made.
 pub fn ensure_account(name: &str) -> Result<(Uid, Gid)> {
+    ensure(name, &["--system"])
+}
+
+/// The same for a number that a person has, which jobs may run under.
+///
+/// # Errors
+/// When the account can't be made.
+pub fn ensure_user(name: &str) -> Result<(Uid, Gid)> {
+    ensure(name, &[])
+}
+
+fn ensure(name: &str, kind: &[&str]) -> Result<(Uid, Gid)> {
     let look_up = || User::from_name(name).with_context(|| format!("look up account {name}"));
     if look_up()?.is_none() {
         let made = output(
             Command::new("useradd")
+                .args(kind)
                 .args([
-                    "--system",
                     "--user-group",
                     "--no-create-home",
                     "--home-dir",

@@ -5,6 +5,7 @@
 //! are raised by the tests themselves (see the library of this crate).
 
 mod broken_nodes;
+mod clock;
 mod commands;
 mod configuration;
 mod credentials;
@@ -37,6 +38,7 @@ mod sound;
 mod submissions;
 mod suspension;
 mod switching;
+mod token_identity;
 mod validation;
 mod values;
 

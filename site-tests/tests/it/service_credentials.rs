@@ -11,7 +11,7 @@ use sailplane_site_tests::{Play, Stage, StageOptions, Submission, process, wait}
 use crate::on_stage;
 
 /// A folder such as `SEC_CREDENTIAL_DIRECTORY_OAUTH`, as a credential monitor leaves it.
-fn folder() -> Result<tempfile::TempDir> {
+pub(crate) fn folder() -> Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new()
         .prefix("oauth-")
         .tempdir_in("/tmp")?;
@@ -20,7 +20,13 @@ fn folder() -> Result<tempfile::TempDir> {
 }
 
 /// Replaces a user's credential of a service.
-fn put(stage: &Stage, folder: &Path, user: &str, service: &str, content: &str) -> Result<()> {
+pub(crate) fn put(
+    stage: &Stage,
+    folder: &Path,
+    user: &str,
+    service: &str,
+    content: &str,
+) -> Result<()> {
     let home = folder.join(user);
     fs::create_dir_all(&home)?;
     let (new, path) = (home.join(".new"), home.join(format!("{service}.use")));
