@@ -188,9 +188,9 @@ impl Certificate {
     /// The usual key identifier (RFC 5280 4.2.1.2, method 1), whatever the certificate says.
     pub(crate) fn key_hash(&self) -> Option<[u8; 20]> {
         let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
-        Some(openssl::sha::sha1(
-            &parsed.public_key().subject_public_key.data,
-        ))
+        let mut hash = openssl::sha::Sha1::new();
+        hash.update(&parsed.public_key().subject_public_key.data);
+        Some(hash.finish())
     }
 
     fn take(&mut self, extension: &X509Extension<'_>) {

@@ -1,6 +1,7 @@
 //! Distinguished names: their text, their normalized form, and the hashes CA directories use.
 
-use openssl::hash::{MessageDigest, hash};
+use md5::{Digest as _, Md5};
+use openssl::sha::Sha1;
 
 use crate::der::{NotDer, Reader, dotted_oid, push_header, tag};
 use crate::problem::NameProblem;
@@ -89,13 +90,15 @@ impl Name {
     /// The hash by which OpenSSL 1.0 and later name CA files: SHA-1 of the normalized form, first
     /// four bytes, little endian.
     pub(crate) fn hash(&self) -> Option<u32> {
-        first_word(MessageDigest::sha1(), &self.canonical)
+        let mut hash = Sha1::new();
+        hash.update(&self.canonical);
+        first_word(&hash.finish())
     }
 
-    /// The hash of OpenSSL 0.9.8 and older: MD5 of the name as encoded. `None` where MD5 is
-    /// switched off (FIPS).
+    /// The hash of OpenSSL 0.9.8 and older: MD5 of the name as encoded. OpenSSL itself does not compute it where
+    /// MD5 is switched off (FIPS), but the files are there under it; nothing is trusted for a hash.
     pub(crate) fn old_hash(&self) -> Option<u32> {
-        first_word(MessageDigest::md5(), &self.der)
+        first_word(&Md5::digest(&self.der))
     }
 
     /// The text described at [`Identity`](crate::Identity).
@@ -368,8 +371,7 @@ fn for_each_rdn<'a>(
     Ok(())
 }
 
-fn first_word(digest: MessageDigest, bytes: &[u8]) -> Option<u32> {
-    let digest = hash(digest, bytes).ok()?;
+fn first_word(digest: &[u8]) -> Option<u32> {
     digest.first_chunk().map(|word| u32::from_le_bytes(*word))
 }
 

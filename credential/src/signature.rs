@@ -8,7 +8,7 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::rsa::{Padding, Rsa};
-use openssl::sha;
+use openssl::sha::{Sha1, Sha224, Sha256, Sha384, Sha512};
 use openssl::sign::{RsaPssSaltlen, Verifier};
 
 use crate::cert::Certificate;
@@ -199,13 +199,22 @@ impl Hash {
 }
 
 impl Digest {
+    /// Not by the functions that take all at once: those look the algorithm up by its name, for which OpenSSL first
+    /// makes tables of all names that it knows, which takes it a millisecond.
     fn of(self, bytes: &[u8]) -> Hash {
+        macro_rules! hash {
+            ($kind:ident) => {{
+                let mut state = $kind::new();
+                state.update(bytes);
+                Hash::new(&state.finish())
+            }};
+        }
         match self {
-            Self::Sha1 => Hash::new(&sha::sha1(bytes)),
-            Self::Sha224 => Hash::new(&sha::sha224(bytes)),
-            Self::Sha256 => Hash::new(&sha::sha256(bytes)),
-            Self::Sha384 => Hash::new(&sha::sha384(bytes)),
-            Self::Sha512 => Hash::new(&sha::sha512(bytes)),
+            Self::Sha1 => hash!(Sha1),
+            Self::Sha224 => hash!(Sha224),
+            Self::Sha256 => hash!(Sha256),
+            Self::Sha384 => hash!(Sha384),
+            Self::Sha512 => hash!(Sha512),
         }
     }
 
