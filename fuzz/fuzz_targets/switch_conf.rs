@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sailplane_switch::fuzzing::fuzz_switch_conf(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| launch_protocol::fuzzing::fuzz_switch_conf(data));

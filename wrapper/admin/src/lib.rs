@@ -17,13 +17,13 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
+use launch_protocol::broker::Refusal;
 use launch_protocol::monitor::{Ask, Mode};
 use nix::errno::Errno;
 use nix::poll::{PollTimeout, poll};
-use sailplane_switch::error::StartupError;
 use sailplane_switch::monitor::{Answer, Monitor};
 use sailplane_switch::programs::{beside_ourselves, conf};
-use sailplane_switch::refuse::caller;
+use sailplane_switch::refuse::{caller, status, system, usage};
 
 /// How often the guardian of a monitor that is gone looks: the monitor's locks may end a little later than its
 /// pipe.
@@ -43,8 +43,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{version}");
             Ok(0)
         }
-        Some("--sweep") => sailplane_switch::administer(Mode::Sweep, words, answer),
-        Some("--release-leases") => sailplane_switch::administer(Mode::Release, words, answer),
+        Some("--sweep") => sailplane_switch::administer(Mode::Sweep, &words, answer),
+        Some("--release-leases") => sailplane_switch::administer(Mode::Release, &words, answer),
         Some("--recover") => recover(),
         Some("--guard") => {
             let mut outcome = Ok(0);
@@ -55,7 +55,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             outcome
         }
         Some("--trace") => Err(trace(&words)),
-        _ => Err(StartupError::usage()),
+        _ => Err(usage()),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
@@ -63,20 +63,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // Under the name by which it was called.
             let _ = writeln!(
                 std::io::stderr(),
-                "sailplane-switch: {error} [{}]",
-                error.code()
+                "sailplane-switch: {} [{}]",
+                error.message,
+                error.code
             );
-            ExitCode::from(error.status())
+            ExitCode::from(status(&error))
         }
     }
 }
 
-fn recover() -> Result<u8, StartupError> {
-    sailplane_switch::administer(Mode::Recover, Vec::new(), answer)
+fn recover() -> Result<u8, Refusal> {
+    sailplane_switch::administer(Mode::Recover, &[], answer)
 }
 
 /// Becomes `sailplane-policy`, which opens the log and gives up root before it reads that.
-fn trace(words: &[OsString]) -> StartupError {
+fn trace(words: &[OsString]) -> Refusal {
     let program = match beside_ourselves("sailplane-policy") {
         Ok(program) => program,
         Err(error) => return error,
@@ -89,7 +90,7 @@ fn trace(words: &[OsString]) -> StartupError {
         .env_clear()
         .exec();
     let errno = Errno::from_raw(failed.raw_os_error().unwrap_or(0));
-    StartupError::system("starting sailplane-policy", errno)
+    system("starting sailplane-policy")(errno)
 }
 
 /// What the monitor of a pilot answers to nobody.

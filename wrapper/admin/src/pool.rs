@@ -7,8 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, renameat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
-use sailplane_switch::monitor::{Answer, Monitor, failed};
+use sailplane_switch::monitor::{Answer, Monitor};
 use sailplane_switch::pool::{EXACT, Pool};
+use sailplane_switch::refuse::failed;
 
 use crate::sweep::is_used;
 

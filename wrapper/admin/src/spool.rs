@@ -8,7 +8,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use sailplane_switch::trusted::{self, file_kind};
+use sailplane_switch::trusted::{self, Kind, file_kind};
 
 /// Their parent is root's alone, and only root's or the daemon's programs write in them.
 const SPOOLS: [(&str, &str); 6] = [
@@ -27,7 +27,7 @@ pub(crate) fn remove_jobs(uid: u32) -> (u32, u32) {
     let (mut removed, mut left) = (0, 0);
     for (parent, name) in SPOOLS {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let parent = trusted::open_dir(Path::new(parent)).ok();
+        let parent = trusted::open("spool", Path::new(parent), Kind::Directory).ok();
         let dir = parent.and_then(|parent| openat(&parent, name, flags, Mode::empty()).ok());
         let trusted = |dir: &OwnedFd| {
             let facts = fstat(dir);

@@ -3,8 +3,8 @@
 use launch_protocol::monitor::{Reply, Target};
 use launch_protocol::policy::Groups;
 use sailplane_switch::answer::sweeping;
-use sailplane_switch::monitor::{Answer, Monitor, failed};
-use sailplane_switch::refuse::trouble;
+use sailplane_switch::monitor::{Answer, Monitor};
+use sailplane_switch::refuse::{failed, trouble};
 
 use crate::spool;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use launch_protocol::monitor::Tracking;
+use launch_protocol::monitor::{FREEZER, Tracking, UNIFIED};
 
 use crate::proc::{self, Process};
 
@@ -20,32 +20,28 @@ impl Hierarchies {
         Self(Rc::new(tracking))
     }
 
-    fn within(&self, name: &str) -> bool {
-        self.0.within.iter().any(|known| known == name)
-    }
-
     fn has(&self, name: &str) -> bool {
         let old = if name == "io" { "blkio" } else { name };
-        self.within(name) || self.0.old.iter().any(|(known, _)| known == old)
+        self.0.is_within(name) || self.0.place(old).is_some()
     }
 
     /// For people and logs.
     pub(crate) fn word(&self) -> &'static str {
-        match &self.0.unified {
+        match self.0.place(UNIFIED) {
             Some(_) => "cgroup2",
-            None if self.has("freezer") => "freezer",
+            None if self.has(FREEZER) => "freezer",
             None => "sweep",
         }
     }
 
     /// Are processes told apart by group, or only by account?
     pub(crate) fn has_groups(&self) -> bool {
-        self.0.unified.is_some() || self.has("freezer")
+        self.0.has_groups()
     }
 
     /// Where memory figures come from.
     pub(crate) fn memory_source(&self) -> &'static str {
-        match (self.within("memory"), self.has("memory")) {
+        match (self.0.is_within("memory"), self.has("memory")) {
             (true, _) => "cgroup2",
             (false, true) => "cgroup1",
             (false, false) => "proc",
@@ -71,7 +67,7 @@ impl Hierarchies {
 
     /// The group of this name, which exists.
     pub(crate) fn open(&self, name: String) -> Group {
-        let unified = self.0.unified.as_ref().map(|parent| parent.join(&name));
+        let unified = self.0.place(UNIFIED).map(|parent| parent.join(&name));
         let events = unified
             .as_ref()
             .and_then(|path| File::open(path.join("cgroup.events")).ok());
@@ -114,20 +110,19 @@ pub(crate) struct Group {
 impl Group {
     /// The directory of an old controller.
     fn old(&self, name: &str) -> Option<PathBuf> {
-        let mut all = self.hierarchies.0.old.iter();
-        let (_, parent) = all.find(|(known, _)| known == name)?;
+        let parent = self.hierarchies.0.place(name)?;
         Some(parent.join(&self.name))
     }
 
     /// The directory where processes are told apart.
     fn members_at(&self) -> Option<PathBuf> {
-        self.unified.clone().or_else(|| self.old("freezer"))
+        self.unified.clone().or_else(|| self.old(FREEZER))
     }
 
     /// A controller's file: of this name in cgroup2, else of that in an old hierarchy.
     fn file(&self, controller: &str, new: &str, old: (&str, &str)) -> Option<PathBuf> {
         match &self.unified {
-            Some(path) if self.hierarchies.within(controller) => Some(path.join(new)),
+            Some(path) if self.hierarchies.0.is_within(controller) => Some(path.join(new)),
             _ => self.old(old.0).map(|path| path.join(old.1)),
         }
     }

@@ -544,7 +544,7 @@ mod tests {
             let groups = tempfile::tempdir().expect("a folder");
             std::fs::create_dir(groups.path().join("group")).expect("a group");
             let hierarchies = Hierarchies::new(Tracking {
-                unified: Some(groups.path().to_owned()),
+                hierarchies: vec![("cgroup2".to_owned(), groups.path().to_owned())],
                 ..Tracking::default()
             });
             let populate = |number| {

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
+pub(crate) use launch_protocol::refuse::{caller, trouble};
 
 fn refusal(
     who: RefusedBy,
@@ -33,16 +34,6 @@ pub(crate) fn mapping(class: RefusalClass, code: &str, message: String, later: b
 /// The helper cannot, or may not.
 pub(crate) fn helper(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
     refusal(RefusedBy::Helper, class, code, message, later)
-}
-
-/// Something on this machine failed that may work the next time.
-pub(crate) fn trouble(code: &str, message: String) -> Refusal {
-    helper(RefusalClass::SiteTransient, code, message, true)
-}
-
-/// The pilot asked for something that cannot be.
-pub(crate) fn caller(code: &str, message: &str) -> Refusal {
-    helper(RefusalClass::Caller, code, message.to_owned(), false)
 }
 
 /// Seconds since 1970.

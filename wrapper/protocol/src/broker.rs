@@ -468,6 +468,17 @@ impl Purpose {
 }
 
 impl OpenLimits {
+    /// The lower of the job's and the site's, each.
+    pub fn within(&self, site: &crate::policy::LimitRules) -> Self {
+        let lower = |job: Option<u64>, site: Option<u64>| job.into_iter().chain(site).min();
+        let processors = site.cpu_percent.map(|percent| u64::from(percent) * 10);
+        Self {
+            memory_bytes: lower(self.memory_bytes, site.memory_bytes),
+            pids: lower(self.pids, site.pids.map(u64::from)),
+            cpu_millis: lower(self.cpu_millis, processors),
+        }
+    }
+
     pub(crate) fn put(&self, w: &mut Writer) {
         for limit in [self.memory_bytes, self.pids, self.cpu_millis] {
             w.option(limit.as_ref(), |w, limit| w.u64(*limit));

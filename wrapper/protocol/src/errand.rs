@@ -65,10 +65,10 @@ impl Errand {
         matches!(self, Self::KillAll | Self::SignalMembers { .. })
     }
 
-    /// The command line of `sailplane-job`, its name first. `monitor`: its process number, as payloads see it.
+    /// The command line of `sailplane-job`, without its name. `monitor`: its process number, as payloads see it.
     pub fn words(&self, sandbox: &Path, home: &Path, monitor: u32) -> Vec<OsString> {
         let below = || ["--below".into(), monitor.to_string().into()];
-        let mut words: Vec<OsString> = vec!["sailplane-job".into()];
+        let mut words: Vec<OsString> = Vec::new();
         match self {
             Self::Remove { account, if_alone } => {
                 words.push("--remove".into());
@@ -183,10 +183,7 @@ mod tests {
         ] {
             let line = errand.words(Path::new("/scratch/dir_1"), Path::new("/home/a"), 7);
             let line = line.join(std::ffi::OsStr::new(" "));
-            assert_eq!(
-                line.to_str(),
-                Some(format!("sailplane-job {words}").as_str())
-            );
+            assert_eq!(line.to_str(), Some(words));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Entry for the fuzz target `launch_protocol`.
+//! Entries for the fuzz targets `launch_protocol` and `switch_conf`.
 
 use crate::{agent, broker, exec, monitor, order, policy, verdict};
 
@@ -36,5 +36,27 @@ pub fn fuzz_launch_protocol(data: &[u8]) {
             }
         }
         _ => round_trip!(monitor::Reply),
+    }
+}
+
+/// Entry for the fuzz target `switch_conf`: a lease record from any bytes.
+pub fn fuzz_switch_conf(data: &[u8]) {
+    let _ = crate::lease::Record::parse(data);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_corpus_holds() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/switch_conf");
+        let mut seen = 0;
+        for file in std::fs::read_dir(corpus).expect("the corpus folder is in the repository") {
+            let data = std::fs::read(file.expect("readable").path()).expect("readable");
+            for cut in 0..=data.len() {
+                super::fuzz_switch_conf(&data[..cut]);
+            }
+            seen += 1;
+        }
+        assert!(seen > 0);
     }
 }

@@ -57,6 +57,7 @@ pub mod broker;
 mod codec;
 mod errand;
 pub mod exec;
+pub mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lease;
@@ -64,6 +65,7 @@ mod line;
 pub mod monitor;
 pub mod order;
 pub mod policy;
+pub mod refuse;
 pub mod verdict;
 
 pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute, is_pool_name};

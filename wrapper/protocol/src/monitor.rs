@@ -39,6 +39,28 @@ pub const FIRST_BROKER_UID: u32 = 0x7F00_0000;
 /// the way further, one for the fresh broker that reads a configuration which has changed meanwhile.
 pub const BROKER_UIDS: u32 = 0x0080_0000;
 
+/// The process number of the monitor whose group is called so.
+pub fn monitor_of_group(name: &str) -> Option<u32> {
+    name.strip_prefix("sailplane-")?
+        .split_once('-')?
+        .0
+        .parse()
+        .ok()
+}
+
+/// The numbers of the broker that this monitor starts for this: its own among all of the machine, and the one that has
+/// heard a pilot has no power over the one that is to be believed.
+pub fn broker_numbers(mode: Mode, monitor: u32) -> Numbers {
+    let block = BROKER_UIDS / 2;
+    let first = FIRST_BROKER_UID + if mode == Mode::Configure { block } else { 0 };
+    let own = first + monitor % block;
+    Numbers {
+        uid: own,
+        gid: own,
+        groups: Vec::new(),
+    }
+}
+
 /// Longest line of the log, bytes.
 pub const MAX_LINE: usize = 4096;
 /// Most endings in one answer.
@@ -62,13 +84,36 @@ pub enum Mode {
 /// Where groups of payloads are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracking {
-    /// The pilot's own directory in the cgroup2 hierarchy, if groups can be made there.
-    pub unified: Option<PathBuf>,
-    /// Controllers that a group there has.
+    /// `cgroup2`, if groups can be made there, and the controllers of old hierarchies that are used beside it or in
+    /// its place; the pilot's own directory in each.
+    pub hierarchies: Vec<(String, PathBuf)>,
+    /// Controllers that a group in cgroup2 has.
     pub within: Vec<String>,
-    /// Controllers of old hierarchies that are used beside it or in its place, and the pilot's own
-    /// directories there.
-    pub old: Vec<(String, PathBuf)>,
+}
+
+/// The new hierarchy's name in lists.
+pub const UNIFIED: &str = "cgroup2";
+/// The old hierarchy by which processes are told apart where there is no new one.
+pub const FREEZER: &str = "freezer";
+
+impl Tracking {
+    /// The pilot's own directory in a hierarchy that is used.
+    pub fn place(&self, hierarchy: &str) -> Option<&PathBuf> {
+        let found = self.hierarchies.iter().find(|(name, _)| name == hierarchy);
+        found.map(|(_, path)| path)
+    }
+
+    /// Has a group in cgroup2 this controller?
+    pub fn is_within(&self, controller: &str) -> bool {
+        self.within.iter().any(|known| known == controller)
+    }
+
+    /// Are processes told apart by group, or only by account?
+    pub fn has_groups(&self) -> bool {
+        [UNIFIED, FREEZER]
+            .iter()
+            .any(|name| self.place(name).is_some())
+    }
 }
 
 /// An account that may be asked for.
@@ -280,7 +325,7 @@ pub enum Ask {
         /// At most [`MAX_LINE`] bytes.
         line: String,
     },
-    /// Clean up after monitors that are gone. Answered by [`Reply::Started`], or by [`Reply::Done`]: nothing is
+    /// Clean up after monitors that are gone. Answered by [`Reply::Started`], or by [`Reply::Done`]: no payload is
     /// left of any.
     Recover,
     /// Take over what a monitor that is gone has left of a payload. Answered by [`Reply::Adopted`], to
@@ -779,9 +824,8 @@ impl Reply {
             }
             Self::Admitted { tracking } => {
                 w.u8(15);
-                w.option(tracking.unified.as_ref(), |w, path| w.path("unified", path));
+                put_hierarchies(w, &tracking.hierarchies);
                 w.texts("within", &tracking.within, Text::Account, 16, MAX_WORD);
-                put_hierarchies(w, &tracking.old);
             }
             Self::Files => w.u8(2),
             Self::Reread {
@@ -862,9 +906,8 @@ impl Reply {
             },
             15 => Self::Admitted {
                 tracking: Tracking {
-                    unified: r.option("unified", |r| r.path("unified"))?,
+                    hierarchies: take_hierarchies(r)?,
                     within: r.texts("within", Text::Account, 16, MAX_WORD)?,
-                    old: take_hierarchies(r)?,
                 },
             },
             2 => Self::Files,
@@ -1080,6 +1123,25 @@ mod tests {
             },
         ] {
             there_and_back(&ask);
+        }
+    }
+
+    #[test]
+    fn a_group_tells_whose_it_is() {
+        assert_eq!(monitor_of_group("sailplane-17-3"), Some(17));
+        assert_eq!(monitor_of_group("sailplane-17-hook-3"), Some(17));
+        for other in ["sailplane-17", "sailplane-x-1", "17-3", "sailplane--1"] {
+            assert_eq!(monitor_of_group(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn s11_two_brokers_have_no_number_in_common() {
+        let serves = broker_numbers(Mode::Serve, 4_000_000);
+        let configures = broker_numbers(Mode::Configure, 4_000_000);
+        assert!(serves.uid != configures.uid && serves.uid != broker_numbers(Mode::Serve, 7).uid);
+        for number in [serves.uid, configures.gid] {
+            assert!((FIRST_BROKER_UID..FIRST_BROKER_UID + BROKER_UIDS).contains(&number));
         }
     }
 

@@ -9,11 +9,13 @@
 
 mod names;
 mod settings;
+mod witness;
 
 pub use names::{Entry, Query};
 pub use settings::{
     AuditSettings, Hook, Isolation, LimitRules, Required, Settings, Targets, VerifierSettings,
 };
+pub use witness::Witness;
 
 use std::path::PathBuf;
 

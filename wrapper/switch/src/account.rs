@@ -30,12 +30,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) groups: Option<&'a MappedGroups>,
 }
 
-/// Numbers of mapped groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MappedGroups {
-    pub(crate) primary: Option<u32>,
-    pub(crate) secondary: Vec<u32>,
-}
+/// Numbers of mapped groups: primary and secondary ones.
+pub(crate) type MappedGroups = (Option<u32>, Vec<u32>);
 
 /// Why an account may not be switched to.
 pub(crate) type Unfit = &'static str;
@@ -90,7 +86,7 @@ impl TargetAccount {
     }
 
     fn admit(mut account: Account, rules: Rules<'_>) -> Result<Self, Unfit> {
-        if let Some(MappedGroups { primary, secondary }) = rules.groups {
+        if let Some((primary, secondary)) = rules.groups {
             account.gid = primary.unwrap_or(account.gid);
             account.groups.clone_from(secondary);
         }
@@ -230,7 +226,7 @@ pub(crate) mod tests {
             assert_eq!(judge(&entry(name, uid, gid, groups), None), Err(why), "{name}");
         }
         // Mapped groups are judged like the account's own.
-        let mapped = MappedGroups { primary: Some(0), secondary: Vec::new() };
+        let mapped = (Some(0), Vec::new());
         let good = entry("alice", 3000, 100, &[100]);
         assert_eq!(judge(&good, Some(&mapped)), Err(ROOT_GROUP));
         assert_eq!(judge(&Entry::Group { gid: 5 }, None), Err(ROOT));
@@ -251,7 +247,7 @@ pub(crate) mod tests {
         let alice = entry("alice", 3000, 100, &[100, 2101]);
         let account = judge(&alice, None).expect("fit");
         assert_eq!((account.gid, &account.groups[..]), (100, &[100, 2101][..]));
-        let mapped = MappedGroups { primary: Some(300), secondary: vec![301] };
+        let mapped = (Some(300), vec![301]);
         let account = judge(&alice, Some(&mapped)).expect("fit");
         assert_eq!((account.gid, &account.groups[..]), (300, &[301][..]));
     }

@@ -5,23 +5,22 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use launch_protocol::broker::{OpenLimits, Refusal, RefusalClass};
+use launch_protocol::broker::{OpenLimits, Refusal};
 use launch_protocol::lease::Record;
 use launch_protocol::monitor::{Ask, Linked, Reply, Target, Which};
-use launch_protocol::policy::{Entry, Groups, LimitRules, Query};
-use nix::errno::Errno;
+use launch_protocol::policy::{Entry, Groups, LimitRules, Query, Settings};
 use nix::fcntl::OFlag;
 use nix::unistd::{getpid, pipe2};
 
-use crate::account::{MappedGroups, Rules, TargetAccount};
+use crate::account::{Rules, TargetAccount};
 use crate::cgroup::Group;
 use crate::held::Held;
-use crate::introduce::{files, untrusted};
+use crate::introduce::{Standing, files};
 use crate::lease::Lease;
-use crate::monitor::{Answer, Monitor, Role, failed};
+use crate::monitor::{Answer, Monitor};
 use crate::pool::Pool;
 use crate::programs::start_recovery;
-use crate::refuse::{caller, helper, mapping, trouble};
+use crate::refuse::{caller, failed, mapping, site, trouble};
 use crate::sandbox::{Place, Sandbox};
 use crate::spawn::Child;
 use crate::sys;
@@ -36,24 +35,17 @@ fn plain(reply: Reply) -> Answer {
 }
 
 impl Monitor {
-    pub(crate) fn answer(&mut self, ask: Ask, beside: Vec<OwnedFd>) -> Answer {
+    pub(crate) fn answer(&mut self, ask: Ask, beside: &[OwnedFd]) -> Answer {
         match ask {
-            Ask::Begin { .. } | Ask::Configured(_) | Ask::Admitted { .. } => {
-                Err(caller("monitor.order", "that was asked at the start"))
-            }
-            Ask::Decline(_) | Ask::Audit { .. } => done(),
             Ask::Names => self.restart_names(),
             Ask::Verifier => {
-                let (pid, socket) = self.standing.start_verifier(self.nursery.null.as_fd())?;
+                let (pid, socket) = self.standing.start_verifier(&self.ground)?;
                 Ok((self.started(pid), vec![socket]))
             }
-            Ask::Files => {
-                let files = files(&self.standing.settings)?;
-                Ok((Reply::Files, files.into_iter().map(OwnedFd::from).collect()))
-            }
+            Ask::Files => files(&self.standing.settings).map(|files| (Reply::Files, files)),
             Ask::Reread => self.reread().and_then(plain),
             Ask::Warm => {
-                self.warm_up();
+                self.nursery.warm_up(&self.standing, &self.ground);
                 done()
             }
             Ask::Cool => {
@@ -78,15 +70,12 @@ impl Monitor {
             }
             Ask::Signal { child, signal } => self.signal(child, signal),
             Ask::SignalAll { payload, signal } => {
-                if let Some(group) = &self.find(payload)?.group {
-                    group.signal_all(checked(signal)?);
-                }
+                let signal = checked(signal)?;
+                self.find(payload)?.group.iter().for_each(|group| group.signal_all(signal));
                 done()
             }
             Ask::Freeze { payload, stop } => {
-                if let Some(group) = &self.find(payload)?.group {
-                    group.freeze(stop);
-                }
+                self.find(payload)?.group.iter().for_each(|group| group.freeze(stop));
                 done()
             }
             Ask::Kill { payload } => {
@@ -96,9 +85,8 @@ impl Monitor {
             }
             Ask::Errand { payload, errand } => {
                 let may = !errand.is_wide() || self.further.is_some();
-                let null = self.nursery.null.as_fd();
-                let held = self.held.get(&payload);
-                let held = held.ok_or_else(|| caller("payload.unknown", "there is none"))?;
+                let null = self.ground.null.as_fd();
+                let held = self.held.get(&payload).ok_or_else(unknown)?;
                 if !may && !held.account()?.dynamic {
                     return Err(caller("errand.shared", "others may use this account"));
                 }
@@ -114,11 +102,8 @@ impl Monitor {
                 done()
             }
             Ask::Endings => plain(self.endings()),
+            Ask::Recover if !self.standing.leases.has_stale() => done(),
             Ask::Recover => {
-                self.standing.tracking.remove_orphans();
-                if !self.standing.leases.has_stale() {
-                    return done();
-                }
                 let started = start_recovery().map_err(failed("recover.start", "cleaning up"))?;
                 plain(self.started(started))
             }
@@ -129,18 +114,17 @@ impl Monitor {
             }
             Ask::PoolLink { account, lease } => {
                 let linked = self.pool()?.link(&account, &lease);
-                let what = |errno: Errno| format!("lease {lease}: {}", errno.desc());
-                let linked = linked.map_err(|errno| trouble("pool.lease", what(errno)))?;
-                plain(Reply::Linked(linked))
+                plain(Reply::Linked(linked.map_err(failed("pool.lease", "leasing an account"))?))
             }
             Ask::PoolTouch { account, lease } => {
-                let ours = self.pool()?.touch(&account, &lease) == Ok(true);
-                let linked = if ours { Linked::Done } else { Linked::LeaseExists };
-                plain(Reply::Linked(linked))
+                plain(Reply::Linked(match self.pool()?.touch(&account, &lease) {
+                    Ok(true) => Linked::Done,
+                    _ => Linked::LeaseExists,
+                }))
             }
             other => match self.further {
                 Some(further) => further(self, other),
-                None => Err(caller("monitor.mode", "that is for administrators")),
+                None => Err(caller("monitor.mode", "that is for others, or was at the start")),
             },
         }
     }
@@ -150,10 +134,8 @@ impl Monitor {
     /// # Errors
     /// If there is none that can be trusted.
     pub fn pool(&self) -> Result<Pool, Refusal> {
-        let text = "gridmapdir is not set";
         let path = self.standing.settings.gridmapdir.as_deref();
-        let path = path.ok_or_else(|| caller("conf.gridmapdir", text))?;
-        Pool::open(path).map_err(|error| untrusted("gridmapdir", &error))
+        Pool::open(path.ok_or_else(|| caller("conf.gridmapdir", "gridmapdir is not set"))?)
     }
 
     /// Requirement M3, by what the name service has told the monitor.
@@ -172,8 +154,7 @@ impl Monitor {
                 _ => Err(missing("map.group_missing", "group", name)),
             };
             let primary = groups.primary.as_ref().map(&mut number).transpose()?;
-            let secondary = groups.secondary.iter().map(number).collect::<Result<_, _>>()?;
-            Ok(MappedGroups { primary, secondary })
+            Ok((primary, groups.secondary.iter().map(number).collect::<Result<Vec<_>, _>>()?))
         });
         let groups = groups.transpose()?;
         let rules = Rules {
@@ -188,15 +169,13 @@ impl Monitor {
                 (TargetAccount::named(entry, rules), name.clone())
             }
             Target::Dynamic(uid) if names.get(&Query::Uid(*uid)) != Some(None) => {
-                let text = format!("uid {uid} belongs to an account");
-                return Err(trouble("lease.taken", text));
+                return Err(trouble("lease.taken", format!("uid {uid} belongs to an account")));
             }
             Target::Dynamic(uid) => (TargetAccount::dynamic(*uid, rules), format!("uid{uid}")),
         };
         account.map_err(|why| {
             let text = format!("the policy names account {name}, which no payload may use: {why}");
-            let class = RefusalClass::SitePermanent;
-            mapping(class, "map.account_unfit", text, false)
+            mapping("map.account_unfit", text)
         })
     }
 
@@ -215,9 +194,9 @@ impl Monitor {
         let account = self.judge(target, groups)?;
         let name = &account.name;
         let mut shared = self.held.values().filter_map(|held| held.account.as_ref());
-        if !self.standing.tracking.has_groups() && shared.any(|it| it.uid == account.uid) {
+        if !self.standing.tracking.places.has_groups() && shared.any(|it| it.uid == account.uid) {
             let text = "without cgroup2 one account can run one payload at a time";
-            return Err(trouble("lease.busy", text.to_owned()));
+            return Err(trouble("lease.busy", text));
         }
         let leases = &self.standing.leases;
         let lease = match account.dynamic {
@@ -234,8 +213,7 @@ impl Monitor {
         // The sweeper takes its own lease first and looks for others then: one of the two sees the other.
         if !account.dynamic && leases.exists(&sweeping(name)) {
             leases.release(lease);
-            let text = format!("{name} is being swept; try again later");
-            return Err(trouble("lease.swept", text));
+            return Err(trouble("lease.swept", format!("{name} is being swept; try again later")));
         }
         Ok(self.hold(payload, account, lease))
     }
@@ -260,33 +238,29 @@ impl Monitor {
         place: Option<&Path>,
         limits: &OpenLimits,
     ) -> Answer {
-        let settings = &self.standing.settings;
-        let caller_uid = self.standing.caller.uid;
-        let open = |path: &Path| Place::open(path, &settings.execute_dirs, caller_uid);
+        let Standing { settings, caller: pilot, tracking, .. } = &self.standing;
+        let open = |path| Place::open(path, &settings.execute_dirs, pilot.uid);
         let place = place.map(open).transpose()?;
-        let own_tmp = settings.isolation.private_tmp;
-        let held = self.find(payload)?;
+        let held = self.held.get_mut(&payload).ok_or_else(unknown)?;
         let account = held.account()?.clone();
         if held.group.is_some() {
             return Err(caller("payload.made", "this payload has a group already"));
         }
-        let nest = self.take_nest();
+        let nest = self.nursery.take(&self.standing, &self.ground);
         let nest = nest.map_err(failed("group.failed", "making the payload's group"))?;
         let name = format!("dir_{}_{payload}", getpid());
-        let directories = self.standing.tracking.directories(&nest.name);
-        let held = self.held.get_mut(&payload);
-        let held = held.ok_or_else(|| caller("payload.unknown", "it is gone"))?;
         held.record = Record {
             uid: account.uid,
             gid: account.gid,
             dynamic: account.dynamic,
             sandbox: place.as_ref().map(|it| it.path.join(&name)).unwrap_or_default(),
-            groups: directories,
+            groups: tracking.directories(&nest.name),
             label,
         };
         let made = record(held)
-            .and_then(|()| restrict(&nest.group, limits, &self.standing.settings.limits))
+            .and_then(|()| restrict(&nest.group, limits, &settings.limits))
             .and_then(|()| {
+                let own_tmp = settings.isolation.private_tmp;
                 let make = |place| Sandbox::make(place, &name, &account, own_tmp);
                 let sandbox = place.map(make).transpose();
                 sandbox.map_err(failed("sandbox.failed", "making the sandbox"))
@@ -328,54 +302,44 @@ impl Monitor {
 
     fn hook(&mut self, payload: u32, which: Which, facts: &[(String, String)]) -> Answer {
         self.expect_new(payload)?;
-        let [before, after] = &self.standing.hooks;
+        let Standing { settings: Settings { prologue, epilogue, .. }, hooks, .. } = &self.standing;
         let (hook, who) = match which {
-            Which::Prologue => (&self.standing.settings.prologue, before),
-            Which::Epilogue => (&self.standing.settings.epilogue, after),
+            Which::Prologue => (prologue, &hooks[0]),
+            Which::Epilogue => (epilogue, &hooks[1]),
         };
-        let program = match hook {
-            Some(hook) => &hook.program,
-            None => return Err(caller("hook.none", "there is no such hook")),
-        };
+        let hook = hook.as_ref().ok_or_else(|| caller("hook.none", "there is no such hook"))?;
+        let program = &hook.program;
         let refuse = |why: &str| {
             let (what, program) = (which.word(), program.display());
             let text = format!("the site's {what} {program} has failed: {why}");
-            helper(RefusalClass::SitePermanent, &format!("hook.{what}"), text, false)
+            site(&format!("hook.{what}"), text)
         };
-        trusted::check(program, Kind::File).map_err(|error| refuse(&error.to_string()))?;
-        self.hooks_made += 1;
+        trusted::check(which.word(), program, Kind::File).map_err(|it| refuse(&it.message))?;
         let tracking = &self.standing.tracking;
-        let name = format!("sailplane-{}-hook-{}", getpid(), self.hooks_made);
-        let group = tracking.has_groups().then(|| tracking.create(&name));
+        let name = format!("sailplane-{}-hook-{payload}", getpid());
         let failed = failed("hook.start", "the site's program could not be started");
-        let mut group = group.transpose().map_err(&failed)?;
+        let group = tracking.places.has_groups().then(|| tracking.create(&name));
+        let group = group.transpose().map_err(&failed)?;
         // Not waiting, for either side.
-        let said = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
-        let started = said.map_err(&failed).and_then(|(said, stderr)| {
-            let null = self.nursery.null.as_fd();
-            let environment = which.environment(facts).into_iter().map(CString::new);
-            let environment: Vec<_> = environment.flatten().collect();
-            let (words, descriptors) = ([program.as_os_str()], [null, null, stderr.as_fd()]);
-            let child = Child::plain(who, program, &words, &descriptors);
-            let child = Child { environment: &environment, group: group.as_ref(), ..child };
-            child.start().map(|pid| (pid, said)).map_err(|errno| refuse(errno.desc()))
-        });
-        if let (Err(_), Some(group)) = (&started, &mut group) {
-            let _ = group.remove();
-        }
-        let (pid, said) = started?;
+        let (said, stderr) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed)?;
+        let null = self.ground.null.as_fd();
+        let environment = which.environment(facts).into_iter().map(CString::new);
+        let environment: Vec<_> = environment.flatten().collect();
+        let descriptors = [null, null, stderr.as_fd()];
+        let child = Child::plain(who, program, &[], &descriptors);
+        let child = Child { environment: &environment, group: group.as_ref(), ..child };
+        let pid = child.start().map_err(|errno| refuse(errno.desc()))?;
         self.held.insert(payload, Held { group, ..Held::default() });
         let child = pid.as_raw();
-        self.children.insert(child, Role::Payload(payload));
+        self.children.insert(child, Some(payload));
         Ok((Reply::Started { child }, vec![said]))
     }
 
     fn bury(&mut self, payload: u32) -> Answer {
-        let alive = self.children.values().any(|role| *role == Role::Payload(payload));
+        let alive = self.children.values().any(|role| *role == Some(payload));
         let held = self.find(payload)?;
         if alive {
-            let text = "processes of the payload are alive";
-            return Err(trouble("close.processes", text.to_owned()));
+            return Err(trouble("close.processes", "processes of the payload are alive"));
         }
         held.remove()?;
         if let Some(lease) = self.held.remove(&payload).and_then(|held| held.lease) {
@@ -383,6 +347,10 @@ impl Monitor {
         }
         done()
     }
+}
+
+pub(crate) fn unknown() -> Refusal {
+    caller("payload.unknown", "there is no payload of this number")
 }
 
 /// The lease of whoever sweeps an account that others may use.
@@ -417,6 +385,5 @@ fn restrict(group: &Group, limits: &OpenLimits, rules: &LimitRules) -> Result<()
 }
 
 fn missing(code: &str, what: &str, name: &str) -> Refusal {
-    let text = format!("{what} {name}, which the policy names, does not exist");
-    mapping(RefusalClass::SitePermanent, code, text, false)
+    mapping(code, format!("{what} {name}, which the policy names, does not exist"))
 }

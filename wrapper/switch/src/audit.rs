@@ -12,10 +12,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use launch_protocol::broker::Refusal;
 use launch_protocol::policy::AuditSettings;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::trusted::{self, Kind, TrustError};
+use crate::trusted::{self, Kind};
 
 const SEVERITY_INFO: u32 = 6;
 
@@ -24,14 +25,12 @@ const SEVERITY_INFO: u32 = 6;
 pub(crate) struct Audit {
     system: Option<(UnixDatagram, u32)>,
     file: RefCell<Option<File>>,
-    path: PathBuf,
-    max_bytes: u64,
-    keep: u32,
+    settings: AuditSettings,
 }
 
 impl Audit {
     /// Connects to the system log, if there is one, and opens the file, if one is configured.
-    pub(crate) fn open(settings: &AuditSettings) -> Result<Self, TrustError> {
+    pub(crate) fn open(settings: &AuditSettings) -> Result<Self, Refusal> {
         let system = settings.syslog_facility.and_then(|facility| {
             let socket = UnixDatagram::unbound().ok()?;
             // A stuck logger must not hold up payloads.
@@ -39,17 +38,11 @@ impl Audit {
             socket.connect("/dev/log").ok()?;
             Some((socket, u32::from(facility) * 8 + SEVERITY_INFO))
         });
-        let path = settings.file.clone().unwrap_or_default();
-        if let Some(folder) = path.parent() {
-            trusted::check(folder, Kind::Directory)?;
+        if let Some(folder) = settings.file.as_ref().and_then(|path| path.parent()) {
+            trusted::check("log_file", folder, Kind::Directory)?;
         }
-        Ok(Self {
-            system,
-            file: RefCell::new(append_to(&path).ok()),
-            path,
-            max_bytes: settings.max_bytes,
-            keep: settings.keep,
-        })
+        let file = settings.file.as_ref().and_then(|path| append_to(path).ok());
+        Ok(Self { system, file: RefCell::new(file), settings: settings.clone() })
     }
 
     /// Writes a line that holds these members. Failing to log is no reason to fail.
@@ -64,7 +57,8 @@ impl Audit {
         }
         let mut slot = self.file.borrow_mut();
         let Some(mut file) = slot.take() else { return };
-        let full = |size| self.max_bytes > 0 && size >= self.max_bytes;
+        let most = self.settings.max_bytes;
+        let full = |size| most > 0 && size >= most;
         let done = |facts: &fs::Metadata| facts.nlink() == 0 || full(facts.size());
         if file.metadata().is_ok_and(|facts| done(&facts)) {
             file = self.next(&file).unwrap_or(file);
@@ -78,18 +72,18 @@ impl Audit {
         let lock = Flock::lock(full.try_clone()?, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|(_, errno)| io::Error::from(errno))?;
         let ours = lock.metadata()?;
-        let still_there = |facts: &fs::Metadata| facts.ino() == ours.ino();
-        if fs::symlink_metadata(&self.path).is_ok_and(|facts| still_there(&facts)) {
-            let old = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
-            for number in (1..self.keep).rev() {
+        let path = self.settings.file.as_deref().unwrap_or_else(|| Path::new(""));
+        if fs::symlink_metadata(path).is_ok_and(|facts| facts.ino() == ours.ino()) {
+            let old = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
+            for number in (1..self.settings.keep).rev() {
                 let _ = fs::rename(old(number), old(number + 1));
             }
-            match self.keep {
-                0 => fs::remove_file(&self.path)?,
-                _ => fs::rename(&self.path, old(1))?,
+            match self.settings.keep {
+                0 => fs::remove_file(path)?,
+                _ => fs::rename(path, old(1))?,
             }
         }
-        append_to(&self.path)
+        append_to(path)
     }
 }
 
@@ -113,9 +107,12 @@ mod tests {
         let open = || Audit {
             system: None,
             file: RefCell::new(append_to(&path).ok()),
-            path: path.clone(),
-            max_bytes: 20_000,
-            keep: 30,
+            settings: AuditSettings {
+                file: Some(path.clone()),
+                max_bytes: 20_000,
+                keep: 30,
+                syslog_facility: None,
+            },
         };
         std::thread::scope(|scope| {
             for writer in 0..4 {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::OpenLimits;
-use launch_protocol::monitor;
+use launch_protocol::monitor::{self, FREEZER, UNIFIED};
 use launch_protocol::policy::LimitRules;
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
@@ -17,18 +17,16 @@ use nix::unistd::{Pid, getpid};
 
 use crate::sys::{self, errno};
 
+/// What tells of a group in cgroup2 what there is to know; else the old hierarchy is needed.
+const TELLING: [&str; 2] = ["cgroup.events", "cgroup.procs"];
 /// What is used of cgroup2's controllers; the old kind calls the third one `blkio`.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
-/// The new hierarchy, as the broker calls it.
-const UNIFIED: &str = "cgroup2";
-/// The old one that stands in for it.
-const FREEZER: &str = "freezer";
 
 /// Where groups are made.
 #[derive(Clone, Debug, Default)]
 pub struct Tracking {
     /// As the broker is told.
-    pub(crate) places: monitor::Tracking,
+    pub places: monitor::Tracking,
 }
 
 /// What this monitor's group of that number is called.
@@ -40,14 +38,13 @@ impl Tracking {
     /// Tries the pilot's own directories in the hierarchies that there are, the new one first, by making the
     /// first group.
     pub(crate) fn try_out(hierarchies: &[(String, PathBuf)]) -> (Self, Group) {
-        let (mut found, mut first) = (Self::default(), Group::default());
+        let (mut places, mut first) = (monitor::Tracking::default(), Group::default());
         for (hierarchy, parent) in hierarchies {
-            let within = |name: &str| first.within.iter().any(|known| known == name);
             let (kind, wanted) = match hierarchy.as_str() {
                 UNIFIED => (CGROUP2_SUPER_MAGIC, true),
-                "blkio" => (CGROUP_SUPER_MAGIC, !within("io")),
-                "memory" | "pids" => (CGROUP_SUPER_MAGIC, !within(hierarchy)),
-                FREEZER | "cpuacct" => (CGROUP_SUPER_MAGIC, found.places.unified.is_none()),
+                "blkio" => (CGROUP_SUPER_MAGIC, !places.is_within("io")),
+                "memory" | "pids" => (CGROUP_SUPER_MAGIC, !places.is_within(hierarchy)),
+                FREEZER | "cpuacct" => (CGROUP_SUPER_MAGIC, places.place(UNIFIED).is_none()),
                 _ => continue,
             };
             // Is it a directory of such a hierarchy, and not something that only looks so?
@@ -55,68 +52,40 @@ impl Tracking {
             if !wanted || facts.is_none_or(|facts| facts.filesystem_type() != kind) {
                 continue;
             }
-            if hierarchy == UNIFIED {
-                for name in CONTROLLERS {
-                    // Refused where processes are in the pilot's own group: then there is none for payloads.
-                    let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
-                }
+            // Refused where processes are in the pilot's own group: then there is none for payloads.
+            for name in CONTROLLERS.iter().filter(|_| hierarchy == UNIFIED) {
+                let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{name}"));
             }
             let path = parent.join(name(1));
-            if first.add(hierarchy, path.clone()).is_err() || !is_usable(hierarchy, &path) {
-                first.give_up_last(&path);
-            } else if hierarchy == UNIFIED {
+            let tells = |file: &&str| path.join(file).exists();
+            let made = first.add(hierarchy, path.clone()).is_ok();
+            if made && hierarchy == UNIFIED && TELLING.iter().all(tells) {
                 let has = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
                 let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
-                first.within = CONTROLLERS.into_iter().filter(has).map(str::to_owned).collect();
-                found.places.within.clone_from(&first.within);
-                found.places.unified = Some(parent.clone());
-            } else {
-                found.places.old.push((hierarchy.clone(), parent.clone()));
+                places.within = CONTROLLERS.into_iter().filter(has).map(str::to_owned).collect();
+                first.within.clone_from(&places.within);
+            } else if !made || hierarchy == UNIFIED {
+                if first.parts.pop_if(|part| part.path == path).is_some() {
+                    let _ = fs::remove_dir(path);
+                }
+                continue;
             }
+            places.hierarchies.push((hierarchy.clone(), parent.clone()));
         }
-        (found, first)
-    }
-
-    /// Every hierarchy in use, and the pilot's own directory there.
-    fn parents(&self) -> impl Iterator<Item = (&str, &Path)> {
-        let old = self.places.old.iter().map(|(name, parent)| (name.as_str(), parent.as_path()));
-        self.places.unified.iter().map(|parent| (UNIFIED, parent.as_path())).chain(old)
-    }
-
-    /// Are processes told apart by group, or only by account?
-    pub(crate) fn has_groups(&self) -> bool {
-        self.parents().any(|(name, _)| [UNIFIED, FREEZER].contains(&name))
+        (Self { places }, first)
     }
 
     /// Directories that a group of this name will have; recorded before they are made.
     pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
-        self.parents().map(|(_, parent)| parent.join(name)).collect()
-    }
-
-    /// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a
-    /// process is left.
-    pub fn remove_orphans(&self) {
-        let is_orphan = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let pid = name.and_then(|name| name.strip_prefix("sailplane-")?.split_once('-'));
-            let pid = pid.and_then(|(pid, _)| pid.parse().ok());
-            pid.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH))
-        };
-        let folders = self.parents().filter_map(|(_, parent)| fs::read_dir(parent).ok());
-        let paths = folders.flatten().flatten().map(|entry| entry.path());
-        paths.filter(is_orphan).for_each(|path| drop(fs::remove_dir(path)));
+        self.places.hierarchies.iter().map(|(_, parent)| parent.join(name)).collect()
     }
 
     /// Makes a group.
     pub(crate) fn create(&self, name: &str) -> Result<Group, Errno> {
-        let within = self.places.within.clone();
-        let mut group = Group { within, ..Group::default() };
-        for (hierarchy, parent) in self.parents() {
-            if let Err(errno) = group.add(hierarchy, parent.join(name)) {
-                let _ = group.remove();
-                return Err(errno);
-            }
-        }
+        let mut group = Group::default();
+        group.within.clone_from(&self.places.within);
+        let mut places = self.places.hierarchies.iter();
+        places.try_for_each(|(hierarchy, parent)| group.add(hierarchy, parent.join(name)))?;
         Ok(group)
     }
 }
@@ -133,7 +102,7 @@ struct Part {
     entry: Option<File>,
 }
 
-/// One payload's group.
+/// One payload's group. Dropped, it goes, unless a process is left in it.
 #[derive(Debug, Default)]
 pub struct Group {
     parts: Vec<Part>,
@@ -142,11 +111,18 @@ pub struct Group {
     was_killed: bool,
 }
 
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.remove();
+    }
+}
+
 impl Group {
     /// What a monitor that is gone has written down of one.
     pub fn left(paths: Vec<PathBuf>) -> Self {
         let part = |path| Part { hierarchy: FREEZER.to_owned(), path, entry: None };
-        Self { parts: paths.into_iter().map(part).collect(), ..Self::default() }
+        let parts = paths.into_iter().map(part).collect();
+        Self { parts, within: Vec::new(), was_killed: false }
     }
 
     fn add(&mut self, hierarchy: &str, path: PathBuf) -> Result<(), Errno> {
@@ -167,13 +143,6 @@ impl Group {
 
     fn part(&self, hierarchy: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.hierarchy == hierarchy)
-    }
-
-    /// Takes back the last part, which is of no use.
-    fn give_up_last(&mut self, path: &Path) {
-        if self.parts.pop_if(|part| part.path == path).is_some() {
-            let _ = fs::remove_dir(path);
-        }
     }
 
     /// Makes a child in it. `life` is told whether it must enter cgroup2 by itself: `clone3` may be unknown or
@@ -217,12 +186,9 @@ impl Group {
     /// Sets the job's limits within the site's. What there is no controller for is not limited; the broker
     /// says so.
     pub(crate) fn restrict(&self, job: &OpenLimits, site: &LimitRules) -> Result<(), Errno> {
-        let lower = |job: Option<u64>, site: Option<u64>| job.into_iter().chain(site).min();
-        let memory = lower(job.memory_bytes, site.memory_bytes);
-        let pids = lower(job.pids, site.pids.map(u64::from));
-        let cpu = lower(job.cpu_millis, site.cpu_percent.map(|percent| u64::from(percent) * 10));
+        let OpenLimits { memory_bytes: memory, pids, cpu_millis } = job.within(site);
         // Microseconds in each tenth of a second, which is the kernel's own choice.
-        let cpu = cpu.map(|millis| millis.saturating_mul(100));
+        let cpu = cpu_millis.map(|millis| millis.saturating_mul(100));
         self.set("memory", ("memory.max", memory), ("memory.limit_in_bytes", memory))?;
         // Memory is memory, also on the disk. There is no such file where swap is not counted.
         let (swap, both) = ("memory.swap.max", "memory.memsw.limit_in_bytes");
@@ -288,12 +254,6 @@ impl Group {
         }
         Ok(())
     }
-}
-
-/// Does the kernel tell, in this new group, what there is to know of it? Then the old hierarchy is not needed.
-fn is_usable(hierarchy: &str, path: &Path) -> bool {
-    let has = |name| path.join(name).exists();
-    hierarchy != UNIFIED || has("cgroup.events") && has("cgroup.procs")
 }
 
 /// Has the kernel killed it already?

@@ -10,6 +10,7 @@ use nix::sys::prctl;
 use nix::unistd::{pipe2, read, setsid, write};
 
 use crate::programs::become_admin;
+use crate::refuse::status;
 use crate::sys;
 
 /// The monitor's hold on its guardian.
@@ -40,12 +41,12 @@ impl Guardian {
 }
 
 fn watch(pipe: &OwnedFd) -> u8 {
-    loop {
+    let outcome = loop {
         match read(pipe, &mut [0]) {
-            Ok(0) => return become_admin(&["--guard".into()]).status(),
-            Ok(_) => return 0,
             Err(Errno::EINTR) => {}
-            Err(_) => return 1,
+            other => break other,
         }
-    }
+    };
+    // Nothing comes before the end: the monitor is gone.
+    if outcome == Ok(0) { status(&become_admin(&["--guard".into()])) } else { 0 }
 }

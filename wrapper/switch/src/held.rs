@@ -12,11 +12,11 @@ use nix::unistd::Pid;
 
 use crate::account::TargetAccount;
 use crate::cgroup::Group;
-use crate::introduce::Standing;
+use crate::introduce::{Ground, Standing};
 use crate::isolate::Numbers;
 use crate::lease::Lease;
-use crate::nest::{Nursery, Waiting};
-use crate::refuse::{caller, trouble};
+use crate::nest::{Waiting, hatch};
+use crate::refuse::{caller, failed, trouble};
 use crate::sandbox::Sandbox;
 use crate::spawn::Child;
 use crate::wire::transmit;
@@ -52,15 +52,15 @@ impl Held {
     pub(crate) fn start_agent(
         &mut self,
         waiting: Option<Waiting>,
-        nursery: &Nursery,
         standing: &Standing,
+        ground: &Ground,
     ) -> Result<(Pid, OwnedFd), Errno> {
         let (Some(account), Some(group)) = (&self.account, &self.group) else {
             return Err(Errno::ESRCH);
         };
         let Waiting { pid, socket, numbers } = match waiting {
             Some(waiting) => waiting,
-            None => nursery.hatch(group, standing)?,
+            None => hatch(group, standing, ground)?,
         };
         let places = self.sandbox.as_ref().map(Sandbox::whereabouts).unwrap_or_default();
         let order = Order::new(account, &standing.settings, numbers.is_some(), places);
@@ -93,8 +93,7 @@ impl Held {
         let who = account.numbers();
         let child = Child::plain(&who, &standing.agent, &words, &descriptors);
         let started = Child { urgent: errand.is_urgent(), ..child }.start();
-        let text = |errno: Errno| format!("starting sailplane-job: {}", errno.desc());
-        started.map_err(|errno| trouble("errand.start", text(errno)))
+        started.map_err(failed("errand.start", "starting sailplane-job"))
     }
 
     /// Kills everything in its group. Returns as soon as the order is given.
@@ -118,9 +117,6 @@ impl Held {
             })?;
         }
         let group = self.group.as_mut().map_or(Ok(()), Group::remove);
-        group.map_err(|errno| {
-            let why = errno.desc();
-            trouble("close.group", format!("the payload's group could not be removed: {why}"))
-        })
+        group.map_err(failed("close.group", "the payload's group could not be removed"))
     }
 }

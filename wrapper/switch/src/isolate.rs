@@ -15,16 +15,13 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, chroot, pipe2};
 
-use crate::spawn::{Child, NOBODY, SwitchError};
+use crate::spawn::{Child, Failure, NOBODY, at};
 use crate::sys;
 use crate::trusted::{self, Kind};
 
 /// A payload's own process numbers. Dropped, its first process ends, and with that everything that
 /// has such a number: no fork can outrun it.
-#[derive(Debug)]
-pub(crate) struct Numbers {
-    _first: OwnedFd,
-}
+pub(crate) type Numbers = OwnedFd;
 
 /// Makes process numbers of their own, with a first process in them, and a child by `hatch` that is
 /// the second one; both are this process's children, and seen from here they have ordinary numbers.
@@ -36,7 +33,7 @@ pub(crate) fn with_own_numbers<T>(
     let ours = File::open("/proc/self/ns/pid").map_err(|_| Errno::ENOENT)?;
     let (pipe, first) = pipe2(OFlag::O_CLOEXEC)?;
     unshare(CloneFlags::CLONE_NEWPID)?;
-    let words = [OsStr::new("sailplane-job"), OsStr::new("--init")];
+    let words = [OsStr::new("--init")];
     let descriptors = [pipe.as_fd(), null, null];
     let first_process = Child::plain(&NOBODY, program, &words, &descriptors);
     let born = Child { sees_parent: false, ..first_process }.start().and_then(|_| hatch());
@@ -44,25 +41,24 @@ pub(crate) fn with_own_numbers<T>(
         // Whatever root starts from now on would be the payload's. Nothing can be.
         sys::exit_now(sys::CHILD_PANICKED);
     }
-    Ok((born?, Numbers { _first: first }))
+    Ok((born?, first))
 }
 
 const NONE: Option<&str> = None;
 
 /// In the child, still root: makes the machine look as ordered.
-pub(crate) fn enter(view: &View) -> Result<(), SwitchError> {
+pub(crate) fn enter(view: &View) -> Result<(), Failure> {
     let View { own_proc, own_tmp, tmp, chroot: other_root, sandbox } = view;
     if !own_proc && !own_tmp && other_root.is_none() {
         return Ok(());
     }
-    let at = |step| move |errno| SwitchError { step, errno };
     unshare(CloneFlags::CLONE_NEWNS).map_err(at("a mount namespace"))?;
     // Nothing goes out. What the machine mounts later comes in: automounted file systems need that.
     let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
     mount(NONE, "/", NONE, slave, NONE).map_err(at("private mounts"))?;
     let root = other_root.as_deref().unwrap_or_else(|| Path::new("/"));
     if other_root.is_some() {
-        trusted::check(root, Kind::Directory)
+        trusted::check("chroot", root, Kind::Directory)
             .map_err(|_| Errno::EPERM)
             .and_then(|()| furnish(root, !own_proc, sandbox.as_ref()))
             .map_err(at("furnishing the other root directory"))?;

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use launch_protocol::broker::Refusal;
 use launch_protocol::lease::Record;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
@@ -15,7 +16,7 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::sys::errno;
-use crate::trusted::{self, TrustError};
+use crate::trusted::{self, Kind};
 
 /// The directory of all leases of this machine.
 #[derive(Debug)]
@@ -33,15 +34,13 @@ pub struct Lease {
 
 impl LeaseDir {
     /// Opens `RUNDIR/leases`, making both if need be.
-    pub(crate) fn open(rundir: &Path) -> Result<Self, TrustError> {
+    pub(crate) fn open(rundir: &Path) -> Result<Self, Refusal> {
         let path = rundir.join("leases");
-        let make = |path: &Path| {
+        for path in [rundir, &path] {
             // If it fails, the check that follows says why.
             let _ = fs::DirBuilder::new().mode(0o755).create(path);
-        };
-        make(rundir);
-        make(&path);
-        Ok(Self { dir: trusted::open_dir(&path)?, path })
+        }
+        Ok(Self { dir: trusted::open("rundir", &path, Kind::Directory)?, path })
     }
 
     /// Tries to take the lease of this name; `None`: a living monitor has it.

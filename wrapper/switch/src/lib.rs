@@ -16,10 +16,7 @@ pub mod account;
 pub mod answer;
 mod audit;
 pub mod cgroup;
-pub mod error;
 mod front;
-#[doc(hidden)]
-pub mod fuzzing;
 mod guardian;
 pub mod held;
 pub mod introduce;
@@ -39,14 +36,17 @@ pub mod trusted;
 mod wire;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
+use launch_protocol::broker::Refusal;
+use launch_protocol::front::is_meant;
 use launch_protocol::monitor::Mode;
 use launch_protocol::policy::Caller;
 
-use crate::error::StartupError;
-use crate::monitor::{Call, Further};
+use crate::monitor::Further;
+use crate::refuse::{not_root, status, usage};
 use crate::startup::SavedLimits;
 
 /// Directory of the configuration, fixed when the program is built.
@@ -66,7 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let caller = startup::real_caller();
     let words: Vec<_> = arguments.into_iter().collect();
     let call = front::Call { words, environment };
-    if call.is_meant() {
+    if is_meant(&call.words) {
         let half = |control| serve(caller.clone(), limits.clone(), control);
         return complain(&front::split(&call, &limits, half));
     }
@@ -77,17 +77,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(error) => complain(&error),
         },
         Some("--version") => {
-            let version = concat!("sailplane-switch ", env!("CARGO_PKG_VERSION"));
-            say(&mut std::io::stdout(), version);
+            let version = concat!("sailplane-switch ", env!("CARGO_PKG_VERSION"), "\n");
+            let _ = std::io::stdout().write_all(version.as_bytes());
             ExitCode::SUCCESS
         }
-        Some("--trace" | "--release-leases" | "--sweep") if caller.uid != 0 => {
-            complain(&StartupError::not_root())
-        }
-        Some("--trace" | "--release-leases" | "--sweep") => {
-            complain(&programs::become_admin(words))
-        }
-        _ => complain(&StartupError::usage()),
+        Some("--trace" | "--release-leases" | "--sweep") => complain(&match caller.uid {
+            0 => programs::become_admin(words),
+            _ => not_root(),
+        }),
+        _ => complain(&usage()),
     }
 }
 
@@ -95,23 +93,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
     // A second handle, for the last word if it ends with an error.
     let last_word = control.try_clone();
-    let call = Call {
-        mode: Mode::Serve,
-        words: Vec::new(),
-        caller,
-        limits,
-        control: Some(control),
-        further: None,
-    };
-    let served = startup::leave_directory().and_then(|()| prepare(&call.caller));
-    match served.and_then(|()| monitor::run(call)) {
+    let served = startup::leave_directory().and_then(|()| prepare(&caller));
+    match served
+        .and_then(|()| monitor::run(Mode::Serve, &[], (caller, limits), Some(control), None))
+    {
         Ok(_) => 0,
         Err(error) => {
             if let Ok(socket) = last_word {
-                wire::send_last_word(socket.as_fd(), error.refusal());
+                wire::send_last_word(socket.as_fd(), error.clone());
             }
             complain(&error);
-            error.status()
+            status(&error)
         }
     }
 }
@@ -120,33 +112,30 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
 ///
 /// # Errors
 /// If somebody else asks, or it cannot be.
-pub fn administer(mode: Mode, words: Vec<OsString>, further: Further) -> Result<u8, StartupError> {
+pub fn administer(mode: Mode, words: &[OsString], further: Further) -> Result<u8, Refusal> {
     let limits = startup::sanitise()?;
     let caller = startup::real_caller();
     if caller.uid != 0 {
-        return Err(StartupError::not_root());
+        return Err(not_root());
     }
     startup::leave_directory()?;
     prepare(&caller)?;
-    monitor::run(Call { mode, words, caller, limits, control: None, further: Some(further) })
+    monitor::run(mode, words, (caller, limits), None, Some(further))
 }
 
 /// What every task begins with: no caller's uid any more.
-fn prepare(caller: &Caller) -> Result<(), StartupError> {
+fn prepare(caller: &Caller) -> Result<(), Refusal> {
     if account::is_brokers(caller.uid) {
         let text = "your user number is one of those that brokers run under";
-        return Err(StartupError::caller(error::NOT_AUTHORISED, "caller.number", text));
+        return Err(refuse::caller("caller.number", text));
     }
     startup::self_check()?;
     startup::become_root()
 }
 
-/// Prints one line; nobody listening is no reason to fail.
-fn say(out: &mut dyn std::io::Write, line: &str) {
-    let _ = out.write_all(format!("{line}\n").as_bytes());
-}
-
-fn complain(error: &StartupError) -> ExitCode {
-    say(&mut std::io::stderr(), &format!("sailplane-switch: {error} [{}]", error.code()));
-    ExitCode::from(error.status())
+/// Nobody listening is no reason to fail.
+fn complain(error: &Refusal) -> ExitCode {
+    let line = format!("sailplane-switch: {} [{}]\n", error.message, error.code);
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    ExitCode::from(status(error))
 }

@@ -6,17 +6,15 @@
 //! waiting for its orders on the socket that will be the agent's. The order names account and
 //! sandbox; the child then switches and becomes the agent.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::cgroup::{self, Group};
-use crate::introduce::Standing;
+use crate::introduce::{Ground, Standing};
 use crate::isolate::{self, Numbers};
 use crate::spawn::{Child, Who, packet_sockets};
-use crate::startup::SavedLimits;
 use crate::sys;
 
 /// A child that waits for its order, and our end of its socket.
@@ -38,88 +36,58 @@ pub(crate) struct Nest {
 }
 
 /// Keeps one nest ready.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Nursery {
     ready: Option<Nest>,
     made: u32,
-    /// The caller's own, which payloads get back.
-    pub(crate) limits: SavedLimits,
-    pub(crate) null: OwnedFd,
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl Nursery {
-    pub(crate) fn new(limits: SavedLimits, null: OwnedFd) -> Self {
-        Self { ready: None, made: 0, limits, null }
-    }
-
     /// Makes the first one, in the group by which the hierarchies were tried out.
-    pub(crate) fn begin(&mut self, first: Group, standing: &Standing) {
-        self.ready = self.fill(first, standing).ok();
+    pub(crate) fn begin(&mut self, first: Group, standing: &Standing, ground: &Ground) {
+        self.ready = self.make(Some(first), standing, ground).ok();
     }
 
     /// Makes one ahead of need. Whoever takes it will be told why it cannot be.
-    pub(crate) fn warm_up(&mut self, standing: &Standing) {
+    pub(crate) fn warm_up(&mut self, standing: &Standing, ground: &Ground) {
         if self.ready.is_none() {
-            self.ready = self.make(standing).ok();
+            self.ready = self.make(None, standing, ground).ok();
         }
     }
 
     /// The ready one, or a new one.
-    pub(crate) fn take(&mut self, standing: &Standing) -> Result<Nest, Errno> {
+    pub(crate) fn take(&mut self, standing: &Standing, ground: &Ground) -> Result<Nest, Errno> {
         let own_numbers = standing.settings.isolation.private_pid;
         let fits = |nest: &mut Nest| nest.waiting.numbers.is_some() == own_numbers;
         if let Some(nest) = self.ready.take_if(fits) {
             return Ok(nest);
         }
         self.close();
-        self.make(standing)
+        self.make(None, standing, ground)
     }
 
-    fn make(&mut self, standing: &Standing) -> Result<Nest, Errno> {
-        let group = standing.tracking.create(&cgroup::name(self.made + 1))?;
-        self.fill(group, standing)
-    }
-
-    fn fill(&mut self, mut group: Group, standing: &Standing) -> Result<Nest, Errno> {
+    fn make(
+        &mut self,
+        group: Option<Group>,
+        standing: &Standing,
+        ground: &Ground,
+    ) -> Result<Nest, Errno> {
         self.made += 1;
-        match self.hatch(&group, standing) {
-            Ok(waiting) => Ok(Nest { group, name: cgroup::name(self.made), waiting }),
-            Err(errno) => {
-                let _ = group.remove();
-                Err(errno)
-            }
-        }
-    }
-
-    /// Makes a child in the group that waits for its order.
-    pub(crate) fn hatch(&self, group: &Group, standing: &Standing) -> Result<Waiting, Errno> {
-        let (socket, theirs) = packet_sockets()?;
-        let null = self.null.as_fd();
-        let own_numbers = standing.settings.isolation.private_pid;
-        let child = Child {
-            who: Who::Ordered(&self.limits),
-            program: &standing.agent,
-            words: &[OsStr::new("sailplane-job")],
-            environment: &[],
-            descriptors: &[null, null, null, theirs.as_fd()],
-            group: Some(group),
-            sees_parent: !own_numbers,
-            urgent: false,
-        };
-        let (pid, numbers) = if own_numbers {
-            let born = isolate::with_own_numbers(&standing.agent, null, || child.start())?;
-            (born.0, Some(born.1))
-        } else {
-            (child.start()?, None)
-        };
-        Ok(Waiting { pid, socket, numbers })
+        let name = cgroup::name(self.made);
+        let group = group.map_or_else(|| standing.tracking.create(&name), Ok)?;
+        let waiting = hatch(&group, standing, ground)?;
+        Ok(Nest { group, name, waiting })
     }
 
     /// Takes note that a child has been reaped.
     pub(crate) fn reaped(&mut self, child: Pid) {
-        if let Some(mut nest) = self.ready.take_if(|nest| nest.waiting.pid == child) {
-            let _ = nest.group.remove();
-        }
+        self.ready.take_if(|nest| nest.waiting.pid == child);
     }
 
     /// Takes the ready one down.
@@ -131,13 +99,36 @@ impl Nursery {
 }
 
 impl Nest {
-    /// Its child must be gone before the group can be removed.
-    pub(crate) fn take_down(mut self) {
+    /// Its child must be gone before the group is dropped.
+    pub(crate) fn take_down(self) {
         let Waiting { pid, socket, .. } = self.waiting;
         // Without it the child ends even if it could not be killed.
         drop(socket);
         let _ = sys::kill(pid.as_raw(), libc::SIGKILL);
         let _ = sys::wait_for(pid);
-        let _ = self.group.remove();
     }
+}
+
+/// Makes a child in the group that waits for its order.
+pub(crate) fn hatch(group: &Group, standing: &Standing, ground: &Ground) -> Result<Waiting, Errno> {
+    let (socket, theirs) = packet_sockets()?;
+    let null = ground.null.as_fd();
+    let own_numbers = standing.settings.isolation.private_pid;
+    let child = Child {
+        who: Who::Ordered(&ground.limits),
+        program: &standing.agent,
+        words: &[],
+        environment: &[],
+        descriptors: &[null, null, null, theirs.as_fd()],
+        group: Some(group),
+        sees_parent: !own_numbers,
+        urgent: false,
+    };
+    let (pid, numbers) = if own_numbers {
+        let born = isolate::with_own_numbers(&standing.agent, null, || child.start())?;
+        (born.0, Some(born.1))
+    } else {
+        (child.start()?, None)
+    };
+    Ok(Waiting { pid, socket, numbers })
 }

@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use launch_protocol::broker::{Refusal, RefusalClass};
+use launch_protocol::broker::Refusal;
 use launch_protocol::monitor::Linked;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -19,9 +19,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstatat, mkdirat, ut
 use nix::sys::time::TimeSpec;
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 
-use crate::refuse::{mapping, trouble};
+use crate::refuse::{failed, mapping};
 use crate::sys::errno;
-use crate::trusted::{self, TrustError, file_kind};
+use crate::trusted::{self, Kind, file_kind};
 
 /// Subdirectory with a file for each lease that holds the identity as it is spelled.
 pub const EXACT: &str = ".sailplane";
@@ -36,8 +36,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn open(path: &Path) -> Result<Self, TrustError> {
-        trusted::open_dir(path).map(|dir| Self { dir })
+    pub(crate) fn open(path: &Path) -> Result<Self, Refusal> {
+        trusted::open("gridmapdir", path, Kind::Directory).map(|dir| Self { dir })
     }
 
     /// Makes sure that the lease is for exactly this identity; `keep`: from now on if it was for none.
@@ -45,27 +45,22 @@ impl Pool {
     /// # Errors
     /// If it is for another one, or that cannot be found out.
     pub fn claim(&self, lease: &str, exact: &str, keep: bool) -> Result<(), Refusal> {
-        let failed = |errno: Errno| {
-            let text = format!("the identity of lease {lease}: {}", errno.desc());
-            trouble("pool.exact", text)
-        };
-        let known = match self.exact(lease).map_err(failed)? {
+        let failed = failed("pool.exact", "the identity of a lease");
+        let known = match self.exact(lease).map_err(&failed)? {
             Some(known) => known,
             None if !keep => return Ok(()),
             None => {
-                self.store(lease, exact).map_err(failed)?;
-                self.exact(lease).map_err(failed)?.unwrap_or_default()
+                self.store(lease, exact).map_err(&failed)?;
+                self.exact(lease).map_err(&failed)?.unwrap_or_default()
             }
         };
         if known == exact.as_bytes() {
             return Ok(());
         }
-        let text = format!(
-            "the pool account of {exact} is leased to an identity that differs in upper and lower \
-             case only; the administrator must release lease {lease} first"
-        );
-        let class = RefusalClass::SitePermanent;
-        Err(mapping(class, "pool.other_identity", text, false))
+        let text = "is leased to an identity that differs in upper and lower case only; the administrator must \
+                    release lease";
+        let text = format!("the pool account of {exact} {text} {lease} first");
+        Err(mapping("pool.other_identity", text))
     }
 
     fn exact(&self, lease: &str) -> Result<Option<Vec<u8>>, Errno> {
@@ -136,8 +131,7 @@ impl Pool {
             Err(Errno::EEXIST) => return Ok(Linked::LeaseExists),
             Err(errno) => return Err(errno),
         }
-        let (held, named) = (self.look(account)?, self.look(lease)?);
-        if held.st_nlink == 2 && held.st_ino == named.st_ino {
+        if self.are_one(account, lease)? {
             return Ok(Linked::Done);
         }
         unlinkat(&self.dir, lease, UnlinkatFlags::NoRemoveDir)?;
@@ -151,8 +145,12 @@ impl Pool {
     pub fn touch(&self, account: &str, lease: &str) -> Result<bool, Errno> {
         let now = TimeSpec::UTIME_NOW;
         utimensat(&self.dir, lease, &now, &now, UtimensatFlags::NoFollowSymlink)?;
+        self.are_one(account, lease)
+    }
+
+    fn are_one(&self, account: &str, lease: &str) -> Result<bool, Errno> {
         let (held, named) = (self.look(account)?, self.look(lease)?);
-        Ok(named.st_nlink == 2 && held.st_ino == named.st_ino)
+        Ok(held.st_nlink == 2 && held.st_ino == named.st_ino)
     }
 
     fn look(&self, name: &str) -> Result<FileStat, Errno> {

@@ -1,25 +1,27 @@
 //! The programs that the monitor starts beside agents: broker, name service, verifier. None of them has
 //! any privilege.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use launch_protocol::CONTROL_FD;
-use launch_protocol::monitor::{BROKER_UIDS, FIRST_BROKER_UID, Mode, Numbers};
+use launch_protocol::broker::Refusal;
+use launch_protocol::monitor::{Mode, broker_numbers};
 use launch_protocol::verdict::words_packet;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
 
 use crate::CONFDIR;
-use crate::error::StartupError;
+use crate::introduce::Ground;
+use crate::refuse::{status, system};
 use crate::spawn::{CANNOT_START, Child, NOBODY, packet_sockets};
 use crate::startup;
 use crate::sys::{self, errno};
-use crate::trusted::{self, TrustError};
+use crate::trusted::{self, Kind};
+use crate::wire::transmit;
 
 /// The configuration.
 pub fn conf() -> PathBuf {
@@ -30,28 +32,24 @@ pub fn conf() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Libexec {
     dir: OwnedFd,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Libexec {
-    pub(crate) fn open(path: &Path) -> Result<Self, TrustError> {
-        Ok(Self { dir: trusted::open_dir(path)?, path: path.to_owned() })
+    pub(crate) fn open(path: &Path) -> Result<Self, Refusal> {
+        let path = path.to_owned();
+        trusted::open("libexec", &path, Kind::Directory).map(|dir| Self { dir, path })
     }
 
     /// The one this program is in: there those are that must be known before the configuration is.
-    pub(crate) fn own() -> Result<Self, StartupError> {
-        let own = startup::own_path();
-        let opened = Self::open(own.parent().unwrap_or_else(|| Path::new("/")));
-        opened.map_err(|error| StartupError::untrusted("libexec", &error))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn own() -> Result<Self, Refusal> {
+        Self::open(startup::own_path().parent().unwrap_or_else(|| Path::new("/")))
     }
 
     /// One of them.
-    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, TrustError> {
-        trusted::check_in(&self.dir, &self.path, name).map(|()| self.path.join(name))
+    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, Refusal> {
+        let path = self.path.join(name);
+        trusted::check_in(&self.dir, "libexec", &path).map(|()| path)
     }
 }
 
@@ -59,9 +57,8 @@ impl Libexec {
 ///
 /// # Errors
 /// If it cannot be trusted.
-pub fn beside_ourselves(name: &str) -> Result<PathBuf, StartupError> {
-    let found = Libexec::own()?.find(name);
-    found.map_err(|error| StartupError::untrusted("libexec", &error))
+pub fn beside_ourselves(name: &str) -> Result<PathBuf, Refusal> {
+    Libexec::own()?.find(name)
 }
 
 /// Starts a program as nobody, with these on 0 and so on.
@@ -69,13 +66,13 @@ pub(crate) fn start_as_nobody(
     program: &Path,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Pid, Errno> {
-    start(program, std::iter::empty(), &NOBODY, descriptors)
+    Child::plain(&NOBODY, program, &[], descriptors).start()
 }
 
 /// A verifier that has not been told anything.
 #[derive(Debug)]
 pub(crate) struct Verifier {
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     pid: Pid,
     socket: OwnedFd,
 }
@@ -87,15 +84,10 @@ impl Verifier {
         Ok(Self { program, pid, socket })
     }
 
-    pub(crate) fn is_of(&self, program: &Path) -> bool {
-        self.program == program
-    }
-
     /// Tells it what it may trust. If it is gone, whoever gets the socket will see that.
     pub(crate) fn instruct(self, words: &[String]) -> Result<(Pid, OwnedFd), Errno> {
         let packet = words_packet(words).map_err(|_| Errno::E2BIG)?;
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let _ = send(self.socket.as_raw_fd(), &packet, flags);
+        let _ = transmit(self.socket.as_fd(), &packet, &[]);
         Ok((self.pid, self.socket))
     }
 }
@@ -105,40 +97,30 @@ pub(crate) fn start_broker(
     program: &Path,
     mode: Mode,
     words: &[OsString],
-    streams: [BorrowedFd<'_>; 2],
-    bell: BorrowedFd<'_>,
+    ground: &Ground,
 ) -> Result<(Pid, OwnedFd), Errno> {
     let (ours, theirs) = packet_sockets()?;
-    let [out, err] = streams;
-    let words = words.iter().map(|word| word.as_os_str());
-    // The one that has heard a pilot must have no power over the one that is to be believed.
-    let block = BROKER_UIDS / 2;
-    let first = FIRST_BROKER_UID + if mode == Mode::Configure { block } else { 0 };
-    let own = first + std::process::id() % block;
-    let descriptors = [theirs.as_fd(), out, err, bell];
-    let own = Numbers { uid: own, gid: own, groups: Vec::new() };
-    start(program, words, &own, &descriptors).map(|pid| (pid, ours))
-}
-
-fn start<'a>(
-    program: &'a Path,
-    words: impl Iterator<Item = &'a OsStr>,
-    who: &Numbers,
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<Pid, Errno> {
-    let words: Vec<_> = program.file_name().into_iter().chain(words).collect();
-    Child::plain(who, program, &words, descriptors).start()
+    let null = ground.null.as_fd();
+    let [out, err] = match mode {
+        Mode::Sweep | Mode::Release => [sys::borrow(1), sys::borrow(2)],
+        _ => [null; 2],
+    };
+    let words: Vec<_> = words.iter().map(OsString::as_os_str).collect();
+    let descriptors = [theirs.as_fd(), out, err, ground.bell.as_fd()];
+    let own = broker_numbers(mode, std::process::id());
+    Child::plain(&own, program, &words, &descriptors).start().map(|pid| (pid, ours))
 }
 
 /// Becomes the program for what only root may ask for, which has no set-uid bit. Whoever else is root already has
 /// no need of ours.
-pub(crate) fn become_admin(words: &[OsString]) -> StartupError {
-    let program = match beside_ourselves("sailplane-admin") {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
-    let failed = Command::new(program).args(words).env_clear().exec();
-    StartupError::system("starting sailplane-admin", errno(failed))
+pub(crate) fn become_admin(words: &[OsString]) -> Refusal {
+    match beside_ourselves("sailplane-admin") {
+        Ok(program) => {
+            let failed = Command::new(program).args(words).env_clear().exec();
+            system("starting sailplane-admin")(errno(failed))
+        }
+        Err(refusal) => refusal,
+    }
 }
 
 /// Starts it, still root, to clean up after monitors that are gone.
@@ -148,6 +130,6 @@ pub(crate) fn start_recovery() -> Result<Pid, Errno> {
             return CANNOT_START;
         }
         sys::close_from(CONTROL_FD);
-        become_admin(&["--recover".into()]).status()
+        status(&become_admin(&["--recover".into()]))
     })
 }

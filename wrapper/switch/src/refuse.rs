@@ -1,33 +1,27 @@
-//! Making refusals.
+//! The one kind of error: a refusal.
 
-use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
+use launch_protocol::broker::Refusal;
+pub use launch_protocol::refuse::*;
+use nix::errno::Errno;
 
-fn refusal(
-    who: RefusedBy,
-    class: RefusalClass,
-    code: &str,
-    message: String,
-    later: bool,
-) -> Refusal {
-    Refusal { class, code: code.to_owned(), message, may_succeed_later: later, who }
+/// A system call for something failed that may work the next time.
+pub fn failed(code: &'static str, what: &'static str) -> impl Fn(Errno) -> Refusal {
+    move |errno| trouble(code, format!("{what}: {}", errno.desc()))
 }
 
-/// There is no account.
-pub fn mapping(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
-    refusal(RefusedBy::Mapping, class, code, message, later)
+/// A system call that the start needs has failed.
+pub fn system(call: &'static str) -> impl Fn(Errno) -> Refusal {
+    move |errno| site("startup.system", format!("{call} failed: {}", errno.desc()))
 }
 
-/// The helper cannot, or may not.
-pub fn helper(class: RefusalClass, code: &str, message: String, later: bool) -> Refusal {
-    refusal(RefusedBy::Helper, class, code, message, later)
+/// Unknown command line.
+pub fn usage() -> Refusal {
+    let text = "usage: sailplane-switch [--] COMMAND [ARGUMENT...], as gLExec; or --broker, started by a \
+                pilot with a socket on descriptor 3";
+    caller("startup.usage", text)
 }
 
-/// Something on this machine failed that may work the next time.
-pub fn trouble(code: &str, message: String) -> Refusal {
-    helper(RefusalClass::SiteTransient, code, message, true)
-}
-
-/// The pilot asked for something that cannot be.
-pub fn caller(code: &str, message: &str) -> Refusal {
-    helper(RefusalClass::Caller, code, message.to_owned(), false)
+/// Only root may ask for this.
+pub fn not_root() -> Refusal {
+    caller("caller.not_root", "only root may do that")
 }

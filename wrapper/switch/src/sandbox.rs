@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use launch_protocol::broker::{Refusal, RefusalClass};
+use launch_protocol::broker::Refusal;
 use launch_protocol::{is_plain_absolute, order};
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -15,17 +15,15 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::account::TargetAccount;
-use crate::refuse::helper;
+use crate::refuse::site;
 use crate::trusted::file_kind;
 
 fn wrong(code: &str, path: &Path, why: &str) -> Refusal {
-    let text = format!("{} {why}", path.display());
-    helper(RefusalClass::SitePermanent, code, text, false)
+    site(code, format!("{} {why}", path.display()))
 }
 
 fn missing(path: &Path, errno: Errno) -> Refusal {
-    let text = format!("{}: {}", path.display(), errno.desc());
-    helper(RefusalClass::SitePermanent, "execdir.missing", text, false)
+    site("execdir.missing", format!("{}: {}", path.display(), errno.desc()))
 }
 
 /// A checked directory for sandboxes, or one that a lease names.
@@ -46,7 +44,7 @@ impl Place {
         let printable = path.as_os_str().as_bytes().iter().all(|b| *b >= 0x20 && *b != 0x7f);
         if !is_plain_absolute(path) || !printable {
             let text = format!("{path:?} is not an absolute path of plain names");
-            return Err(helper(RefusalClass::SitePermanent, "execdir.name", text, false));
+            return Err(site("execdir.name", text));
         }
         if !allowed.iter().any(|dir| path.starts_with(dir)) {
             let why = "is not below a directory of execute_dirs";
@@ -60,39 +58,23 @@ impl Place {
         let mut dir = open(&here, WALK, Mode::empty()).map_err(|errno| missing(&here, errno))?;
         let mut closed: Option<PathBuf> = None;
         for part in path.components() {
-            match step(&mut here, &mut dir, part, owners) {
-                // Searchable for the caller, as far as owner and mode tell.
-                Ok(facts) => {
-                    let open = facts.st_mode & 0o001 != 0
-                        || facts.st_uid != 0 && facts.st_mode & 0o100 != 0;
-                    if !open {
-                        closed.get_or_insert_with(|| here.clone());
-                    }
-                }
-                // Not a word about what the caller could not see for itself (requirement S8).
-                Err(error) => {
-                    return Err(closed.map_or(error, |path| missing(&path, Errno::EACCES)));
-                }
+            // Not a word about what the caller could not see for itself (requirement S8).
+            let hidden = |it| closed.as_ref().map_or(it, |path| missing(path, Errno::EACCES));
+            if let Component::Normal(name) = part {
+                here.push(name);
+                let next = openat(&dir, name, WALK, Mode::empty());
+                dir = next.map_err(|errno| hidden(missing(&here, errno)))?;
+            }
+            let facts = fstat(&dir).map_err(|errno| hidden(missing(&here, errno)))?;
+            judge(&here, &facts, owners).map_err(hidden)?;
+            // Searchable for the caller, as far as owner and mode tell.
+            let theirs = if facts.st_uid == 0 { 0o001 } else { 0o101 };
+            if facts.st_mode & theirs == 0 {
+                closed.get_or_insert_with(|| here.clone());
             }
         }
         Ok(Self { dir, path: here })
     }
-}
-
-/// One step of the walk.
-fn step(
-    here: &mut PathBuf,
-    dir: &mut OwnedFd,
-    part: Component<'_>,
-    owners: &[u32],
-) -> Result<FileStat, Refusal> {
-    if let Component::Normal(name) = part {
-        here.push(name);
-        *dir = openat(&*dir, name, WALK, Mode::empty()).map_err(|errno| missing(here, errno))?;
-    }
-    let facts = fstat(&*dir).map_err(|errno| missing(here, errno))?;
-    judge(here, &facts, owners)?;
-    Ok(facts)
 }
 
 fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), Refusal> {
@@ -193,37 +175,27 @@ impl Sandbox {
 impl Top {
     fn make(place: &Place, name: String, account: &TargetAccount) -> Result<Self, Errno> {
         mkdirat(&place.dir, name.as_str(), Mode::S_IRWXU)?;
-        let top = match Self::open(place, name.clone(), 0) {
-            Ok(top) => top,
-            Err(errno) => {
-                let _ = unlinkat(&place.dir, name.as_str(), UnlinkatFlags::RemoveDir);
-                return Err(errno);
-            }
-        };
+        let top = Self::open(place, name.clone(), 0).inspect_err(|_| {
+            let _ = unlinkat(&place.dir, name.as_str(), UnlinkatFlags::RemoveDir);
+        })?;
+        top.give_to(account).inspect_err(|_| {
+            let _ = top.remove(place);
+        })?;
+        Ok(top)
+    }
+
+    fn give_to(&self, account: &TargetAccount) -> Result<(), Errno> {
         // Whoever owns the place could have put another directory there in between. One that is
         // root's own, private and empty is as good as ours.
-        let ready = fstat(&top.dir)
-            .and_then(|facts| {
-                if facts.st_mode & 0o7777 == 0o700 && facts.st_nlink <= 2 {
-                    Ok(())
-                } else {
-                    Err(Errno::EEXIST)
-                }
-            })
-            .and_then(|()| top.expect_empty())
-            .and_then(|()| {
-                let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-                fchown(&top.dir, Some(uid), Some(gid))
-            })
-            // A set-group-id place hands that bit down.
-            .and_then(|()| fchmod(&top.dir, Mode::S_IRWXU));
-        match ready {
-            Ok(()) => Ok(top),
-            Err(errno) => {
-                let _ = top.remove(place);
-                Err(errno)
-            }
+        let facts = fstat(&self.dir)?;
+        if facts.st_mode & 0o7777 != 0o700 || facts.st_nlink > 2 {
+            return Err(Errno::EEXIST);
         }
+        self.expect_empty()?;
+        let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+        fchown(&self.dir, Some(uid), Some(gid))?;
+        // A set-group-id place hands that bit down.
+        fchmod(&self.dir, Mode::S_IRWXU)
     }
 
     /// Opens one that exists and belongs to `owner`.

@@ -30,18 +30,22 @@ use crate::sys;
 /// User and group number of "nobody", for programs that are to have no rights at all.
 pub(crate) static NOBODY: Numbers = Numbers { uid: 65_534, gid: 65_534, groups: Vec::new() };
 
-/// Which step of a switch failed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SwitchError {
-    pub(crate) step: &'static str,
-    pub(crate) errno: Errno,
+/// Which step of a switch failed, and how.
+pub(crate) type Failure = (&'static str, Errno);
+
+/// Makes one of an error.
+pub(crate) fn at(step: &'static str) -> impl Fn(Errno) -> Failure {
+    move |errno| (step, errno)
+}
+
+/// A step that had another outcome than it must.
+fn wrong<T>(step: &'static str) -> Result<T, Failure> {
+    Err((step, Errno::EPERM))
 }
 
 /// Gives up root for good: groups, gid, uid, capabilities; reads everything back and tries to
 /// regain it. After an error the process must end without doing anything else.
-pub(crate) fn become_account(who: &Numbers) -> Result<(), SwitchError> {
-    let at = |step| move |errno| SwitchError { step, errno };
-    let wrong = |step| Err(SwitchError { step, errno: Errno::EPERM });
+pub(crate) fn become_account(who: &Numbers) -> Result<(), Failure> {
     if who.uid == 0 || who.uid == u32::MAX || who.gid == 0 || who.gid == u32::MAX {
         return wrong("refusing root");
     }
@@ -54,14 +58,7 @@ pub(crate) fn become_account(who: &Numbers) -> Result<(), SwitchError> {
     sys::clear_capabilities().map_err(at("clearing capabilities"))?;
     prctl::set_no_new_privs().map_err(at("no_new_privs"))?;
 
-    let uids = getresuid().map_err(at("getresuid"))?;
-    if [uids.real, uids.effective, uids.saved] != [uid; 3] {
-        return wrong("reading the uids back");
-    }
-    let gids = getresgid().map_err(at("getresgid"))?;
-    if [gids.real, gids.effective, gids.saved, getegid()] != [gid; 4] {
-        return wrong("reading the gids back");
-    }
+    read_back(uid, gid)?;
     let sorted = |mut list: Vec<Gid>| {
         list.sort_unstable_by_key(|gid| gid.as_raw());
         list.dedup();
@@ -81,13 +78,25 @@ pub(crate) fn become_account(who: &Numbers) -> Result<(), SwitchError> {
     Ok(())
 }
 
+/// Are all user and group numbers of this process these?
+pub(crate) fn read_back(uid: Uid, gid: Gid) -> Result<(), Failure> {
+    let uids = getresuid().map_err(at("getresuid"))?;
+    if [uids.real, uids.effective, uids.saved] != [uid; 3] {
+        return wrong("reading the uids back");
+    }
+    let gids = getresgid().map_err(at("getresgid"))?;
+    if [gids.real, gids.effective, gids.saved, getegid()] != [gid; 4] {
+        return wrong("reading the gids back");
+    }
+    Ok(())
+}
+
 /// Ties the child's life to the broker's. After the switch, because that resets it. Where the broker
 /// has no number, its end also is that of the first process of the child's own numbers.
-pub(crate) fn die_with(broker: Pid) -> Result<(), SwitchError> {
-    let at = |step| move |errno| SwitchError { step, errno };
+pub(crate) fn die_with(broker: Pid) -> Result<(), Failure> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(at("parent-death signal"))?;
     if getppid() != broker {
-        return Err(SwitchError { step: "looking for the broker", errno: Errno::ESRCH });
+        return wrong("looking for the parent");
     }
     Ok(())
 }
@@ -98,23 +107,19 @@ pub(crate) fn packet_sockets() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// The exit status of a child that has been reaped or is ending; one that is not, a second later, is killed.
 pub(crate) fn end(child: Pid, reaped: Option<i32>) -> u8 {
-    let status = reaped.unwrap_or_else(|| wait_a_second(child));
+    let status = reaped.unwrap_or_else(|| {
+        if let Ok(handle) = sys::process_descriptor(child) {
+            let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut polled, PollTimeout::from(1000_u16));
+        }
+        // Not reaped, so the number is its own; and if it has ended, its status stays.
+        let _ = sys::kill(child.as_raw(), libc::SIGKILL);
+        sys::wait_for(child).unwrap_or(0)
+    });
     match status & 0x7f {
         0 => u8::try_from(status >> 8 & 0xff).unwrap_or(u8::MAX),
         _ => CHILD_KILLED,
     }
-}
-
-fn wait_a_second(child: Pid) -> i32 {
-    let handle = sys::process_descriptor(child);
-    let ending = handle.is_ok_and(|handle| {
-        let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
-        poll(&mut polled, PollTimeout::from(1000_u16)) == Ok(1)
-    });
-    if !ending {
-        let _ = sys::kill(child.as_raw(), libc::SIGKILL);
-    }
-    sys::wait_for(child).unwrap_or(0)
 }
 
 /// Stands for the exit status of a child that was killed.
@@ -128,7 +133,7 @@ pub(crate) const CANNOT_START: u8 = 126;
 pub(crate) struct Child<'a> {
     pub(crate) who: Who<'a>,
     pub(crate) program: &'a Path,
-    /// Its arguments, its name first.
+    /// Its arguments behind its name.
     pub(crate) words: &'a [&'a OsStr],
     pub(crate) environment: &'a [CString],
     /// What it finds on 0, 1, 2 and so on; nothing else stays open.
@@ -175,7 +180,8 @@ impl<'a> Child<'a> {
 
     /// Starts it. A child that cannot become it ends with [`CANNOT_START`].
     pub(crate) fn start(&self) -> Result<Pid, Errno> {
-        let words = self.words.iter().map(|word| cstring(word));
+        let name = self.program.file_name().into_iter();
+        let words = name.chain(self.words.iter().copied()).map(cstring);
         let words = words.collect::<Result<Vec<_>, _>>()?;
         let parent = if self.sees_parent { getpid() } else { Pid::from_raw(0) };
         let life = |enter: bool| {
@@ -184,7 +190,7 @@ impl<'a> Child<'a> {
             if place_all(self.descriptors).is_err() {
                 return CANNOT_START;
             }
-            let joined = joined.map_err(|errno| SwitchError { step: "joining the group", errno });
+            let joined = joined.map_err(at("joining the group"));
             let Err(failure) = joined.and_then(|()| self.become_it(parent, words.clone()));
             if let Who::Ordered(_) = self.who {
                 report(failure);
@@ -205,8 +211,7 @@ impl<'a> Child<'a> {
         child
     }
 
-    fn become_it(&self, parent: Pid, mut words: Vec<CString>) -> Result<Infallible, SwitchError> {
-        let at = |step| move |errno| SwitchError { step, errno };
+    fn become_it(&self, parent: Pid, mut words: Vec<CString>) -> Result<Infallible, Failure> {
         // The program may not be seen any more where the payload lives.
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let file = open(self.program, flags, Mode::empty()).map_err(at("opening the program"))?;
@@ -243,7 +248,7 @@ impl<'a> Child<'a> {
 }
 
 /// Tells the pilot, who by then has or will get the other end.
-fn report(SwitchError { step, errno }: SwitchError) {
+fn report((step, errno): Failure) {
     let message = format!("the agent cannot start: {step}: {}", errno.desc());
     if let Ok(packet) = (Reply::Trouble { errno: errno as i32, message }).encode() {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;

@@ -78,28 +78,27 @@ pub(crate) fn default_signals() {
 
 /// Switches off the timers that survive `execve`.
 pub(crate) fn stop_timers() {
-    let none = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-        it_value: libc::timeval { tv_sec: 0, tv_usec: 0 },
-    };
+    // Two times of two words each.
+    let none = [0_u64; 4];
     for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
         // SAFETY: reads `none` only; the old value is not asked for.
-        unsafe { libc::setitimer(timer, &raw const none, std::ptr::null_mut()) };
+        unsafe { libc::syscall(libc::SYS_setitimer, timer, &raw const none, 0) };
     }
 }
 
-/// Lowers what may be had of a resource, by the kernel's number for it; as root, or raises it.
+/// Soft and hard limit of a resource, by the kernel's number for it, as they were; `new`: as they are to be.
+pub(crate) fn limits(resource: u32, new: Option<[u64; 2]>) -> Result<[u64; 2], Errno> {
+    let mut old = [0_u64; 2];
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: soft and hard limit are two words; the new ones outlive the call, which writes the old ones only.
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut old) };
+    Errno::result(done).map(|_| old)
+}
+
+/// Lowers what may be had of a resource; as root, or raises it.
 pub(crate) fn cap(resource: u32, most: u64) -> Result<(), Errno> {
-    let mut now = [0_u64; 2];
-    let none = std::ptr::null_mut::<u64>();
-    // SAFETY: soft and hard limit are two words; the call writes those only.
-    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut now) };
-    Errno::result(done)?;
-    let [soft, _] = now;
-    let new = [soft.min(most), most];
-    // SAFETY: the new limits outlive the call, which only reads them.
-    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const new, none) };
-    Errno::result(done).map(drop)
+    let [soft, _] = limits(resource, None)?;
+    limits(resource, Some([soft.min(most), most])).map(drop)
 }
 
 /// Makes the nice value at least this.
@@ -165,23 +164,24 @@ pub(crate) fn exit_now(status: u8) -> ! {
     unsafe { libc::_exit(i32::from(status)) }
 }
 
-/// Reaps one dead child, if there is one: number and status as from `waitpid`.
-pub(crate) fn reap() -> Option<(Pid, i32)> {
+fn wait(target: i32, flags: i32) -> Result<(Pid, i32), Errno> {
     let mut status = 0;
     // SAFETY: writes `status` only.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-    (pid > 0).then(|| (Pid::from_raw(pid), status))
+    let pid = Errno::result(unsafe { libc::waitpid(target, &raw mut status, flags) });
+    pid.map(|pid| (Pid::from_raw(pid), status))
+}
+
+/// Reaps one dead child, if there is one: number and status as from `waitpid`.
+pub(crate) fn reap() -> Option<(Pid, i32)> {
+    wait(-1, libc::WNOHANG).ok().filter(|(pid, _)| pid.as_raw() > 0)
 }
 
 /// Waits for one child.
 pub(crate) fn wait_for(child: Pid) -> Result<i32, Errno> {
-    let mut status = 0;
     loop {
-        // SAFETY: writes `status` only.
-        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut status, 0) }) {
-            Ok(_) => return Ok(status),
+        match wait(child.as_raw(), 0) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
+            other => return other.map(|(_, status)| status),
         }
     }
 }
@@ -204,18 +204,12 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: libc::c_int,
-}
-
-/// Version 3 of the capability calls: two words per set.
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// Version 3 of the capability calls (two words per set), and this process.
+const CAPABILITIES: [u32; 2] = [0x2008_0522, 0];
 
 /// Empties effective, permitted and inheritable capabilities.
 pub(crate) fn clear_capabilities() -> Result<(), Errno> {
-    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CAPABILITIES;
     let none = [0_u32; 6];
     // SAFETY: both structures have the layout of version 3 and are only read.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const none) };
@@ -224,7 +218,7 @@ pub(crate) fn clear_capabilities() -> Result<(), Errno> {
 
 /// All bits of effective, permitted and inheritable capabilities together.
 pub(crate) fn any_capability() -> Result<u32, Errno> {
-    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut header = CAPABILITIES;
     let mut now = [0_u32; 6];
     // SAFETY: both structures have the layout of version 3, which is what the call writes.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut now) };
@@ -255,6 +249,6 @@ pub(crate) fn kill(target: i32, signal: i32) -> Result<(), Errno> {
 
 /// A number that may or may not be open, for asking just that.
 pub(crate) fn borrow(raw: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: used for F_GETFD on 0 to 2 only, which this program never closes.
+    // SAFETY: used for 0 to 2, which this program never closes, and for the question whether one is open.
     unsafe { BorrowedFd::borrow_raw(raw) }
 }

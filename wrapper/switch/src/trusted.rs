@@ -4,145 +4,98 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fmt;
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use launch_protocol::broker::Refusal;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
+use nix::fcntl::{self, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
-/// Which component breaks the rule, and how.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TrustError {
-    path: PathBuf,
-    why: Distrust,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Distrust {
-    NotAbsolute,
-    NotRoots(u32),
-    Writable(u32),
-    WrongKind(&'static str),
-    Links,
-    System(Errno),
-}
-
-impl TrustError {
-    /// Stable short code.
-    pub fn code(&self) -> &'static str {
-        match self.why {
-            Distrust::System(Errno::ENOENT) => "conf.missing",
-            Distrust::NotRoots(_) => "conf.owner",
-            Distrust::Writable(_) => "conf.writable",
-            _ => "conf.path",
-        }
-    }
-}
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.why {
-            Distrust::NotAbsolute => write!(f, "{path} must be an absolute path without .."),
-            Distrust::NotRoots(uid) => {
-                write!(f, "{path} belongs to uid {uid}; it must belong to root")
-            }
-            Distrust::Writable(mode) => {
-                write!(
-                    f,
-                    "{path} has mode {mode:04o}; group and others must not be able to write it"
-                )
-            }
-            Distrust::WrongKind(kind) => write!(f, "{path} is not a {kind}"),
-            Distrust::Links => write!(f, "{path} leads through too many links"),
-            Distrust::System(errno) => write!(f, "{path}: {}", errno.desc()),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
+use crate::refuse::site;
 
 /// What the last component must be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A regular file, to be opened for reading.
     File,
+    /// A directory, to be gone on from.
     Directory,
 }
 
 const MAX_LINKS: usize = 16;
 
-/// Opens a trusted regular file for reading.
-pub(crate) fn open_file(path: &Path) -> Result<File, TrustError> {
-    walk(path, Kind::File).map(File::from)
+/// Checks that a directory or file, which the configuration calls `key`, is trusted.
+pub(crate) fn check(key: &str, path: &Path, kind: Kind) -> Result<(), Refusal> {
+    open(key, path, kind).map(drop)
 }
 
-/// Checks that a directory or file is trusted.
-pub(crate) fn check(path: &Path, kind: Kind) -> Result<(), TrustError> {
-    walk(path, kind).map(drop)
-}
-
-/// Checks a file in a directory that is trusted and called `path`.
-pub(crate) fn check_in(dir: &OwnedFd, path: &Path, name: &str) -> Result<(), TrustError> {
-    let here = path.join(name);
-    let facts = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-    match facts {
-        Ok(facts) if file_kind(&facts) == SFlag::S_IFREG => judge(&here, &facts),
-        _ => check(&here, Kind::File),
+/// The same for a file whose directory has been opened.
+pub(crate) fn check_in(dir: &OwnedFd, key: &str, path: &Path) -> Result<(), Refusal> {
+    let name = path.file_name().unwrap_or_default();
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(facts) if facts.st_uid == 0 && facts.st_mode & (!0o7777 | 0o022) == libc::S_IFREG => {
+            Ok(())
+        }
+        // A link, or what the walk has more to say about.
+        _ => check(key, path, Kind::File),
     }
 }
 
-/// A trusted directory.
+/// Opens it.
 ///
 /// # Errors
-/// If it is not.
-pub fn open_dir(path: &Path) -> Result<OwnedFd, TrustError> {
-    walk(path, Kind::Directory)
+/// If it is not trusted: which component breaks the rule, and how.
+pub fn open(key: &str, path: &Path, kind: Kind) -> Result<OwnedFd, Refusal> {
+    let named = |it: Refusal| Refusal { message: format!("{key}: {}", it.message), ..it };
+    walk(path, kind).map_err(named)
 }
 
-fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
-    let fail = |path: &Path, why| TrustError { path: path.to_owned(), why };
-    let system = |path: &Path| {
-        let path = path.to_owned();
-        move |errno| TrustError { path, why: Distrust::System(errno) }
-    };
+fn wrong(code: &str, path: &Path, why: &str) -> Refusal {
+    site(code, format!("{}{why}", path.display()))
+}
+
+fn missing(path: &Path) -> impl Fn(Errno) -> Refusal {
+    let path = path.to_owned();
+    move |errno| {
+        let code = if errno == Errno::ENOENT { "conf.missing" } else { "conf.path" };
+        wrong(code, &path, &format!(": {}", errno.desc()))
+    }
+}
+
+fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, Refusal> {
     if !path.is_absolute() {
-        return Err(fail(path, Distrust::NotAbsolute));
+        return Err(wrong("conf.path", path, " must be an absolute path without .."));
     }
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let root = open("/", flags, Mode::empty()).map_err(system(Path::new("/")))?;
-    judge(Path::new("/"), &fstat(&root).map_err(system(Path::new("/")))?)?;
+    let root = PathBuf::from("/");
+    let dir = fcntl::open("/", flags, Mode::empty()).map_err(missing(&root))?;
+    judge(&root, &dir)?;
     // Every directory from the root to here, so that a link's ".." can go back.
-    let mut stack = vec![(root, PathBuf::from("/"))];
+    let mut stack = vec![(dir, root)];
     let mut todo = components(path);
     let mut links = 0;
     while let Some(name) = todo.pop_front() {
         if name == ".." {
-            if stack.len() > 1 {
-                stack.pop();
-            }
+            stack.truncate((stack.len() - 1).max(1));
             continue;
         }
         let Some((dir, shown)) = stack.last() else {
             break;
         };
         let here = shown.join(&name);
-        let file = openat(dir, name.as_os_str(), flags, Mode::empty()).map_err(system(&here))?;
-        let facts = fstat(&file).map_err(system(&here))?;
-        let last = todo.is_empty();
+        let open = |flags| openat(dir, name.as_os_str(), flags, Mode::empty());
+        let file = open(flags).map_err(missing(&here))?;
+        let facts = fstat(&file).map_err(missing(&here))?;
+        let ends_here = todo.is_empty() && kind == Kind::File;
         match file_kind(&facts) {
             SFlag::S_IFLNK => {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(fail(&here, Distrust::Links));
+                    return Err(wrong("conf.path", &here, " leads through too many links"));
                 }
-                if facts.st_uid != 0 {
-                    return Err(fail(&here, Distrust::NotRoots(facts.st_uid)));
-                }
-                let target = readlinkat(&file, "").map_err(system(&here))?;
-                let target = PathBuf::from(target);
+                owned(&here, &facts)?;
+                let target = PathBuf::from(readlinkat(&file, "").map_err(missing(&here))?);
                 if target.is_absolute() {
                     stack.truncate(1);
                 }
@@ -151,28 +104,23 @@ fn walk(path: &Path, kind: Kind) -> Result<OwnedFd, TrustError> {
                 todo = further;
             }
             SFlag::S_IFDIR => {
-                judge(&here, &facts)?;
+                judge(&here, &file)?;
                 stack.push((file, here));
             }
-            SFlag::S_IFREG if last && kind == Kind::File => {
-                judge(&here, &facts)?;
-                let flags =
-                    OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-                let opened =
-                    openat(dir, name.as_os_str(), flags, Mode::empty()).map_err(system(&here))?;
+            SFlag::S_IFREG if ends_here => {
+                judge(&here, &file)?;
+                let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+                let opened = open(flags | OFlag::O_RDONLY).map_err(missing(&here))?;
                 // The directory is root's alone, so a difference means a concurrent edit.
-                judge(&here, &fstat(&opened).map_err(system(&here))?)?;
-                return Ok(opened);
+                return judge(&here, &opened).map(|()| opened);
             }
-            _ if last && kind == Kind::File => {
-                return Err(fail(&here, Distrust::WrongKind("regular file")));
-            }
-            _ => return Err(fail(&here, Distrust::WrongKind("directory"))),
+            _ if ends_here => return Err(wrong("conf.path", &here, " is not a regular file")),
+            _ => return Err(wrong("conf.path", &here, " is not a directory")),
         }
     }
     match stack.pop() {
         Some((dir, _)) if kind == Kind::Directory => Ok(dir),
-        _ => Err(fail(path, Distrust::WrongKind("regular file"))),
+        _ => Err(wrong("conf.path", path, " is not a regular file")),
     }
 }
 
@@ -192,13 +140,18 @@ pub fn file_kind(facts: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT
 }
 
-fn judge(path: &Path, facts: &FileStat) -> Result<(), TrustError> {
-    let why = if facts.st_uid != 0 {
-        Distrust::NotRoots(facts.st_uid)
-    } else if facts.st_mode & 0o022 != 0 {
-        Distrust::Writable(facts.st_mode & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(TrustError { path: path.to_owned(), why })
+fn owned(path: &Path, facts: &FileStat) -> Result<(), Refusal> {
+    let why = format!(" belongs to uid {}; it must belong to root", facts.st_uid);
+    (facts.st_uid == 0).then_some(()).ok_or_else(|| wrong("conf.owner", path, &why))
+}
+
+fn judge(path: &Path, file: impl AsFd) -> Result<(), Refusal> {
+    let facts = fstat(file).map_err(missing(path))?;
+    owned(path, &facts)?;
+    if facts.st_mode & 0o022 != 0 {
+        let mode = facts.st_mode & 0o7777;
+        let why = format!(" has mode {mode:04o}; group and others must not be able to write it");
+        return Err(wrong("conf.writable", path, &why));
+    }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! The socket to the broker, and packet sockets in general.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use launch_protocol::MAX_PACKET;
-use launch_protocol::broker::{Answer, Refusal, Reply as ToPilot};
+use launch_protocol::broker::{self, Refusal};
 use launch_protocol::monitor::{Ask, Reply};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -12,24 +12,19 @@ use nix::sys::socket::{
     shutdown,
 };
 
+use crate::monitor::Answer;
 use crate::sys;
 
 /// The monitor's end.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    socket: OwnedFd,
+    pub(crate) socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
 /// There is no broker any more, or one that does not keep to the protocol.
 #[derive(Debug)]
 pub(crate) struct Gone;
-
-impl AsFd for Wire {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
 
 impl Wire {
     pub(crate) fn new(socket: OwnedFd) -> Self {
@@ -64,9 +59,11 @@ impl Wire {
     }
 
     /// Answers. The broker waits for it, so there is room.
-    pub(crate) fn answer(&self, reply: &Reply, beside: &[BorrowedFd<'_>]) -> Result<(), Gone> {
+    pub(crate) fn answer(&self, answer: Answer) -> Result<(), Gone> {
+        let (reply, beside) = answer.unwrap_or_else(|it| (Reply::Refused(it), Vec::new()));
         let packet = reply.encode().map_err(|_| Gone)?;
-        transmit(self.socket.as_fd(), &packet, beside).map_err(|_| Gone)
+        let beside: Vec<_> = beside.iter().map(|file| file.as_fd()).collect();
+        transmit(self.socket.as_fd(), &packet, &beside).map_err(|_| Gone)
     }
 }
 
@@ -90,8 +87,8 @@ pub(crate) fn send_last_word(socket: BorrowedFd<'_>, refusal: Refusal) {
     let raw = socket.as_raw_fd();
     let _ = shutdown(raw, Shutdown::Read);
     while matches!(recv(raw, &mut [0; 16], MsgFlags::MSG_DONTWAIT), Ok(length) if length > 0) {}
-    let answer = Answer::Refused(refusal);
-    if let Ok(packet) = (ToPilot { id: 0, answer }).encode() {
+    let answer = broker::Answer::Refused(refusal);
+    if let Ok(packet) = (broker::Reply { id: 0, answer }).encode() {
         let _ = transmit(socket, &packet, &[]);
     }
 }
