@@ -32,6 +32,7 @@ use crate::ready::{Nest, Ready, Taken, take_down};
 use crate::refuse::{caller, credential, trouble};
 use crate::site::Site;
 use crate::verifiers::{self, Verifiers};
+use sailplane_policy::why;
 
 /// Credentials on their way at the same time.
 const MAX_OPENINGS: usize = 32;
@@ -647,7 +648,7 @@ impl Broker {
                     }
                     let credential = file.try_clone();
                     Ok(ProxyCopy {
-                        credential: credential.map_err(|it| trouble("renew", it.to_string()))?,
+                        credential: credential.map_err(|it| trouble("renew", why(&it)))?,
                         name,
                     })
                 };

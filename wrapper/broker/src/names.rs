@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use launch_protocol::MAX_PACKET;
 use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::monitor;
-use launch_protocol::policy::{Answer, Ask, Entry, Query, Reply, Request};
+use launch_protocol::policy::{Answer, Entry, Query, Reply, Request};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -97,8 +97,8 @@ impl Names {
         for part in queries.chunks(QUERIES_AT_ONCE) {
             self.serial += 1;
             let id = self.serial;
-            let ask = Ask::Names(part.to_vec());
-            let packet = Request { id, ask }.encode().map_err(|error| {
+            let queries = part.to_vec();
+            let packet = Request { id, queries }.encode().map_err(|error| {
                 trouble("policy.ask", format!("asking sailplane-names: {error}"))
             })?;
             self.send(&packet, monitor)?;
@@ -265,13 +265,8 @@ mod tests {
     fn asked(service: &OwnedFd) -> (u32, Vec<Query>) {
         let mut packet = vec![0; MAX_PACKET];
         let length = recv(service.as_raw_fd(), &mut packet, MsgFlags::empty()).expect("asked");
-        match Request::decode(&packet[..length]).expect("a question") {
-            Request {
-                id,
-                ask: Ask::Names(queries),
-            } => (id, queries),
-            other => panic!("{other:?}"),
-        }
+        let Request { id, queries } = Request::decode(&packet[..length]).expect("a question");
+        (id, queries)
     }
 
     fn answer(service: &OwnedFd, id: u32, entries: Entries) {

@@ -21,6 +21,7 @@ use crate::ready::{Ready, Taken};
 use crate::refuse::{credential, helper, mapping, trouble, unix_now};
 use crate::site::Site;
 use crate::verifiers::{Verification, Verifiers};
+use sailplane_policy::why;
 
 /// How many free accounts of a pool are looked at.
 const CANDIDATES: usize = 64;
@@ -230,7 +231,9 @@ impl Opening {
                     ..
                 } => match exit_status(*status) {
                     Some(DONE) => Ok(Next::Done(None)),
-                    _ => Err(not_copied("the account cannot")),
+                    _ => Err(not_copied(
+                        "the account cannot write it there, because of its quota, a full disk, or what its payload did to the place",
+                    )),
                 },
                 Stage::Copying {
                     child, deadline, ..
@@ -307,7 +310,7 @@ impl Opening {
         };
         std::thread::Builder::new()
             .spawn(run)
-            .map_err(|error| failed(&error.to_string()))?;
+            .map_err(|error| failed(&why(&error)))?;
         self.stage = Stage::Mapping(receiver, ours);
         Ok(Next::Wait)
     }

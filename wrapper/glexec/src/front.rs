@@ -28,6 +28,7 @@ use crate::settings::{ProxyPlace, Settings};
 use crate::signals::{Event, Signals};
 use crate::variables::{self, CALLERS_PROXY, CLIENT_CERT, SOURCE_PROXY, TargetProxy, Variables};
 use crate::{command, credential, sys};
+use sailplane_policy::why;
 
 /// What the caller wants to be run, where and with what.
 #[derive(Debug)]
@@ -341,7 +342,7 @@ fn in_memory(request: &ExecRequest) -> Result<OwnedFd, Failure> {
     let file = memfd_create(c"order", MFdFlags::MFD_CLOEXEC).map_err(|e| failed(e.desc()))?;
     let mut file = std::fs::File::from(file);
     file.write_all(&bytes)
-        .map_err(|error| failed(&error.to_string()))?;
+        .map_err(|error| failed(&why(&error)))?;
     Ok(file.into())
 }
 

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use launch_protocol::broker::{Refusal, RefusedBy};
 use launch_protocol::policy::{
-    Answer, Ask, Caller, Case, Decision, Entry, Party, Purpose, Query, Reply, Request, Required,
+    Answer, Caller, Case, Decision, Entry, Party, Purpose, Query, Reply, Request, Required,
     Settings as Policy,
 };
 use launch_protocol::verdict::{NEW_VERIFIER, Verdict, VerifyRequest};
@@ -30,6 +30,7 @@ use crate::log::{Level, Log};
 use crate::settings::Settings;
 use crate::variables::{self, CALLERS_PROXY, CLIENT_CERT, SOURCE_PROXY, TargetProxy, Variables};
 use crate::{command, credential};
+use sailplane_policy::why;
 
 /// Carries the call out, if the site has configured this mode; else fails with `reason`. Returns only
 /// if the command does not run.
@@ -188,7 +189,7 @@ impl Servant {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| {
-                let text = format!("cannot start {}: {error}", program.display());
+                let text = format!("cannot start {}: {}", program.display(), why(&error));
                 Failure::administrator("helper.start", text)
             })?;
         Ok(Self {
@@ -198,15 +199,15 @@ impl Servant {
         })
     }
 
-    fn ask(&self, ask: Ask) -> Result<Reply, Failure> {
+    fn ask(&self, queries: Vec<Query>) -> Result<Vec<Option<Entry>>, Failure> {
         let broken = || confused(self.name);
-        let packet = Request { id: 1, ask }.encode().map_err(|_| broken())?;
+        let packet = Request { id: 1, queries }.encode().map_err(|_| broken())?;
         self.socket.send(&packet, &[]).map_err(|_| broken())?;
         let (packet, _) = self.socket.receive().map_err(|_| broken())?;
         let answer = Answer::decode(&packet).map_err(|_| broken())?;
         match answer.reply {
             Reply::Refused(refusal) => Err(refusal.into()),
-            reply => Ok(reply),
+            Reply::Names(entries) => Ok(entries),
         }
     }
 }
@@ -243,7 +244,7 @@ impl Configured {
 
 fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| {
-        let text = format!("{} cannot be read: {error}", path.display());
+        let text = format!("{} cannot be read: {}", path.display(), why(&error));
         Failure::administrator("conf.missing", text)
     })
 }
@@ -272,9 +273,7 @@ impl Own {
             .chain(users)
             .chain(groups)
             .collect();
-        let Reply::Names(entries) = names.ask(Ask::Names(queries.clone()))? else {
-            return Err(confused("the name service"));
-        };
+        let entries = names.ask(queries.clone())?;
         let mut own = Self {
             as_caller: Caller {
                 uid,
@@ -402,7 +401,7 @@ fn execute(
         }
     }
     let error = command.exec();
-    let text = format!("cannot execute {}: {error}", program.display());
+    let text = format!("cannot execute {}: {}", program.display(), why(&error));
     let code = match error.kind() {
         std::io::ErrorKind::NotFound => "command.missing",
         std::io::ErrorKind::PermissionDenied => "command.permission",

@@ -24,6 +24,7 @@ use sailplane_job::remover;
 
 use crate::sys;
 use crate::tools::complain;
+use sailplane_policy::why;
 
 const USAGE: &str = "usage: mkgltempdir [-t MODE] [-m PARENTMODE] [DIRECTORY]
        mkgltempdir -r [-f] MADE
@@ -108,7 +109,7 @@ fn of(what: &str, path: &Path) -> impl Fn(Errno) -> Trouble {
 fn say(text: &str) -> Result<(), Trouble> {
     std::io::stdout()
         .write_all(text.as_bytes())
-        .map_err(|error| Trouble(1, error.to_string()))
+        .map_err(|error| Trouble(1, why(&error)))
 }
 
 fn default_place() -> PathBuf {
@@ -162,7 +163,7 @@ fn read(words: &[OsString]) -> Result<Wish, String> {
 
 /// Makes `BELOW/gltmp.XXXXXXXX/parent/payload`.
 fn make(below: &Path, mode: u32, parent: u32) -> Result<PathBuf, Trouble> {
-    let below = std::path::absolute(below).map_err(|error| Trouble(1, error.to_string()))?;
+    let below = std::path::absolute(below).map_err(|error| Trouble(1, why(&error)))?;
     let outer = unique(&below)?;
     let made = make_inside(&outer, mode, parent);
     if made.is_err() {
@@ -182,7 +183,11 @@ fn unique(below: &Path) -> Result<PathBuf, Trouble> {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => {
-                let text = format!("cannot make a directory in {}: {error}", below.display());
+                let text = format!(
+                    "cannot make a directory in {}: {}",
+                    below.display(),
+                    why(&error)
+                );
                 return Err(Trouble(1, text));
             }
         }
@@ -223,11 +228,9 @@ fn is_directory(facts: &FileStat) -> bool {
 
 /// Runs this program as the account, by way of gLExec, with a directory as its descriptor 0.
 fn as_target(dir: &OwnedFd, words: &[OsString]) -> Result<(), Trouble> {
-    let this = std::env::current_exe().map_err(|error| Trouble(1, error.to_string()))?;
+    let this = std::env::current_exe().map_err(|error| Trouble(1, why(&error)))?;
     let glexec = this.with_file_name("sailplane-switch");
-    let dir = dir
-        .try_clone()
-        .map_err(|error| Trouble(1, error.to_string()))?;
+    let dir = dir.try_clone().map_err(|error| Trouble(1, why(&error)))?;
     let status = Command::new(&glexec)
         .arg("--")
         .arg(&this)
@@ -237,7 +240,12 @@ fn as_target(dir: &OwnedFd, words: &[OsString]) -> Result<(), Trouble> {
         .stdin(Stdio::from(dir))
         .stdout(Stdio::null())
         .status()
-        .map_err(|error| Trouble(1, format!("cannot run {}: {error}", glexec.display())))?;
+        .map_err(|error| {
+            Trouble(
+                1,
+                format!("cannot run {}: {}", glexec.display(), why(&error)),
+            )
+        })?;
     if status.success() {
         return Ok(());
     }
@@ -275,7 +283,7 @@ fn empty_here() -> Result<(), Trouble> {
 
 /// The inverse of [`make`].
 fn remove(path: &Path) -> Result<(), Trouble> {
-    let path = std::path::absolute(path).map_err(|error| Trouble(1, error.to_string()))?;
+    let path = std::path::absolute(path).map_err(|error| Trouble(1, why(&error)))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Trouble(1, format!("{} cannot be removed", path.display())));
     };

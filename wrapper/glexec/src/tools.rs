@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use crate::wrap;
+use sailplane_policy::why;
 
 /// Exit status when the command could not be found, as of a shell.
 const NOT_FOUND: u8 = 127;
@@ -61,8 +62,9 @@ pub fn unwrap(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let error = program.envs(variables).exec();
     let text = format!(
-        "cannot execute {}: {error}",
-        program.get_program().to_string_lossy()
+        "cannot execute {}: {}",
+        program.get_program().to_string_lossy(),
+        why(&error)
     );
     let status = if error.kind() == std::io::ErrorKind::NotFound {
         NOT_FOUND

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config::{Config, FileKind, MAX_CONFIG, NamePattern, is_pool_member};
 use crate::lines::MAX_FILE;
+use crate::refuse::why;
 use crate::store::{self, Document};
 use crate::target::{Hit, Target};
 
@@ -56,7 +57,7 @@ impl Report {
                     return self.error(&what);
                 }
                 Ok(_) => {}
-                Err(error) => return self.error(&format!("{}: {error}", part.display())),
+                Err(error) => return self.error(&format!("{}: {}", part.display(), why(&error))),
             }
         }
     }
@@ -76,7 +77,7 @@ pub(crate) fn check(path: &Path, trust: bool) -> Report {
             return report;
         }
         Err(error) => {
-            report.error(&format!("{shown}: {error}"));
+            report.error(&format!("{shown}: {}", why(&error)));
             return report;
         }
     };
@@ -115,7 +116,7 @@ fn check_file(report: &mut Report, config: &Config, kind: FileKind, path: &Path)
     let document = match text.map(|text| Document::parse(kind, &text)) {
         Ok(Ok(document)) => document,
         Ok(Err(error)) => return report.error(&format!("{shown}:{error}")),
-        Err(error) => return report.error(&format!("{shown}: {error}")),
+        Err(error) => return report.error(&format!("{shown}: {}", why(&error))),
     };
     let (doubts, hits): (_, Vec<Hit<'_>>) = match &document {
         Document::Gridmap(map) => (map.doubts(config.gridmap_patterns), map.targets().collect()),

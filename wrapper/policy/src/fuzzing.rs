@@ -1,7 +1,8 @@
 //! Entries for the fuzz targets: any bytes as a policy file, and the promises that must hold.
 
 use launch_protocol::is_account_name;
-use launch_protocol::policy::{Answer, CredentialKind, Party, Reply, is_lease_name};
+use launch_protocol::monitor::Ask;
+use launch_protocol::policy::{CredentialKind, Party, is_lease_name};
 
 use crate::bans::Bans;
 use crate::config::{Config, NOBODY};
@@ -30,10 +31,9 @@ pub fn fuzz_switch_conf(data: &[u8]) {
     assert_eq!(config.files.len(), settings.policy_files.len());
     assert!(!config.callers.is_empty() || !settings.caller_groups.is_empty());
     // What root would refuse to read must not come out of here.
-    let reply = Reply::Settings(Box::new(settings.clone()));
-    let answer = Answer { id: 1, reply };
-    if let Ok(packet) = answer.encode() {
-        assert_eq!(Answer::decode(&packet), Ok(answer));
+    let told = Ask::Configured(Box::new(settings.clone()));
+    if let Ok(packet) = told.encode() {
+        assert_eq!(Ask::decode(&packet), Ok(told));
     }
 }
 

@@ -44,6 +44,7 @@ use std::process::ExitCode;
 
 use nix::sys::prctl;
 
+pub use refuse::why;
 pub use service::{Files, Judge, MapperQuestion, Verdict};
 
 const USAGE: &str = "\

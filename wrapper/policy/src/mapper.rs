@@ -14,7 +14,7 @@ use launch_protocol::is_account_name;
 use launch_protocol::policy::{Case, CredentialKind, Groups, Party, Purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::refuse::{job, later, site};
+use crate::refuse::{job, later, site, why};
 use crate::target::Target;
 
 /// Version of the contract, in every question.
@@ -175,18 +175,23 @@ pub(crate) fn ask(program: &Path, seconds: u32, question: String) -> Result<Mapp
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| site("mapper.start", format!("{}: {error}", program.display())))?;
+        .map_err(|error| {
+            site(
+                "mapper.start",
+                format!("{}: {}", program.display(), why(&error)),
+            )
+        })?;
     let answer = converse(&mut child, question, Duration::from_secs(seconds.into()));
     // Whatever it is still doing.
     let _ = child.kill();
     let status = child.wait();
-    let text = answer.map_err(|error| failed(error.to_string()))?;
+    let text = answer.map_err(|error| failed(why(&error)))?;
     // Killed by us after it had closed its output, or ended by itself: only an exit code of its own
     // other than 0 is a failure.
     match status.map(|status| status.code()) {
         Ok(Some(0) | None) => read_answer(&text, program),
         Ok(Some(code)) => Err(failed(format!("it ended with exit status {code}"))),
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(why(&error))),
     }
 }
 

@@ -4,27 +4,23 @@
 //! without privilege that sees nothing but names and numbers which root has checked.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use launch_protocol::is_plain_absolute;
-use launch_protocol::policy::{Ask, Entry, Query, Reply};
+use launch_protocol::policy::{Entry, Query, Reply};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::refuse::later;
 use crate::serve::Service;
 
-/// Answers [`Ask::Names`].
+/// Answers each query out of the system's databases.
 #[derive(Debug)]
 pub(crate) struct NameService;
 
 impl Service for NameService {
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
-        match ask {
-            Ask::Names(queries) if files.is_empty() => Some(answer(&queries)),
-            _ => None,
-        }
+    fn answer(&mut self, queries: &[Query]) -> Reply {
+        answer(queries)
     }
 }
 

@@ -41,3 +41,9 @@ pub(crate) fn later(code: &str, message: String) -> Refusal {
         message,
     )
 }
+
+/// What the system says of an error, for people: without its number.
+pub fn why(error: &std::io::Error) -> String {
+    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
+}

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use launch_protocol::MAX_PACKET;
-use launch_protocol::policy::{Answer, Ask, Reply, Request};
+use launch_protocol::policy::{Answer, Query, Reply, Request};
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockType, UnixAddr, getsockopt, recvmsg, sendmsg, sockopt,
@@ -14,10 +14,10 @@ use nix::sys::socket::{
 use crate::refuse::site;
 use crate::sys;
 
-/// Something that answers root's questions.
+/// Something that answers questions about names.
 pub(crate) trait Service {
-    /// The answer; `None`: this is not a question for this service, or lacks its files.
-    fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply>;
+    /// One entry a query, or why there are none.
+    fn answer(&mut self, queries: &[Query]) -> Reply;
 }
 
 /// The descriptor of the witness, if there is one.
@@ -60,9 +60,11 @@ pub(crate) fn serve(
         if witness.is_some_and(|witness| send(witness, packet).is_err()) {
             return ExitCode::FAILURE;
         }
-        let Some(reply) = service.answer(request.ask, files) else {
+        // Nothing that this service needs comes beside a question.
+        if !files.is_empty() {
             return ExitCode::FAILURE;
-        };
+        }
+        let reply = service.answer(&request.queries);
         let sent = answer(request.id, reply).and_then(|packet| {
             witness.map_or(Ok(()), |witness| send(witness, &packet))?;
             send(socket, &packet)
@@ -145,11 +147,8 @@ mod tests {
     struct Echo;
 
     impl Service for Echo {
-        fn answer(&mut self, ask: Ask, files: Vec<OwnedFd>) -> Option<Reply> {
-            match ask {
-                Ask::ReadConfig if files.is_empty() => Some(Reply::Reread),
-                _ => None,
-            }
+        fn answer(&mut self, queries: &[Query]) -> Reply {
+            Reply::Names(vec![None; queries.len()])
         }
     }
 
@@ -172,15 +171,16 @@ mod tests {
 
     #[test]
     fn s20_what_is_no_question_ends_the_service_without_an_answer() {
-        let question = |ask| Request { id: 7, ask }.encode().expect("encodes");
-        let (answer, code) = converse(&[&question(Ask::ReadConfig)]);
+        let queries = vec![Query::Uid(5), Query::Uid(6)];
+        let question = Request { id: 7, queries }.encode().expect("encodes");
+        let (answer, code) = converse(&[&question]);
         let expected = Answer {
             id: 7,
-            reply: Reply::Reread,
+            reply: Reply::Names(vec![None, None]),
         };
         assert_eq!(Answer::decode(&answer), Ok(expected));
         assert_eq!(code, ExitCode::SUCCESS);
-        for bad in [&b"\x01"[..], b"nonsense", &question(Ask::Names(Vec::new()))] {
+        for bad in [&b"\x01"[..], b"nonsense", &question[..question.len() - 1]] {
             assert_eq!(converse(&[bad]), (Vec::new(), ExitCode::FAILURE));
         }
         assert_eq!(converse(&[]), (Vec::new(), ExitCode::SUCCESS));

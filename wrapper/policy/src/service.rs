@@ -13,7 +13,7 @@ use crate::admit::{Possible, admit};
 use crate::config::{Config, MAX_CONFIG, Step};
 use crate::decide::{Outcome, Policy, clip};
 use crate::mapper::{self, Mapped};
-use crate::refuse::site;
+use crate::refuse::{site, why};
 use crate::store::{self, Document, State, Store};
 use crate::target::Target;
 
@@ -167,7 +167,7 @@ impl Current {
 }
 
 fn state_and_text(file: &File) -> Result<(Option<State>, Vec<u8>), Refusal> {
-    let unreadable = |error| site("conf.unreadable", format!("switch.conf: {error}"));
+    let unreadable = |error| site("conf.unreadable", format!("switch.conf: {}", why(&error)));
     let state = State::of(file).map_err(unreadable)?;
     // Before it is read: what changes while it is read shows by its time later.
     let settled = state.is_settled().then_some(state);

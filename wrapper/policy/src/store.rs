@@ -14,7 +14,7 @@ use crate::bans::Bans;
 use crate::config::FileKind;
 use crate::gridmap::Gridmap;
 use crate::lines::{LineError, MAX_FILE};
-use crate::refuse::site;
+use crate::refuse::{site, why};
 use crate::tokenmap::Tokenmap;
 use crate::vomsmap::{Groupmap, Vomsmap};
 
@@ -93,8 +93,12 @@ impl Store {
         file: OwnedFd,
     ) -> Result<Rc<Document>, Refusal> {
         let file = File::from(file);
-        let unreadable =
-            |error: io::Error| site("policy.unreadable", format!("{}: {error}", path.display()));
+        let unreadable = |error| {
+            site(
+                "policy.unreadable",
+                format!("{}: {}", path.display(), why(&error)),
+            )
+        };
         let state = State::of(&file).map_err(unreadable)?;
         if self.0.len() <= place {
             self.0.resize_with(place + 1, || None);

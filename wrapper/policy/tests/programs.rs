@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use launch_protocol::MAX_PACKET;
 use launch_protocol::policy::{
-    Answer, Ask, Case, CredentialKind, Decision, Entry, Party, Purpose, Query, Reply, Request,
+    Answer, Case, CredentialKind, Decision, Entry, Party, Purpose, Query, Reply, Request,
 };
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, recv, sendmsg,
@@ -47,16 +47,13 @@ impl Servant {
         }
     }
 
-    fn ask(&mut self, ask: Ask, files: &[&File]) -> Reply {
+    fn ask(&mut self, queries: Vec<Query>) -> Reply {
         let id = self.next;
         self.next += 1;
-        let packet = Request { id, ask }.encode().expect("encodes");
-        let raw: Vec<_> = files.iter().map(|file| file.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let packet = Request { id, queries }.encode().expect("encodes");
         let socket = self.socket.as_ref().expect("open").as_raw_fd();
         let parts = [IoSlice::new(&packet)];
-        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).expect("sent");
+        sendmsg::<UnixAddr>(socket, &parts, &[], MsgFlags::empty(), None).expect("sent");
         let mut answer = vec![0; MAX_PACKET];
         let length = recv(socket, &mut answer, MsgFlags::empty()).expect("received");
         let answer = Answer::decode(&answer[..length]).expect("an answer");
@@ -143,11 +140,8 @@ fn a_thousand_decisions_with_a_large_map() {
 #[test]
 fn s3_the_name_service_is_a_program_of_its_own() {
     let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-names"), &[]);
-    let ask = Ask::Names(vec![
-        Query::Uid(0),
-        Query::Account("no-such-account".to_owned()),
-    ]);
-    let Reply::Names(entries) = servant.ask(ask, &[]) else {
+    let queries = vec![Query::Uid(0), Query::Account("no-such-account".to_owned())];
+    let Reply::Names(entries) = servant.ask(queries) else {
         panic!("names");
     };
     assert!(matches!(&entries[0], Some(Entry::Account { uid: 0, .. })));
@@ -181,8 +175,8 @@ fn s3_the_witness_sees_question_and_answer_before_who_asked() {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("sockets");
     let mut servant = names_with(Stdio::from(theirs));
     for query in [Query::Uid(0), Query::Account("no-such-account".to_owned())] {
-        let asked = Ask::Names(vec![query]);
-        let reply = servant.ask(asked.clone(), &[]);
+        let asked = vec![query];
+        let reply = servant.ask(asked.clone());
         // Not waited for: they are there when the answer is.
         let seen = || {
             let mut packet = vec![0; MAX_PACKET];
@@ -193,7 +187,7 @@ fn s3_the_witness_sees_question_and_answer_before_who_asked() {
         };
         let (question, answer) = (seen(), seen());
         let question = Request::decode(&question).expect("a question");
-        assert_eq!(question.ask, asked);
+        assert_eq!(question.queries, asked);
         let answer = Answer::decode(&answer).expect("an answer");
         assert_eq!((answer.id, answer.reply), (question.id, reply));
     }
@@ -212,7 +206,7 @@ fn s3_a_descriptor_that_happens_to_be_open_is_no_witness() {
     ];
     for third in thirds {
         let mut servant = names_with(third);
-        let reply = servant.ask(Ask::Names(vec![Query::Uid(0)]), &[]);
+        let reply = servant.ask(vec![Query::Uid(0)]);
         assert!(matches!(reply, Reply::Names(_)), "{reply:?}");
         assert_eq!(servant.end(), Some(0));
     }
@@ -223,12 +217,22 @@ fn s3_a_descriptor_that_happens_to_be_open_is_no_witness() {
 
 #[test]
 fn s20_a_service_that_is_asked_nonsense_ends() {
-    for ask in [Ask::Decide(Box::new(case("/CN=x"))), Ask::ReadConfig] {
+    let queries = vec![Query::Uid(0)];
+    let question = Request { id: 1, queries }.encode().expect("encodes");
+    let file = tempfile::tempfile().expect("a file");
+    let beside = [file.as_raw_fd()];
+    // Nonsense, half a question, and one with a file that it has no use for.
+    for (packet, raw) in [
+        (&b"\x01\0\0\0\x01"[..], &beside[..0]),
+        (&question[..question.len() - 1], &beside[..0]),
+        (&question[..], &beside[..]),
+    ] {
         let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-policy"), &["names"]);
-        let packet = Request { id: 1, ask }.encode().expect("encodes");
+        let rights = [ControlMessage::ScmRights(raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
         let socket = servant.socket.as_ref().expect("open").as_raw_fd();
-        let parts = [IoSlice::new(&packet)];
-        sendmsg::<UnixAddr>(socket, &parts, &[], MsgFlags::empty(), None).expect("sent");
+        let parts = [IoSlice::new(packet)];
+        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).expect("sent");
         assert_eq!(servant.child.wait().expect("waited").code(), Some(1));
     }
 }

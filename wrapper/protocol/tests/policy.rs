@@ -1,20 +1,19 @@
-//! The packets between root and the policy service: what encodes decodes to the same value, and
-//! what root would have to doubt does not decode.
+//! The terms of the policy on the wires: what encodes decodes to the same value, and what root would have to
+//! doubt does not decode.
 
 use std::path::PathBuf;
 
 use launch_protocol::broker::{Refusal, RefusalClass, RefusedBy};
+use launch_protocol::monitor::{Ask, Target};
 use launch_protocol::policy::{
-    Answer, Ask, AuditSettings, Caller, Case, CredentialKind, Decision, Entry, Groups, Hook,
-    Isolation, LimitRules, Party, Purpose, Query, Reply, Request, Required, Settings, Targets,
-    VerifierSettings,
+    Answer, AuditSettings, Caller, Entry, Hook, Isolation, LimitRules, Query, Reply, Request,
+    Required, Settings, Targets, VerifierSettings,
 };
-use launch_protocol::{DecodeError, EncodeError, fuzzing};
+use launch_protocol::{DecodeError, fuzzing};
 use proptest::array::{uniform3, uniform4};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use proptest::sample::select;
 
 fn name() -> impl Strategy<Value = String> {
     "[a-zA-Z_][a-zA-Z0-9_.-]{0,63}"
@@ -22,26 +21,6 @@ fn name() -> impl Strategy<Value = String> {
 
 fn path() -> impl Strategy<Value = PathBuf> {
     "(/[a-z0-9 ]{1,12}){1,4}".prop_map(PathBuf::from)
-}
-
-fn party() -> impl Strategy<Value = Party> {
-    (
-        select(vec![CredentialKind::Proxy, CredentialKind::Token]),
-        "[ -~]{1,200}",
-        vec("[ -~]{1,100}", 0..8),
-        vec("[ -~]{1,100}", 0..4),
-        any::<(bool, i64)>(),
-    )
-        .prop_map(
-            |(kind, identity, fqans, issuers, (limited, not_after))| Party {
-                kind,
-                identity,
-                fqans,
-                issuers,
-                limited,
-                not_after,
-            },
-        )
 }
 
 fn query() -> impl Strategy<Value = Query> {
@@ -52,9 +31,9 @@ fn query() -> impl Strategy<Value = Query> {
     ]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn caller() -> impl Strategy<Value = Caller> {
     let listed = || vec((name(), any::<u32>()), 0..5);
-    let caller = (
+    (
         any::<u32>(),
         of(name()),
         vec(any::<u32>(), 0..9),
@@ -63,44 +42,15 @@ fn ask() -> impl Strategy<Value = Ask> {
         listed(),
     )
         .prop_map(
-            |(uid, name, groups, executable, listed_users, listed_groups)| {
-                Ask::Admit(Caller {
-                    uid,
-                    name,
-                    groups,
-                    executable,
-                    listed_users,
-                    listed_groups,
-                })
+            |(uid, name, groups, executable, listed_users, listed_groups)| Caller {
+                uid,
+                name,
+                groups,
+                executable,
+                listed_users,
+                listed_groups,
             },
-        );
-    let case = (
-        select(vec![Purpose::Run, Purpose::Renew, Purpose::Verify]),
-        party(),
-        of(party()),
-        of(name()),
-        of(name()),
-        any::<(u32, i64)>(),
-    )
-        .prop_map(
-            |(purpose, holder, pilot, caller_name, slot_account, (caller_uid, now_unix))| {
-                Ask::Decide(Box::new(Case {
-                    purpose,
-                    holder,
-                    pilot,
-                    caller_uid,
-                    caller_name,
-                    slot_account,
-                    now_unix,
-                }))
-            },
-        );
-    prop_oneof![
-        Just(Ask::ReadConfig),
-        caller,
-        case,
-        vec(query(), 0..20).prop_map(Ask::Names),
-    ]
+        )
 }
 
 prop_compose! {
@@ -168,36 +118,7 @@ prop_compose! {
     }
 }
 
-fn groups() -> impl Strategy<Value = Option<Groups>> {
-    of((of(name()), vec(name(), 0..4))
-        .prop_map(|(primary, secondary)| Groups { primary, secondary }))
-}
-
 fn reply() -> impl Strategy<Value = Reply> {
-    let decision = prop_oneof![
-        (name(), groups(), "[ -~]{0,80}").prop_map(|(name, groups, source)| Decision::Account {
-            name,
-            groups,
-            source
-        }),
-        (
-            name(),
-            "%2f[a-z0-9%:]{0,90}",
-            "[ -~]{1,90}",
-            groups(),
-            "[ -~]{0,80}"
-        )
-            .prop_map(
-                |(prefix, lease_name, exact, groups, source)| Decision::Pool {
-                    prefix,
-                    lease_name,
-                    exact,
-                    groups,
-                    source
-                }
-            ),
-        groups().prop_map(|groups| Decision::Dynamic { groups }),
-    ];
     let entry = prop_oneof![
         (
             "[!-~]{1,60}",
@@ -227,20 +148,24 @@ fn reply() -> impl Strategy<Value = Reply> {
             })
         },
     );
-    prop_oneof![
-        settings().prop_map(|settings| Reply::Settings(Box::new(settings))),
-        any::<bool>().prop_map(|may_omit_key| Reply::Admitted { may_omit_key }),
-        decision.prop_map(Reply::Decided),
-        vec(of(entry), 0..9).prop_map(Reply::Names),
-        refused,
-        Just(Reply::Reread),
-    ]
+    prop_oneof![vec(of(entry), 0..9).prop_map(Reply::Names), refused]
+}
+
+/// What a broker tells the monitor of the policy before it has heard a pilot.
+fn told() -> impl Strategy<Value = Ask> {
+    let configured = settings().prop_map(|settings| Ask::Configured(Box::new(settings)));
+    let admitted = (caller(), any::<bool>()).prop_map(|(caller, may_omit_key)| Ask::Admitted {
+        caller: Box::new(caller),
+        may_omit_key,
+        hooks: Default::default(),
+    });
+    prop_oneof![configured, admitted]
 }
 
 proptest! {
     #[test]
-    fn requests_survive(id in any::<u32>(), ask in ask()) {
-        let request = Request { id, ask };
+    fn requests_survive(id in any::<u32>(), queries in vec(query(), 0..20)) {
+        let request = Request { id, queries };
         let packet = request.encode().expect("encodes");
         prop_assert_eq!(Request::decode(&packet), Ok(request));
         for cut in 0..packet.len() {
@@ -259,34 +184,44 @@ proptest! {
     }
 
     #[test]
-    fn one_flipped_bit_never_breaks_the_promise(reply in reply(), place in any::<prop::sample::Index>(), bit in 0_u8..8) {
-        let mut packet = Answer { id: 1, reply }.encode().expect("encodes");
-        let place = place.index(packet.len());
-        packet[place] ^= 1 << bit;
-        packet.insert(0, 9);
-        fuzzing::fuzz_launch_protocol(&packet);
+    fn what_is_told_of_the_policy_survives(ask in told()) {
+        let packet = ask.encode().expect("encodes");
+        prop_assert_eq!(Ask::decode(&packet), Ok(ask));
+        for cut in 0..packet.len() {
+            prop_assert!(Ask::decode(&packet[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn one_flipped_bit_never_breaks_the_promise(
+        reply in reply(), ask in told(), place in any::<prop::sample::Index>(), bit in 0_u8..8,
+    ) {
+        let reply = Answer { id: 1, reply }.encode().expect("encodes");
+        for (channel, mut packet) in [(10, reply), (11, ask.encode().expect("encodes"))] {
+            let place = place.index(packet.len());
+            packet[place] ^= 1 << bit;
+            packet.insert(0, channel);
+            fuzzing::fuzz_launch_protocol(&packet);
+        }
     }
 }
 
-fn answer(reply: Reply) -> Result<Vec<u8>, EncodeError> {
-    Answer { id: 1, reply }.encode()
-}
-
-fn account(name: &str) -> Reply {
-    Reply::Decided(Decision::Account {
-        name: name.into(),
+fn lease(name: &str) -> Ask {
+    Ask::Lease {
+        payload: 1,
+        target: Target::Named(name.into()),
         groups: None,
-        source: String::new(),
-    })
+        sweep: false,
+    }
 }
 
 #[test]
-fn m3_a_decision_names_an_account_and_nothing_else() {
+fn m3_a_lease_is_for_an_account_and_nothing_else() {
     for bad in ["", "0", "-a", "a b", "a/b", "..", "a\n", &"a".repeat(65)] {
-        assert!(answer(account(bad)).is_err(), "{bad:?}");
+        assert!(lease(bad).encode().is_err(), "{bad:?}");
     }
     // The same on the way in: "alice" becomes a number, a path, a word with a blank.
-    let good = answer(account("alice")).expect("encodes");
+    let good = lease("alice").encode().expect("encodes");
     for bad in [*b"12345", *b"a/../", *b"a b c", *b"alic\n"] {
         let mut packet = good.clone();
         let place = packet
@@ -294,22 +229,23 @@ fn m3_a_decision_names_an_account_and_nothing_else() {
             .position(|part| part == b"alice")
             .expect("there");
         packet[place..place + 5].copy_from_slice(&bad);
-        assert_eq!(Answer::decode(&packet), Err(DecodeError::BadValue("name")));
+        assert!(matches!(
+            Ask::decode(&packet),
+            Err(DecodeError::BadValue(_))
+        ));
     }
 }
 
 #[test]
 fn m5_a_lease_is_never_the_file_of_an_account() {
-    let pool = |lease_name: &str| {
-        answer(Reply::Decided(Decision::Pool {
-            prefix: "atlas".into(),
-            lease_name: lease_name.into(),
-            exact: "/CN=x".into(),
-            groups: None,
-            source: String::new(),
-        }))
+    let link = |lease: &str| {
+        Ask::PoolLink {
+            account: "atlas001".into(),
+            lease: lease.into(),
+        }
+        .encode()
     };
-    assert!(pool("%2fcn%3dx:atlas").is_ok());
+    assert!(link("%2fcn%3dx:atlas").is_ok());
     for bad in [
         "",
         "atlas001",
@@ -319,6 +255,6 @@ fn m5_a_lease_is_never_the_file_of_an_account() {
         "%2f\n",
         &"%".repeat(256),
     ] {
-        assert!(pool(bad).is_err(), "{bad:?}");
+        assert!(link(bad).is_err(), "{bad:?}");
     }
 }

@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Uid, getuid, setgroups, setresgid, setresuid};
 
 use super::{History, Query, output};
 use crate::config::{Config, MAX_CONFIG, NOBODY};
+use crate::refuse::why;
 use crate::store;
 
 /// Largest audit file that is read, in bytes.
@@ -24,7 +25,7 @@ pub(crate) fn trace(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<bool, String> {
-    let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let failed = |path: &Path, error: io::Error| format!("{}: {}", path.display(), why(&error));
     let text = File::open(config).and_then(|file| store::read(&file, MAX_CONFIG + 1));
     let text = text.map_err(|error| failed(config, error))?;
     let settings = Config::parse(&text).map_err(|errors| {
@@ -59,7 +60,7 @@ pub(crate) fn trace(
         let text = store::read(&file, MAX_AUDIT).map_err(|error| failed(&path, error))?;
         history.read(&text);
     }
-    let said = |error: io::Error| format!("writing failed: {error}");
+    let said = |error: io::Error| format!("writing failed: {}", why(&error));
     if history.strange > 0 {
         let what = format!("{} lines of the log are not audit lines", history.strange);
         writeln!(notes, "{what}").map_err(said)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Answer, Ask, Entry, Query, Reply, Request};
+use super::{Answer, Entry, Query, Reply, Request};
 
 /// More is not kept.
 const MOST: usize = 4096;
@@ -19,10 +19,7 @@ impl Witness {
     /// Takes in one packet; `None`: it is none that could come now, and nothing after it can be believed.
     pub fn hear(&mut self, packet: &[u8]) -> Option<()> {
         let Some((id, queries)) = self.asked.take() else {
-            let Request { id, ask } = Request::decode(packet).ok()?;
-            let Ask::Names(queries) = ask else {
-                return None;
-            };
+            let Request { id, queries } = Request::decode(packet).ok()?;
             self.asked = Some((id, queries));
             return Some(());
         };
@@ -51,8 +48,8 @@ mod tests {
     use super::*;
 
     fn question(id: u32, queries: &[Query]) -> Vec<u8> {
-        let ask = Ask::Names(queries.to_vec());
-        Request { id, ask }.encode().expect("sound")
+        let queries = queries.to_vec();
+        Request { id, queries }.encode().expect("sound")
     }
 
     fn answer(id: u32, entries: Vec<Option<Entry>>) -> Vec<u8> {

@@ -113,8 +113,9 @@ impl Taken {
 
     /// Asks the name service, which shows the monitor what it has answered.
     fn look_up(&self, queries: Vec<Query>) {
-        let ask = policy::Ask::Names(queries);
-        let packet = policy::Request { id: 1, ask }.encode().expect("a question");
+        let packet = policy::Request { id: 1, queries }
+            .encode()
+            .expect("a question");
         self.relay(b'n', &packet, &[]).expect("names answer");
     }
 
