@@ -13,7 +13,7 @@ use nix::unistd::{geteuid, getuid};
 
 use crate::files::Sandbox;
 use crate::remover::{self, Tally};
-use crate::{below, proxy, sys, system_v};
+use crate::{below, keys, proxy, sys, system_v};
 
 /// It is done.
 const DONE: u8 = 0;
@@ -77,7 +77,7 @@ fn is_clean(home: &Path) -> bool {
 
 /// `--remove [--if-alone] [--everywhere]`: empties the directories on the descriptors from 3 up, if
 /// need be only when no other process of the account lives. `--everywhere`: the account is nobody
-/// else's, so what it has left in shared places and its System V objects go too.
+/// else's, so what it has left in shared places, its System V objects and its keys go too.
 fn remove(words: &mut dyn Iterator<Item = OsString>) -> u8 {
     let (mut if_alone, mut everywhere) = (false, false);
     for word in words {
@@ -100,6 +100,7 @@ fn remove(words: &mut dyn Iterator<Item = OsString>) -> u8 {
             let _ = remove_own(Path::new(place), false);
         }
         system_v::remove_all_of(geteuid().as_raw());
+        keys::clear_all_of(geteuid().as_raw());
     }
     status
 }
@@ -181,6 +182,7 @@ fn sweep(words: &mut dyn Iterator<Item = OsString>) -> u8 {
         }
     }
     let (objects, objects_left) = system_v::remove_all_of(uid);
+    keys::clear_all_of(uid);
     let alive = if quiet { 0 } else { processes_of(uid) };
     let (removed, left) = (files.removed, files.left);
     let report = format!("{before} {removed} {objects} {alive} {left} {objects_left}\n");

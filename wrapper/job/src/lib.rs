@@ -17,6 +17,7 @@ mod below;
 mod channel;
 mod errands;
 mod files;
+mod keys;
 mod list;
 mod proxy;
 pub mod remover;

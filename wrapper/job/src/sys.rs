@@ -197,6 +197,31 @@ pub(crate) fn remove_system_v(kind: SystemV, id: i32) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
+/// A keyring that belongs to a number, not to a process.
+#[derive(Clone, Copy)]
+pub(crate) enum Keyring {
+    User,
+    UserSession,
+    Persistent,
+}
+
+/// Unlinks all keys of one of this account's keyrings.
+pub(crate) fn clear_keyring(keyring: Keyring) -> Result<(), Errno> {
+    let number = match keyring {
+        Keyring::User => libc::c_long::from(libc::KEY_SPEC_USER_KEYRING),
+        Keyring::UserSession => libc::c_long::from(libc::KEY_SPEC_USER_SESSION_KEYRING),
+        Keyring::Persistent => {
+            let (get, here) = (libc::KEYCTL_GET_PERSISTENT, libc::KEY_SPEC_THREAD_KEYRING);
+            // SAFETY: no memory is involved. -1: this account's; it is linked where it ends with this process.
+            let found = unsafe { libc::syscall(libc::SYS_keyctl, get, -1, here) };
+            Errno::result(found)?
+        }
+    };
+    // SAFETY: no memory is involved.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_CLEAR, number) };
+    Errno::result(done).map(drop)
+}
+
 /// Kills everything that this account may signal, but itself.
 pub(crate) fn kill_everything() -> Result<(), Errno> {
     // SAFETY: no memory is involved.

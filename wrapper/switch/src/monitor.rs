@@ -152,7 +152,7 @@ impl Monitor {
             while let Ok(Some(signal)) = self.signals.read_signal() {
                 if i32::try_from(signal.ssi_signo) == Ok(libc::SIGTERM) {
                     self.terminate = true;
-                    let _ = self.ground.bell.write(1);
+                    self.ring();
                 }
             }
             while let Some((child, status)) = sys::reap() {
@@ -181,6 +181,13 @@ impl Monitor {
         Ok(())
     }
 
+    /// Tells the broker that there is news. One that cannot be told would wait for ever.
+    fn ring(&mut self) {
+        if self.ground.bell.write(1).is_err() {
+            self.patience = Some(Instant::now());
+        }
+    }
+
     fn reaped(&mut self, child: Pid, status: i32) {
         if child == self.broker.pid {
             self.broker_status = Some(status);
@@ -189,7 +196,7 @@ impl Monitor {
         // Else an orphan of a payload, or nobody whom the broker knows.
         if self.children.remove(&child.as_raw()).is_some() {
             self.ended.push_back((child.as_raw(), status));
-            let _ = self.ground.bell.write(1);
+            self.ring();
         }
     }
 

@@ -49,6 +49,7 @@ pub(crate) fn become_account(who: &Numbers) -> Result<(), Failure> {
     if who.uid == 0 || who.uid == u32::MAX || who.gid == 0 || who.gid == u32::MAX {
         return wrong("refusing root");
     }
+    sys::leave_keyring().map_err(at("leaving the caller's keyring"))?;
     sys::drop_bounding_set().map_err(at("dropping the bounding set"))?;
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
     let groups: Vec<_> = who.groups.iter().copied().map(Gid::from_raw).collect();
@@ -69,6 +70,9 @@ pub(crate) fn become_account(who: &Numbers) -> Result<(), Failure> {
     }
     if sys::any_capability().map_err(at("capget"))? != 0 {
         return wrong("reading the capabilities back");
+    }
+    if prctl::get_no_new_privs() != Ok(true) {
+        return wrong("reading no_new_privs back");
     }
     let (root, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
     if setresuid(root, root, root).is_ok() || setresgid(root_group, root_group, root_group).is_ok()

@@ -166,6 +166,10 @@ pub(crate) fn self_check() -> Result<(), Refusal> {
         let text = "the caller runs with no_new_privs, so the set-uid bit has no effect; remove that restriction \
                     from the batch system's or container's settings";
         ("startup.no_new_privs", text.to_owned())
+    } else if is_traced() {
+        let text = "this program is being traced, so the set-uid bit has no effect; start it without strace \
+                    or a debugger";
+        ("startup.traced", text.to_owned())
     } else if statvfs("/proc/self/exe").is_ok_and(|it| it.flags().contains(FsFlags::ST_NOSUID)) {
         let text = "lies on a file system mounted nosuid; install it on one that is not";
         ("startup.nosuid", format!("{} {text}", program.display()))
@@ -174,6 +178,11 @@ pub(crate) fn self_check() -> Result<(), Refusal> {
         ("startup.setuid", format!("{} {text}", program.display()))
     };
     Err(site(code, text))
+}
+
+fn is_traced() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    !status.contains("TracerPid:\t0\n")
 }
 
 /// Where this program lies, by the kernel's word.

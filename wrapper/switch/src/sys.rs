@@ -193,8 +193,8 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
         let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         match Errno::result(done) {
             Ok(_) => {}
-            // The first number this kernel does not know.
-            Err(Errno::EINVAL) if capability > 0 => break,
+            // The first number this kernel does not know, if it says so when asked, too.
+            Err(Errno::EINVAL) if capability > 0 && !knows(capability) => break,
             Err(errno) => return Err(errno),
         }
     }
@@ -202,6 +202,25 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
     let done =
         unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done).map(drop)
+}
+
+/// Takes an empty session keyring: the caller's, with whatever keys and tickets it holds, stays behind. It is kept
+/// through all changes of accounts otherwise.
+pub(crate) fn leave_keyring() -> Result<(), Errno> {
+    let command = libc::c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING);
+    // SAFETY: no name is given, so no memory is involved.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, command, std::ptr::null::<u8>()) };
+    match Errno::result(done) {
+        // No keys here, or for nobody here: then neither for a payload.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Has this kernel a capability of this number?
+fn knows(capability: libc::c_int) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) != -1 }
 }
 
 /// Version 3 of the capability calls (two words per set), and this process.

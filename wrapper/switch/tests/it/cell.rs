@@ -245,9 +245,9 @@ impl Cell {
         put(CONF, &(text + lines), 0o644);
     }
 
-    /// Is this one of the dynamic accounts?
+    /// Is this one of the dynamic accounts, or one of those that a test may make such?
     pub(crate) fn is_dynamic(&self, uid: u32) -> bool {
-        (self.first..self.first + DYNAMIC).contains(&uid)
+        (self.first..self.pilot).contains(&uid)
     }
 
     /// What has been logged.

@@ -487,7 +487,7 @@ impl Agent {
     }
 }
 
-fn null() -> File {
+pub(crate) fn null() -> File {
     File::options()
         .read(true)
         .write(true)

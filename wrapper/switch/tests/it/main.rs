@@ -18,6 +18,7 @@ mod strace;
 mod strays;
 mod sys;
 
+mod ahead;
 mod attacks;
 mod end;
 mod expiry;
@@ -26,6 +27,8 @@ mod files;
 mod happy_path;
 mod hook_attacks;
 mod hooks;
+mod inmate;
+mod intruder;
 mod isolate;
 mod launch;
 mod leases;
