@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// `cargo xtask faults [WORD]...`: makes every step of the privileged path fail, one at a time; the words choose, for
-/// example `Agent setresuid` or `signal=KILL`.
+/// example `Agent setresuid`, `signal=KILL` or `hang-up`; `part=2/10` takes every tenth, from the second on.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     test("s11_k10_all_faults", &words.join(" "))
 }

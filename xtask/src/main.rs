@@ -18,8 +18,8 @@ usage: cargo xtask COMMAND
                                     ours beside sudo and HTCondor's own execute side; needs root
   fuzz TARGET|--all [--seconds N]   run fuzz targets (default 60 s each); works on stable Rust
   fuzz --list                       name the targets
-  faults [WORD]...                  make every step of a launch fail, one at a time (those whose name has the words);
-                                    twenty minutes, needs root and strace
+  faults [part=N/OF] [WORD]...      make every step of a launch fail, one at a time (those whose name has the words; every OFth);
+                                    an hour, needs root and strace; `ready` launches payloads made ahead
   storm                             cancel a thousand payloads at once and print the times; needs root
   helper-tree                       check that the setuid helper depends on what it may, and on nothing else
   core-tree                         check that the wire protocol's core needs no async runtime

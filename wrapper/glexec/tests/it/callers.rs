@@ -147,3 +147,92 @@ fn a_starter_that_kills_through_glexec() {
         assert_eq!(out, "ended 143\n");
     });
 }
+
+/// A glidein that finds gLExec by the variables of the grid's software, opens its own directories, and tries two commands: a
+/// line of shell, and a script of its own.
+#[test]
+fn g15_a_glidein_that_looks_for_glexec_and_tries_it() {
+    in_cell(|cell| {
+        let out = must_succeed(
+            cell,
+            "unset GLEXEC_CLIENT_CERT; export X509_USER_PROXY=/scratch/pilot/x509_payload
+             work=$PWD/glide_Xy12; mkdir -p $work/tmp; cd $work/tmp
+             found=none; unset OSG_GLEXEC_LOCATION GLITE_LOCATION
+             GLEXEC_LOCATION=/nowhere; GLITE_LOCATION=/opt/glite
+             for place in \"$GLEXEC_LOCATION\" \"$GLITE_LOCATION\"; do
+               if [ $found = none ] && [ -f \"$place/sbin/glexec\" ] && [ -x \"$place/sbin/glexec\" ]; then
+                 found=$place/sbin/glexec
+               fi
+             done
+             ( while [ \"$(pwd)\" != / ]; do chmod a+x . 2>/dev/null || break; cd ..; done )
+             export ALTSH=$(readlink -f /bin/sh)
+             said=$(env GLEXEC_CLIENT_CERT=\"$X509_USER_PROXY\" $found \"$ALTSH\" -c 'id && echo \"Hello World\"')
+             [ \"$(echo \"$said\" | tail -1)\" = 'Hello World' ]; echo \"$said\" | grep -c '(alice)'
+             printf '#!/bin/sh\\nid && echo Hello World\\n' >try.sh; chmod a+x try.sh
+             env GLEXEC_CLIENT_CERT=\"$X509_USER_PROXY\" $found $PWD/try.sh | tail -1",
+        );
+        assert_eq!(out, "1\nHello World\n");
+    });
+}
+
+/// A starter that renews the credential of a job that runs: through a pipe, in the user's name, beside the old one and then
+/// over it; and that takes the sandbox back in one go, without the credential.
+#[test]
+fn g15_a_starter_that_renews_a_jobs_credential_and_takes_its_sandbox() {
+    in_cell(|cell| {
+        crate::cell::make_dir("/scratch/slot", cell.pilot, 0o1777);
+        let out = must_succeed(
+            cell,
+            "SH=$(readlink -f /bin/sh); S=/scratch/slot/dir_18; P=user_proxy
+             mkdir $S.condor; cp $GLEXEC_CLIENT_CERT $S.condor/$P; chmod 600 $S.condor/$P
+             export GLEXEC_CLIENT_CERT=$S.condor/$P GLEXEC_TARGET_PROXY=/dev/null
+             tar -C $S.condor -c . | $GLEXEC $SH -c \"install -m 755 -d \\\"$S\\\" && tar -C \\\"$S\\\" -x\"
+             $GLEXEC $SH -c \"cd $S && echo made >result && while [ ! -e stop ]; do sleep 0.05; done; exit 7\" & job=$!
+             while [ ! -s $S/result ]; do sleep 0.05; done
+             echo 'accept 7200 full /CN=Alice' >new; chmod 600 new
+             cat new | $GLEXEC $SH -c \"umask 077 && cat >$S/$P.copy && mv -f $S/$P.copy $S/$P\" && mv -f new $S.condor/$P
+             $GLEXEC $SH -c \"stat -c '%U %a' $S/$P; cat $S/$P; touch $S/stop\"
+             wait $job || echo job $?
+             $GLEXEC $SH -c \"rm $S/$P $S/stop && tar -C $S -c . && rm -rf $S\" | tar -C $S.condor -x
+             mv $S.condor $S; cat $S/result; cat $S/$P; ls /scratch/slot",
+        );
+        assert_eq!(
+            out,
+            "alice 600\naccept 7200 full /CN=Alice\njob 7\nmade\naccept 7200 full /CN=Alice\ndir_18\n"
+        );
+    });
+}
+
+/// A starter that tries again on 202 and 203 and on nothing else: a broken site it gives a few chances, a broken call none.
+#[test]
+fn g9_a_starter_that_tries_again_goes_by_the_status() {
+    in_cell(|cell| {
+        let bans = "/etc/sailplane/bans";
+        crate::cell::put(bans, "dn \"/CN=Alice\"\n", 0o644);
+        cell.configure(&format!("ban_lists = {bans}\n"));
+        let script = "tries=0; while :; do $GLEXEC /bin/true 2>/dev/null; rc=$?
+             [ $rc = 0 ] && break
+             [ $rc = 202 ] || [ $rc = 203 ] || { echo gives up $rc; break; }
+             tries=$((tries+1)); [ $tries -gt 3 ] && { echo in vain; break; }
+             echo $rc
+             done; echo tries $tries";
+        let said = cell.run(script);
+        assert_eq!(said.out, "203\n203\n203\nin vain\ntries 4\n", "{said:?}");
+        // A site that is mended meanwhile.
+        let mended = script.replace(
+            "echo $rc",
+            "echo $rc; while [ ! -e go ]; do sleep 0.02; done",
+        );
+        let child = cell.begin(&mended);
+        crate::cell::put(bans, "# nobody\n", 0o644);
+        crate::cell::put("/scratch/pilot/go", "", 0o644);
+        let said = crate::cell::said(child.wait_with_output().expect("ends"));
+        assert!(
+            said.out == "203\ntries 1\n" || said.out == "tries 0\n",
+            "{said:?}"
+        );
+        // A credential that cannot be used is the caller's own trouble.
+        cell.credential("reject proxy.expired");
+        assert_eq!(cell.run(script).out, "gives up 201\ntries 0\n");
+    });
+}

@@ -1,27 +1,32 @@
 //! Every step of the privileged path can fail: `strace` makes it, one step at a time, in every process of a launch, by an
-//! error, by a pretended success or by a signal. Whatever happens, the outcome is a refusal or a correct launch: never a
-//! payload with another identity, never something left after the next broker's start (requirements S11, K2, K10).
+//! error, by a pretended success, by a signal, or by the caller's end at that very moment. Whatever happens, the outcome is
+//! a refusal in plain words or a correct launch: never a payload with another identity, never something left after the
+//! next broker's start (requirements S11, K2, K10).
 //!
 //! A sample runs with the other tests; `cargo xtask faults` runs them all.
+
+mod conversation;
+mod front;
+mod steps;
+mod tracer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use launch_protocol::VERSION;
-use launch_protocol::agent;
-use launch_protocol::broker::{Answer, Command, Reply};
-use launch_protocol::exec::ExecRequest;
+use launch_protocol::broker::Command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cell::{Cell, EXECUTE, children, groups_of, in_cell, names_in, processes_of};
-use crate::client::{Pilot, Socket, Start, eventually, pipe_with, readable};
-use crate::strace::{self, traced};
+use crate::client::{Pilot, Start, eventually};
+use crate::strace::traced;
 use crate::strays::strays;
+use conversation::Conversation;
+use tracer::Tracer;
 
 /// Whose steps fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +39,66 @@ enum Victim {
     Broker,
     /// The child that waits in a payload's group, through the switch and the agent to the payload's first instruction.
     Agent,
+    /// The name service after the greeting.
+    Names,
+    /// The verifier, and the process that it makes for the credential.
+    Verifier,
+    /// The guardian, and whom it starts, after the monitor has been killed with a payload open.
+    Guardian,
     /// Everybody that the monitor starts after the greeting, and itself.
     Everybody,
+    /// Both halves of a process that was called as gLExec, and everybody below.
+    Front,
+}
+
+impl Victim {
+    /// Is it one process, and one of those for whom a caller waits?
+    fn can_be_stopped(self) -> bool {
+        [Self::Monitor, Self::Broker, Self::Agent, Self::Names].contains(&self)
+    }
+}
+
+/// What is launched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scene {
+    /// A payload in an account that is a number, made ahead of need.
+    ready: bool,
+}
+
+/// Enough numbers for payloads to be made ahead.
+const MANY: u32 = 8;
+
+impl Scene {
+    fn owner(self) -> &'static str {
+        if self.ready { "Bob" } else { "Alice" }
+    }
+
+    fn furnish(self, cell: &Cell) {
+        if self.ready {
+            cell.configure(&format!(
+                "dynamic_uids = {}-{}\n",
+                cell.first,
+                cell.first + MANY - 1
+            ));
+        }
+    }
+
+    /// Waits for what is made ahead, once it is known where payloads are wanted.
+    fn prepare(self, pilot: &mut Pilot) {
+        let monitor = pilot.id();
+        if self.ready {
+            let first = pilot.try_open("accept 600 full /CN=First").expect("opens");
+            pilot.close(first.payload);
+            eventually("a payload made ahead", PATIENCE, || is_ready(monitor));
+        }
+    }
+}
+
+fn is_ready(monitor: u32) -> bool {
+    waiting(monitor).is_some_and(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end() == "sailplane-job" && names_in(EXECUTE).len() == 1
+    })
 }
 
 /// One failure.
@@ -45,25 +108,38 @@ struct Fault {
     call: String,
     /// Which one of these calls, from 1.
     when: usize,
-    /// As `strace` takes it: `error=EPERM`, `retval=0`, `signal=KILL`.
+    /// As `strace` takes it: `error=EPERM`, `retval=0`, `signal=KILL`; or [`HANG_UP`].
     what: String,
+    scene: Scene,
 }
+
+/// The victim is stopped, the caller ends, and the victim goes on.
+const HANG_UP: &str = "hang-up";
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} {}#{} {}",
-            self.victim, self.call, self.when, self.what
-        )
+        let ready = if self.scene.ready { " ready" } else { "" };
+        let Self {
+            victim,
+            call,
+            when,
+            what,
+            ..
+        } = self;
+        write!(f, "{victim:?} {call}#{when} {what}{ready}")
     }
 }
 
 impl Fault {
     fn options(&self) -> String {
+        let what = if self.what == HANG_UP {
+            "signal=STOP"
+        } else {
+            &self.what
+        };
         format!(
             "-e trace={0} -e inject={0}:{1}:when={2}",
-            self.call, self.what, self.when
+            self.call, what, self.when
         )
     }
 }
@@ -83,240 +159,113 @@ enum Outcome {
     Killed,
     /// It ran, without a group whose look-up failed: the C library's list does not tell failure from absence.
     FewerGroups,
+    /// The caller went.
+    HungUp,
 }
 
 /// No answer takes longer: ten seconds for a servant that hangs, and a little.
 const PATIENCE: Duration = Duration::from_secs(14);
 
-/// What the payload says about itself, in one write.
-const WHO: &str = "exec python3 -Sc '
-import os
-s = dict(l.split(\":\\t\", 1) for l in open(\"/proc/self/status\").read().splitlines() if \":\\t\" in l)
-os.write(1, (\" \".join([s[\"Uid\"], s[\"Gid\"], s[\"Groups\"], s[\"CapEff\"], s[\"CapPrm\"], s[\"CapInh\"], s[\"CapAmb\"]]) + \"\\n\").encode())
-os.write(1, os.getcwd().encode() + b\" \" + \" \".join(sorted(os.listdir(\"/proc/self/fd\"))).encode() + b\"\\n\")'";
-
-/// Is this what the payload must say, as far as it came? The failure may have hit the payload's own interpreter.
-fn judge(cell: &Cell, sandbox: &str, text: &str) -> Result<(), Outcome> {
-    let (uid, none) = (cell.alice, "0".repeat(16));
-    let ids = format!("{uid}\t{uid}\t{uid}\t{uid}");
-    let expected = |groups: &str| format!("{ids} {ids} {groups}  {none} {none} {none} {none}");
-    let (all, fewer) = (
-        expected(&format!("{uid} {}", uid + 1)),
-        expected(&uid.to_string()),
-    );
-    let mut lines = text
-        .lines()
-        .filter(|line| line.starts_with(|first: char| first.is_ascii_digit() || first == '/'));
-    let has_fewer = match lines.next() {
-        None => return Err(Outcome::Killed),
-        Some(line) => {
-            assert!(
-                line == all || line == fewer,
-                "ANOTHER IDENTITY: {text:?} instead of {all:?}"
-            );
-            line == fewer
-        }
-    };
-    match lines.next() {
-        None => return Err(Outcome::Killed),
-        Some(line) => assert_eq!(line, format!("{sandbox} 0 1 2 3"), "ANOTHER PLACE"),
-    }
-    if has_fewer {
-        Err(Outcome::FewerGroups)
-    } else {
-        Ok(())
-    }
-}
-
-/// A conversation in which anything may be missing.
-struct Conversation<'a> {
-    pilot: &'a mut Pilot,
-}
-
-impl Conversation<'_> {
-    fn ask(
-        &mut self,
-        command: Command,
-        credential: Option<&str>,
-    ) -> Result<(Answer, Option<fs::File>), Outcome> {
-        let pipe = credential.map(pipe_with);
-        let descriptors: Vec<_> = pipe.iter().map(|pipe| pipe.as_raw_fd()).collect();
-        let wanted = self.pilot.send(command, &descriptors);
-        loop {
-            let (packet, files) = receive(self.pilot.socket())?;
-            let reply = Reply::decode(&packet).expect("a reply");
-            if let (0, Answer::Refused(refusal)) = (reply.id, &reply.answer) {
-                return Err(Outcome::Refused(refusal.code.clone()));
-            }
-            if reply.id == wanted {
-                return match reply.answer {
-                    Answer::Refused(refusal) => Err(Outcome::Refused(refusal.code)),
-                    answer => Ok((answer, files.into_iter().next())),
-                };
-            }
-            assert_eq!(reply.id, 0, "{reply:?}");
-        }
-    }
-
-    /// A launch of Alice's; her output.
-    fn launch(&mut self, cell: &Cell) -> Result<(), Outcome> {
-        let open = Command::open("1.0", EXECUTE);
-        let (Answer::Opened(opened), _) = self.ask(open, Some("accept 3600 full /CN=Alice"))?
-        else {
-            panic!("not opened")
-        };
-        assert_eq!((opened.uid, opened.gid), (cell.alice, cell.alice));
-        let payload = opened.payload;
-        let sandbox = opened.sandbox.expect("a sandbox");
-        let done = self.run(cell, payload, &sandbox.display().to_string());
-        let closed = self.ask(Command::Close { payload }, None).map(drop);
-        if done.is_err() { done } else { closed }
-    }
-
-    fn run(&mut self, cell: &Cell, payload: u32, sandbox: &str) -> Result<(), Outcome> {
-        let (Answer::Spawned { .. }, Some(socket)) =
-            self.ask(Command::SpawnAgent { payload }, None)?
-        else {
-            panic!("not spawned")
-        };
-        let agent = Socket(socket.into());
-        let reply = |agent: &Socket| -> Result<_, Outcome> {
-            let (packet, files) = receive(agent)?;
-            Ok((
-                agent::Reply::decode(&packet).expect("a reply"),
-                files.into_iter().next(),
-            ))
-        };
-        match reply(&agent)?.0 {
-            agent::Reply::Ready => {}
-            agent::Reply::Trouble { .. } => return Err(Outcome::Refused("agent".into())),
-            other => panic!("{other:?}"),
-        }
-        let request = ExecRequest {
-            path: "/bin/sh".into(),
-            argv: vec![b"sh".to_vec(), b"-c".to_vec(), WHO.into()],
-            env: vec![b"PATH=/usr/bin:/bin".to_vec()],
-            ..ExecRequest::default()
-        };
-        let mut file = tempfile::tempfile_in("/tmp").expect("a file");
-        file.write_all(&request.encode().expect("valid"))
-            .expect("written");
-        let null = fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .expect("null");
-        let (mut output, write) = std::io::pipe().expect("pipe");
-        let descriptors = [
-            file.as_raw_fd(),
-            null.as_raw_fd(),
-            write.as_raw_fd(),
-            write.as_raw_fd(),
-        ];
-        agent.send(&agent::Request::Exec.encode().expect("valid"), &descriptors);
-        drop(write);
-        let (agent::Reply::ExecStarting, Some(mut report)) = reply(&agent)? else {
-            return Err(Outcome::Refused("exec".into()));
-        };
-        let (mut failure, mut text) = (Vec::new(), String::new());
-        assert!(readable(&report, PATIENCE), "the exec report never ends");
-        report.read_to_end(&mut failure).expect("readable");
-        if !failure.is_empty() {
-            return Err(Outcome::Refused("exec".into()));
-        }
-        assert!(readable(&output, PATIENCE), "the payload never ends");
-        output.read_to_string(&mut text).expect("readable");
-        judge(cell, sandbox, &text)
-    }
-}
-
-fn receive(socket: &Socket) -> Result<(Vec<u8>, Vec<fs::File>), Outcome> {
-    if !readable(&socket.0, PATIENCE) {
-        return Err(Outcome::Ended("no answer"));
-    }
-    socket.receive().ok_or(Outcome::Ended("end of channel"))
-}
-
-/// A tracer that has attached itself.
-struct Tracer(Child);
-
-impl Tracer {
-    fn attach(options: &str, pid: u32) -> Self {
-        let mut strace = Program::new("strace")
-            .args(options.split(' '))
-            .args(["-o", "/run/fault", "-p", &pid.to_string()])
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("strace starts");
-        // "Process N attached" on its standard error.
-        let mut stderr = strace.stderr.take().expect("a pipe");
-        if readable(&stderr, Duration::from_secs(5)) {
-            let _ = stderr.read(&mut [0; 256]);
-        }
-        // Kept open, for what it says later.
-        std::mem::forget(stderr);
-        Self(strace)
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        // It ends with whom it traces; if not, it must let go.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The child that waits for the next payload.
 fn waiting(monitor: u32) -> Option<u32> {
-    let nests = children(monitor, "sailplane-switch");
+    let mut nests = children(monitor, "sailplane-job");
+    nests.extend(children(monitor, "sailplane-switch"));
     nests.into_iter().find(|pid| {
         let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         group.contains(&format!("/sailplane-{monitor}-"))
     })
 }
 
+/// The victim's process.
+fn who(pilot: &Pilot, victim: Victim) -> Option<u32> {
+    let monitor = pilot.id();
+    let child = |name| children(monitor, name).first().copied();
+    match victim {
+        Victim::Monitor | Victim::Everybody => Some(monitor),
+        Victim::Broker => Some(pilot.broker()),
+        Victim::Agent => waiting(monitor),
+        Victim::Names => child("sailplane-names"),
+        Victim::Verifier => child("sailplane-verify"),
+        Victim::Guardian => child("sailplane-guard"),
+        Victim::Start | Victim::Front => None,
+    }
+}
+
+/// A tracer on the victim, once it is there.
+fn attach(pilot: &Pilot, fault: &Fault) -> Option<Tracer> {
+    let pid = match fault.victim {
+        Victim::Start | Victim::Front => return None,
+        victim => {
+            eventually("the victim", PATIENCE, || who(pilot, victim).is_some());
+            who(pilot, victim)?
+        }
+    };
+    let with_children = [Victim::Everybody, Victim::Verifier, Victim::Guardian];
+    let follow = if with_children.contains(&fault.victim) {
+        "-f "
+    } else {
+        ""
+    };
+    Some(Tracer::attach(&format!("{follow}{}", fault.options()), pid))
+}
+
+/// The monitor is killed with a payload open.
+fn abandon(conversation: &mut Conversation<'_>, cell: &Cell) -> Result<(), Outcome> {
+    let (_, done) = conversation.open_and_run(cell)?;
+    let monitor = Pid::from_raw(conversation.pilot.id().cast_signed());
+    kill(monitor, Signal::SIGKILL).expect("killed");
+    done
+}
+
 /// One launch with one failure in it.
 fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
+    tracer::forget();
+    if fault.victim == Victim::Front {
+        let outcome = front::try_fault(cell, fault);
+        assert_nothing_left(cell, None);
+        return outcome;
+    }
     let mut pilot = match fault.victim {
         Victim::Start => traced(cell, &fault.options()).start(),
         _ => Start::usual(cell).start(),
     };
     let monitor = pilot.id();
-    let mut conversation = Conversation { pilot: &mut pilot };
+    let mut conversation = Conversation {
+        pilot: &mut pilot,
+        owner: fault.scene.owner(),
+    };
     let hello = conversation.ask(Command::Hello { version: VERSION }, None);
     let outcome = if hello.is_err() {
-        assert!(
-            !matches!(hello, Err(Outcome::Ended("no answer"))),
-            "it hangs at its start"
-        );
+        let hangs = matches!(hello, Err(Outcome::Ended("no answer")));
+        assert!(!hangs, "it hangs at its start");
         Outcome::NoBroker
     } else {
-        let tracer = match fault.victim {
-            Victim::Start => None,
-            Victim::Monitor => Some(Tracer::attach(&fault.options(), monitor)),
-            Victim::Broker => {
-                let broker = conversation.pilot.broker();
-                Some(Tracer::attach(&fault.options(), broker))
-            }
-            Victim::Everybody => Some(Tracer::attach(&format!("-f {}", fault.options()), monitor)),
-            Victim::Agent => {
-                eventually("a waiting child", PATIENCE, || waiting(monitor).is_some());
-                waiting(monitor).map(|pid| Tracer::attach(&fault.options(), pid))
-            }
+        let tracer = if fault.victim == Victim::Start {
+            None
+        } else {
+            fault.scene.prepare(conversation.pilot);
+            attach(conversation.pilot, fault)
         };
-        let outcome = match conversation.launch(cell) {
-            Ok(()) => Outcome::Ran,
-            Err(outcome) => outcome,
+        let victim = who(conversation.pilot, fault.victim);
+        let done = match fault.victim {
+            Victim::Guardian => abandon(&mut conversation, cell),
+            _ => conversation.launch(cell),
         };
+        let outcome = done.map_or_else(|outcome| outcome, |()| Outcome::Ran);
         assert!(outcome != Outcome::Ended("no answer"), "nobody answers");
         pilot.socket = None;
+        if let (true, Some(victim)) = (tracer::has_stopped(), victim) {
+            let _ = kill(Pid::from_raw(victim.cast_signed()), Signal::SIGCONT);
+        }
         let start = Instant::now();
         while pilot.monitor.try_wait().expect("a child").is_none() {
             if start.elapsed() > Duration::from_secs(35) {
                 pilot.monitor.kill().expect("killed");
                 panic!("it does not end");
+            }
+            // It may have come to its step only now.
+            if let (true, Some(victim)) = (tracer::has_stopped(), victim) {
+                let _ = kill(Pid::from_raw(victim.cast_signed()), Signal::SIGCONT);
             }
             pause();
         }
@@ -324,7 +273,12 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
         outcome
     };
     drop(pilot);
-    // Whatever is left, the next one finds it.
+    assert_nothing_left(cell, Some(monitor));
+    outcome
+}
+
+/// Whatever is left, the next one finds it.
+fn assert_nothing_left(cell: &Cell, monitor: Option<u32>) {
     let mut next = Pilot::start(cell);
     let other = next.id();
     assert_eq!(next.hang_up(), Some(0), "the next one's end");
@@ -332,12 +286,8 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
     let left = || {
         let mut left = names_in(EXECUTE);
         left.extend(names_in("/run/sailplane/leases"));
-        left.extend(
-            [monitor, other]
-                .into_iter()
-                .flat_map(groups_of)
-                .map(|path| path.display().to_string()),
-        );
+        let groups = monitor.into_iter().chain([other]).flat_map(groups_of);
+        left.extend(groups.map(|path| path.display().to_string()));
         left.extend(
             processes_of(cell.alice)
                 .iter()
@@ -355,123 +305,11 @@ fn try_fault(cell: &Cell, fault: &Fault) -> Outcome {
         );
         pause();
     }
-    outcome
 }
 
 /// Lets others work for a moment.
 fn pause() {
     let _ = nix::poll::poll(&mut [], 5_u8);
-}
-
-/// The steps of a good launch: for each victim the calls and how many of each.
-fn steps(cell: &Cell) -> BTreeMap<Victim, Vec<(String, usize)>> {
-    let count = |processes: Vec<&strace::Process>, from: &dyn Fn(&strace::Process) -> usize| {
-        let mut most = BTreeMap::<String, usize>::new();
-        for process in processes {
-            let mut own = BTreeMap::<String, usize>::new();
-            for call in process.calls.iter().skip(from(process)) {
-                *own.entry(call.name.clone()).or_default() += 1;
-            }
-            for (name, number) in own {
-                let all = most.entry(name).or_default();
-                *all = number.max(*all);
-            }
-        }
-        let calls = most
-            .into_iter()
-            .filter(|(name, _)| !NEVER.contains(&name.as_str()));
-        calls.collect::<Vec<_>>()
-    };
-    let mut pilot = traced(cell, "-s 64").start();
-    pilot.greet();
-    eventually("a waiting child", PATIENCE, || {
-        waiting(pilot.id()).is_some()
-    });
-    let agent = waiting(pilot.id()).expect("waits");
-    let broker = pilot.broker();
-    let launched = Conversation { pilot: &mut pilot }.launch(cell);
-    assert_eq!(launched, Ok(()));
-    pilot.hang_up();
-    let all = strace::read_all(pilot.id());
-    let (monitor, broker) = (&all[&pilot.id()], &all[&broker]);
-    // The broker greets over a socket that it was given, after its first questions to the monitor.
-    let is_gift = |call: &strace::Call| call.arguments.contains("SCM_RIGHTS");
-    let gift = broker.calls.iter().rposition(is_gift).unwrap_or(0);
-    let is_hello =
-        |call: &strace::Call| call.name == "sendmsg" && !call.arguments.starts_with("0,");
-    let hello = broker.calls.iter().skip(gift).position(is_hello);
-    let hello = gift + hello.unwrap_or(0);
-    // Before the greeting the monitor has started its guardian.
-    let is_child = |call: &strace::Call| ["clone", "fork", "vfork"].contains(&call.name.as_str());
-    let is_guardian = |call: &strace::Call| {
-        let child = call
-            .result
-            .split(' ')
-            .next()
-            .and_then(|pid| pid.parse::<u32>().ok());
-        let child = child
-            .filter(|_| is_child(call))
-            .and_then(|pid| all.get(&pid));
-        child.is_some_and(|child| {
-            let named = |call: &strace::Call| call.arguments.contains("sailplane-guard");
-            child.calls.iter().any(named)
-        })
-    };
-    let greeted = monitor
-        .calls
-        .iter()
-        .position(is_guardian)
-        .expect("a guardian");
-    let is_order = |call: &strace::Call| call.name.starts_with("recv");
-    let ordered = |process: &strace::Process| process.calls.iter().position(is_order).unwrap_or(0);
-    let is_last = |call: &strace::Call| call.name == "execve" && call.arguments.contains("/bin/sh");
-    let mut agents = strace::Process {
-        pid: agent,
-        calls: all[&agent].calls.clone(),
-    };
-    let end = agents
-        .calls
-        .iter()
-        .position(is_last)
-        .expect("became the payload");
-    agents.calls.truncate(end + 1);
-    let known = [monitor.pid, broker.pid, agent];
-    let others: Vec<_> = all
-        .values()
-        .filter(|process| !known.contains(&process.pid))
-        .collect();
-    let mut started = strace::Process {
-        pid: monitor.pid,
-        calls: monitor.calls[..greeted].to_vec(),
-    };
-    // The loader's steps are the C library's matter, and there are many.
-    let own = started
-        .calls
-        .iter()
-        .position(|call| call.name == "close_range")
-        .expect("cleans up");
-    let skipped: BTreeMap<String, usize> =
-        started.calls[..own]
-            .iter()
-            .fold(BTreeMap::new(), |mut all, call| {
-                *all.entry(call.name.clone()).or_default() += 1;
-                all
-            });
-    started.calls.retain(|call| call.name != "rt_sigaction");
-    let first = count(vec![&started], &|_| 0);
-    SKIPPED.with(|cell| *cell.borrow_mut() = skipped);
-    BTreeMap::from([
-        (Victim::Start, first),
-        (Victim::Monitor, count(vec![monitor], &|_| greeted)),
-        (Victim::Broker, count(vec![broker], &|_| hello)),
-        (Victim::Agent, count(vec![&agents], &ordered)),
-        (Victim::Everybody, count(others, &|_| 0)),
-    ])
-}
-
-thread_local! {
-    /// Calls of each name that the loader makes before the program begins.
-    static SKIPPED: std::cell::RefCell<BTreeMap<String, usize>> = const { std::cell::RefCell::new(BTreeMap::new()) };
 }
 
 /// Calls that cannot fail, or whose failure means nothing.
@@ -516,23 +354,23 @@ fn ways(call: &str) -> &'static [&'static str] {
     }
 }
 
-fn matrix(cell: &Cell) -> Vec<Fault> {
+fn matrix(cell: &Cell, scene: Scene) -> Vec<Fault> {
     let mut all = Vec::new();
-    for (victim, calls) in steps(cell) {
-        for (call, times) in calls {
-            let first = match victim {
-                Victim::Start => {
-                    SKIPPED.with(|skipped| skipped.borrow().get(&call).copied().unwrap_or(0))
-                }
-                _ => 0,
-            };
-            for when in first + 1..=times {
-                for what in ways(&call).iter().chain(&["signal=KILL", "signal=TERM"]) {
+    for (victim, calls) in steps::steps(cell, scene) {
+        for (call, skipped, times) in calls {
+            let errors = ways(&call).iter();
+            let signals = ["signal=KILL", "signal=TERM"];
+            // The caller is killed while the victim is at this step.
+            let hang_up = victim.can_be_stopped().then_some(&HANG_UP);
+            for when in skipped + 1..=times {
+                for what in errors.clone().chain(&signals).chain(hang_up) {
+                    let (call, what) = (call.clone(), (*what).to_owned());
                     all.push(Fault {
                         victim,
-                        call: call.clone(),
+                        call,
                         when,
-                        what: (*what).to_owned(),
+                        what,
+                        scene,
                     });
                 }
             }
@@ -571,10 +409,7 @@ fn try_all(
 fn clean(cell: &Cell) {
     for line in strays() {
         if let Some(pid) = line.split(' ').next().and_then(|pid| pid.parse().ok()) {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::SIGKILL,
-            );
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
     pause();
@@ -599,7 +434,7 @@ fn report(outcomes: &BTreeMap<Outcome, usize>, findings: &[String]) {
 #[test]
 fn s11_k10_a_launch_that_fails_anywhere_is_refused_and_leaves_nothing() {
     in_cell(|cell| {
-        let all = matrix(cell);
+        let all = matrix(cell, Scene::default());
         let budget = Duration::from_secs(40);
         // Every step of the switch itself in one way, and an even sample of the rest in other ways each time.
         let turn = usize::try_from(std::process::id()).expect("small");
@@ -624,17 +459,29 @@ fn s11_k10_a_launch_that_fails_anywhere_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "takes twenty minutes: cargo xtask faults"]
+#[ignore = "takes half an hour: cargo xtask faults"]
 fn s11_k10_all_faults() {
     in_cell(|cell| {
         let wanted = std::env::var("SAILPLANE_FAULTS").unwrap_or_default();
-        let words: Vec<&str> = wanted.split_whitespace().collect();
-        let all = matrix(cell);
+        let (parts, words): (Vec<&str>, Vec<&str>) = wanted
+            .split_whitespace()
+            .partition(|word| word.starts_with("part="));
+        let scene = Scene {
+            ready: words.contains(&"ready"),
+        };
+        scene.furnish(cell);
+        let all = matrix(cell, scene);
         println!("{} faults in all", all.len());
-        let chosen: Vec<_> = all
+        let chosen = all
             .into_iter()
-            .filter(|fault| words.iter().all(|word| fault.to_string().contains(word)))
-            .collect();
+            .filter(|fault| words.iter().all(|word| fault.to_string().contains(word)));
+        // `part=2/10`: every tenth, from the second on.
+        let part = parts.iter().find_map(|part| {
+            let (part, of) = part.strip_prefix("part=")?.split_once('/')?;
+            Some((part.parse::<usize>().ok()?, of.parse::<usize>().ok()?))
+        });
+        let (first, step) = part.unwrap_or((1, 1));
+        let chosen: Vec<_> = chosen.skip(first - 1).step_by(step).collect();
         let (outcomes, findings) =
             try_all(cell, &chosen, Instant::now() + Duration::from_secs(7200));
         report(&outcomes, &findings);

@@ -72,7 +72,7 @@ fn read() -> BTreeMap<u32, Process> {
 }
 
 /// `name(arguments) = result`; nothing for lines about signals and ends.
-fn parse(line: &str) -> Option<Call> {
+pub(crate) fn parse(line: &str) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     if name.is_empty()
         || !name
