@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use launch_protocol::lease::Record;
-use launch_protocol::monitor::{Account, Adopted, Reply, Tracking, monitor_of_group};
+use launch_protocol::monitor::{Account, Adopted, Reply};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -59,22 +59,7 @@ pub(crate) fn adopt(monitor: &mut Monitor, payload: u32) -> Answer {
         return Ok((Reply::Adopted(Some(adopted)), Vec::new()));
     }
     monitor.stale = None;
-    remove_orphans(&monitor.standing.tracking.places);
     Ok((Reply::Adopted(None), Vec::new()))
-}
-
-/// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a process
-/// is left.
-fn remove_orphans(places: &Tracking) {
-    let parents = places.hierarchies.iter();
-    let folders = parents.filter_map(|(_, parent)| std::fs::read_dir(parent).ok());
-    for entry in folders.flatten().flatten() {
-        let name = entry.file_name();
-        let monitor = name.to_str().and_then(monitor_of_group);
-        if monitor.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = std::fs::remove_dir(entry.path());
-        }
-    }
 }
 
 /// The sandbox of a record, if it is there and belongs to `owner`.

@@ -16,8 +16,7 @@ const ALL: Duration = Duration::from_secs(60);
 /// How long one left-over payload may take; what is not gone by then is tried again by the next.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Has everything cleaned up that is left of payloads; true: there was something. An empty group, in which nothing but
-/// a monitor's child had waited, is left to its guardian, or to whoever cleans up next.
+/// Has everything cleaned up that is left of payloads; true: there was something.
 pub(crate) fn have_recovered(monitor: &Monitor) -> bool {
     match monitor.ask(&Ask::Recover) {
         Ok(Reply::Started { child }) => {

@@ -40,7 +40,7 @@ pub const FIRST_BROKER_UID: u32 = 0x7F00_0000;
 pub const BROKER_UIDS: u32 = 0x0080_0000;
 
 /// The process number of the monitor whose group is called so.
-pub fn monitor_of_group(name: &str) -> Option<u32> {
+pub fn monitor_of_group(name: &str) -> Option<i32> {
     name.strip_prefix("sailplane-")?
         .split_once('-')?
         .0

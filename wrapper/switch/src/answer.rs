@@ -117,10 +117,8 @@ impl Monitor {
                 plain(Reply::Linked(linked.map_err(failed("pool.lease", "leasing an account"))?))
             }
             Ask::PoolTouch { account, lease } => {
-                plain(Reply::Linked(match self.pool()?.touch(&account, &lease) {
-                    Ok(true) => Linked::Done,
-                    _ => Linked::LeaseExists,
-                }))
+                let ours = self.pool()?.touch(&account, &lease) == Ok(true);
+                plain(Reply::Linked(if ours { Linked::Done } else { Linked::LeaseExists }))
             }
             other => match self.further {
                 Some(further) => further(self, other),
@@ -184,9 +182,8 @@ impl Monitor {
     /// # Errors
     /// If it is in use.
     pub fn expect_new(&self, payload: u32) -> Result<(), Refusal> {
-        let text = "this number is in use";
-        let used = payload == 0 || self.held.contains_key(&payload);
-        (!used).then_some(()).ok_or_else(|| caller("payload.number", text))
+        let free = payload != 0 && !self.held.contains_key(&payload);
+        free.then_some(()).ok_or_else(|| caller("payload.number", "this number is in use"))
     }
 
     fn lease(&mut self, payload: u32, target: &Target, groups: Option<&Groups>) -> Answer {

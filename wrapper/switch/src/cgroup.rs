@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use launch_protocol::broker::OpenLimits;
-use launch_protocol::monitor::{self, FREEZER, UNIFIED};
+use launch_protocol::monitor::{self, FREEZER, UNIFIED, monitor_of_group};
 use launch_protocol::policy::LimitRules;
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
@@ -17,8 +17,6 @@ use nix::unistd::{Pid, getpid};
 
 use crate::sys::{self, errno};
 
-/// What tells of a group in cgroup2 what there is to know; else the old hierarchy is needed.
-const TELLING: [&str; 2] = ["cgroup.events", "cgroup.procs"];
 /// What is used of cgroup2's controllers; the old kind calls the third one `blkio`.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
 
@@ -26,7 +24,7 @@ const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
 #[derive(Clone, Debug, Default)]
 pub struct Tracking {
     /// As the broker is told.
-    pub places: monitor::Tracking,
+    pub(crate) places: monitor::Tracking,
 }
 
 /// What this monitor's group of that number is called.
@@ -58,8 +56,9 @@ impl Tracking {
             }
             let path = parent.join(name(1));
             let tells = |file: &&str| path.join(file).exists();
+            // Where it tells less than these, the old hierarchy is needed.
             let made = first.add(hierarchy, path.clone()).is_ok();
-            if made && hierarchy == UNIFIED && TELLING.iter().all(tells) {
+            if made && hierarchy == UNIFIED && ["cgroup.events", "cgroup.procs"].iter().all(tells) {
                 let has = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
                 let has = |name: &&str| has.split_ascii_whitespace().any(|word| word == *name);
                 places.within = CONTROLLERS.into_iter().filter(has).map(str::to_owned).collect();
@@ -72,6 +71,7 @@ impl Tracking {
             }
             places.hierarchies.push((hierarchy.clone(), parent.clone()));
         }
+        remove_orphans(&places);
         (Self { places }, first)
     }
 
@@ -253,6 +253,18 @@ impl Group {
             self.parts.pop();
         }
         Ok(())
+    }
+}
+
+/// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a process
+/// is left.
+fn remove_orphans(places: &monitor::Tracking) {
+    let folders = places.hierarchies.iter().filter_map(|(_, parent)| fs::read_dir(parent).ok());
+    for entry in folders.flatten().flatten() {
+        let monitor = entry.file_name().to_str().and_then(monitor_of_group);
+        if monitor.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH)) {
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

@@ -44,8 +44,7 @@ impl Held {
     /// # Errors
     /// If it has none.
     pub fn account(&self) -> Result<&TargetAccount, Refusal> {
-        let text = "this payload has no account";
-        self.account.as_ref().ok_or_else(|| caller("payload.account", text))
+        self.account.as_ref().ok_or_else(|| caller("payload.account", "it has no account"))
     }
 
     /// Sends a child that waits in the group, or a new one, on its way to be an agent.

@@ -47,8 +47,7 @@ impl Place {
             return Err(site("execdir.name", text));
         }
         if !allowed.iter().any(|dir| path.starts_with(dir)) {
-            let why = "is not below a directory of execute_dirs";
-            return Err(wrong("execdir.not_allowed", path, why));
+            return Err(wrong("execdir.not_allowed", path, "is not below any of execute_dirs"));
         }
         Self::walk(path, &[0, caller])
     }
@@ -81,14 +80,12 @@ fn judge(path: &Path, facts: &FileStat, owners: &[u32]) -> Result<(), Refusal> {
     match file_kind(facts) {
         SFlag::S_IFDIR => {}
         SFlag::S_IFLNK => {
-            let why = "is a link; give the real path";
-            return Err(wrong("execdir.link", path, why));
+            return Err(wrong("execdir.link", path, "is a link; give the real path"));
         }
         _ => return Err(wrong("execdir.kind", path, "is not a directory")),
     }
     if !owners.contains(&facts.st_uid) {
-        let uid = facts.st_uid;
-        let why = format!("belongs to uid {uid}, neither to root nor to the pilot");
+        let why = format!("belongs to uid {}, neither to root nor to the pilot", facts.st_uid);
         return Err(wrong("execdir.owner", path, &why));
     }
     let mode = facts.st_mode & 0o7777;

@@ -34,10 +34,6 @@ const RESOURCES: u32 = 16;
 const CORE: u32 = Resource::RLIMIT_CORE as u32;
 const NOFILE: u32 = Resource::RLIMIT_NOFILE as u32;
 const STACK: u32 = Resource::RLIMIT_STACK as u32;
-/// Which of them are kept, beside the stack's: the nice value's and the real-time priority's, whose numbers are the same
-/// on every architecture.
-const KEPT: [u32; 2] = [13, 14];
-
 /// Descriptors the helper may have open.
 const OWN_DESCRIPTORS: u64 = 16_384;
 /// Four times the most that Linux takes as arguments and environment, and then some.
@@ -48,7 +44,8 @@ impl SavedLimits {
     /// is what concerns nobody without privilege.
     fn replace() -> Self {
         let mut saved = Vec::new();
-        for resource in (0..RESOURCES).filter(|it| *it != STACK && !KEPT.contains(it)) {
+        // Nor the nice value's and the real-time priority's: the same numbers on every architecture.
+        for resource in (0..RESOURCES).filter(|it| ![STACK, 13, 14].contains(it)) {
             let wanted = match resource {
                 CORE => 0,
                 NOFILE => OWN_DESCRIPTORS,
