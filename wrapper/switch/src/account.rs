@@ -155,11 +155,7 @@ pub(crate) mod tests {
             gridmapdir: None,
             gridmapdir_min_idle: 0,
             policy_files: Vec::new(),
-            verifier: VerifierSettings {
-                words: Vec::new(),
-                directories: Vec::new(),
-                files: Vec::new(),
-            },
+            verifier: VerifierSettings { words: Vec::new(), directories: Vec::new(), files: Vec::new() },
             required: Required::User,
             audit: AuditSettings::default(),
             warm_time: 30,

@@ -56,12 +56,8 @@ impl Monitor {
                 let account = self.judge(&target, groups.as_ref())?;
                 plain(Reply::Account((*account).clone()))
             }
-            Ask::Lease { payload, target, groups, sweep: false } => {
-                self.lease(payload, &target, groups.as_ref())
-            }
-            Ask::Make { payload, label, place, limits } => {
-                self.make(payload, label, place.as_deref(), &limits)
-            }
+            Ask::Lease { payload, target, groups, sweep: false } => self.lease(payload, &target, groups.as_ref()),
+            Ask::Make { payload, label, place, limits } => self.make(payload, label, place.as_deref(), &limits),
             Ask::Limit { payload, label, limits } => self.limit(payload, label, &limits),
             Ask::Hatch { payload } => {
                 self.find(payload)?.account()?;
@@ -140,11 +136,7 @@ impl Monitor {
     ///
     /// # Errors
     /// If the account may be no target, or nobody knows it.
-    pub fn judge(
-        &mut self,
-        target: &Target,
-        groups: Option<&Groups>,
-    ) -> Result<TargetAccount, Refusal> {
+    pub fn judge(&mut self, target: &Target, groups: Option<&Groups>) -> Result<TargetAccount, Refusal> {
         let names = &mut self.broker.names;
         let groups = groups.map(|groups| {
             let mut number = |name: &String| match names.get(&Query::Group(name.clone())) {
@@ -155,11 +147,7 @@ impl Monitor {
             Ok((primary, groups.secondary.iter().map(number).collect::<Result<Vec<_>, _>>()?))
         });
         let groups = groups.transpose()?;
-        let rules = Rules {
-            settings: &self.standing.settings,
-            caller: &self.standing.caller,
-            groups: groups.as_ref(),
-        };
+        let rules = Rules { settings: &self.standing.settings, caller: &self.standing.caller, groups: groups.as_ref() };
         let (account, name) = match target {
             Target::Named(name) => {
                 let known = names.get(&Query::Account(name.clone())).flatten();
@@ -216,25 +204,14 @@ impl Monitor {
     }
 
     /// Keeps the books of a payload that has an account now.
-    pub fn hold(
-        &mut self,
-        payload: u32,
-        account: TargetAccount,
-        lease: Lease,
-    ) -> (Reply, Vec<OwnedFd>) {
+    pub fn hold(&mut self, payload: u32, account: TargetAccount, lease: Lease) -> (Reply, Vec<OwnedFd>) {
         let reply = Reply::Account((*account).clone());
         let held = Held { account: Some(account), lease: Some(lease), ..Held::default() };
         self.held.insert(payload, held);
         (reply, Vec::new())
     }
 
-    fn make(
-        &mut self,
-        payload: u32,
-        label: String,
-        place: Option<&Path>,
-        limits: &OpenLimits,
-    ) -> Answer {
+    fn make(&mut self, payload: u32, label: String, place: Option<&Path>, limits: &OpenLimits) -> Answer {
         let Standing { settings, caller: pilot, tracking, .. } = &self.standing;
         let open = |path| Place::open(path, &settings.execute_dirs, pilot.uid);
         let place = place.map(open).transpose()?;
@@ -254,14 +231,12 @@ impl Monitor {
             groups: tracking.directories(&nest.name),
             label,
         };
-        let made = record(held)
-            .and_then(|()| restrict(&nest.group, limits, &settings.limits))
-            .and_then(|()| {
-                let own_tmp = settings.isolation.private_tmp;
-                let make = |place| Sandbox::make(place, &name, &account, own_tmp);
-                let sandbox = place.map(make).transpose();
-                sandbox.map_err(failed("sandbox.failed", "making the sandbox"))
-            });
+        let made = record(held).and_then(|()| restrict(&nest.group, limits, &settings.limits)).and_then(|()| {
+            let own_tmp = settings.isolation.private_tmp;
+            let make = |place| Sandbox::make(place, &name, &account, own_tmp);
+            let sandbox = place.map(make).transpose();
+            sandbox.map_err(failed("sandbox.failed", "making the sandbox"))
+        });
         held.sandbox = match made {
             Ok(sandbox) => sandbox,
             Err(refusal) => {

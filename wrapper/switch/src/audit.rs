@@ -107,12 +107,7 @@ mod tests {
         let open = || Audit {
             system: None,
             file: RefCell::new(append_to(&path).ok()),
-            settings: AuditSettings {
-                file: Some(path.clone()),
-                max_bytes: 20_000,
-                keep: 30,
-                syslog_facility: None,
-            },
+            settings: AuditSettings { file: Some(path.clone()), max_bytes: 20_000, keep: 30, syslog_facility: None },
         };
         std::thread::scope(|scope| {
             for writer in 0..4 {

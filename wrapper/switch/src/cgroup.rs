@@ -198,18 +198,11 @@ impl Group {
     }
 
     /// Writes the value for the kind of this controller that the group has, if any.
-    fn set(
-        &self,
-        controller: &str,
-        new: (&str, Option<u64>),
-        old: (&str, Option<u64>),
-    ) -> Result<(), Errno> {
+    fn set(&self, controller: &str, new: (&str, Option<u64>), old: (&str, Option<u64>)) -> Result<(), Errno> {
         let inside = self.within.iter().any(|known| known == controller);
         let (hierarchy, (file, value)) = if inside { (UNIFIED, new) } else { (controller, old) };
         match (self.part(hierarchy), value) {
-            (Some(part), Some(value)) => {
-                fs::write(part.path.join(file), value.to_string()).map_err(errno)
-            }
+            (Some(part), Some(value)) => fs::write(part.path.join(file), value.to_string()).map_err(errno),
             _ => Ok(()),
         }
     }

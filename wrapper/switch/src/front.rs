@@ -33,11 +33,7 @@ pub(crate) struct Call {
 }
 
 /// Splits the process. Returns only if the front could not be started; `broker` is the other half's work.
-pub(crate) fn split(
-    call: &Call,
-    limits: &SavedLimits,
-    broker: impl FnOnce(OwnedFd) -> u8,
-) -> Refusal {
+pub(crate) fn split(call: &Call, limits: &SavedLimits, broker: impl FnOnce(OwnedFd) -> u8) -> Refusal {
     let front = startup::own_path().with_file_name("sailplane-glexec");
     // Options are answered without a broker, and where none can work the front says why.
     let trouble = startup::self_check().err();

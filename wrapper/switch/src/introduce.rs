@@ -86,10 +86,7 @@ pub(crate) fn until(deadline: Option<Instant>) -> PollTimeout {
 }
 
 /// Starts the name service: its process number, the socket for questions, the copies.
-pub(crate) fn start_names(
-    program: &Path,
-    ground: &Ground,
-) -> Result<(Pid, OwnedFd, Names), Refusal> {
+pub(crate) fn start_names(program: &Path, ground: &Ground) -> Result<(Pid, OwnedFd, Names), Refusal> {
     let started = || {
         let (questions, theirs) = packet_sockets()?;
         let (copies, witness) = packet_sockets()?;
@@ -162,8 +159,7 @@ fn listen(
             }
             (Ask::Verifier, Some(standing)) => {
                 let answer = standing.start_verifier(ground);
-                let answer = answer
-                    .map(|(pid, socket)| (Reply::Started { child: pid.as_raw() }, vec![socket]));
+                let answer = answer.map(|(pid, socket)| (Reply::Started { child: pid.as_raw() }, vec![socket]));
                 broker.wire.answer(answer).map_err(|Gone| ended())?;
                 prepare(standing, &found);
                 continue;

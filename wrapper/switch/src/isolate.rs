@@ -65,8 +65,7 @@ pub(crate) fn enter(view: &View) -> Result<(), Failure> {
     }
     if *own_proc {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("proc"), &root.join("proc"), Some("proc"), flags, NONE)
-            .map_err(at("mounting /proc"))?;
+        mount(Some("proc"), &root.join("proc"), Some("proc"), flags, NONE).map_err(at("mounting /proc"))?;
     }
     if *own_tmp {
         for (number, name) in ["tmp", "var/tmp"].into_iter().enumerate() {

@@ -94,9 +94,7 @@ fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
     // A second handle, for the last word if it ends with an error.
     let last_word = control.try_clone();
     let served = startup::leave_directory().and_then(|()| prepare(&caller));
-    match served
-        .and_then(|()| monitor::run(Mode::Serve, &[], (caller, limits), Some(control), None))
-    {
+    match served.and_then(|()| monitor::run(Mode::Serve, &[], (caller, limits), Some(control), None)) {
         Ok(_) => 0,
         Err(error) => {
             if let Ok(socket) = last_word {

@@ -206,15 +206,10 @@ impl Monitor {
     }
 
     /// Starts an agent in a payload's group.
-    pub(crate) fn start_agent(
-        &mut self,
-        payload: u32,
-        waiting: Option<Waiting>,
-    ) -> Result<(i32, OwnedFd), Refusal> {
+    pub(crate) fn start_agent(&mut self, payload: u32, waiting: Option<Waiting>) -> Result<(i32, OwnedFd), Refusal> {
         let failed = failed("spawn.failed", "the agent could not be started");
         let held = self.held.get_mut(&payload).ok_or(Errno::ESRCH).map_err(&failed)?;
-        let (pid, socket) =
-            held.start_agent(waiting, &self.standing, &self.ground).map_err(failed)?;
+        let (pid, socket) = held.start_agent(waiting, &self.standing, &self.ground).map_err(failed)?;
         self.children.insert(pid.as_raw(), Some(payload));
         Ok((pid.as_raw(), socket))
     }

@@ -72,12 +72,7 @@ impl Nursery {
         self.make(None, standing, ground)
     }
 
-    fn make(
-        &mut self,
-        group: Option<Group>,
-        standing: &Standing,
-        ground: &Ground,
-    ) -> Result<Nest, Errno> {
+    fn make(&mut self, group: Option<Group>, standing: &Standing, ground: &Ground) -> Result<Nest, Errno> {
         self.made += 1;
         let name = cgroup::name(self.made);
         let group = group.map_or_else(|| standing.tracking.create(&name), Ok)?;

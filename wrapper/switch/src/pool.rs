@@ -112,9 +112,7 @@ impl Pool {
             Some(format!("{st_ino} {st_nlink} {st_ctime} {st_ctime_nsec} {st_mtime} {name}\n"))
         };
         let plain = |name: &&str| !name.contains(char::is_control);
-        let names = dir
-            .iter()
-            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().filter(plain).and_then(line));
+        let names = dir.iter().filter_map(|entry| entry.ok()?.file_name().to_str().ok().filter(plain).and_then(line));
         let mut list = File::from(memfd_create(c"pool", MFdFlags::MFD_CLOEXEC)?);
         list.write_all(names.collect::<String>().as_bytes()).map_err(errno)?;
         list.rewind().map_err(errno)?;

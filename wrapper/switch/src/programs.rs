@@ -62,10 +62,7 @@ pub fn beside_ourselves(name: &str) -> Result<PathBuf, Refusal> {
 }
 
 /// Starts a program as nobody, with these on 0 and so on.
-pub(crate) fn start_as_nobody(
-    program: &Path,
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<Pid, Errno> {
+pub(crate) fn start_as_nobody(program: &Path, descriptors: &[BorrowedFd<'_>]) -> Result<Pid, Errno> {
     Child::plain(&NOBODY, program, &[], descriptors).start()
 }
 

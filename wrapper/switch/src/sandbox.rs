@@ -119,12 +119,7 @@ pub struct Top {
 
 impl Sandbox {
     /// Makes empty directories of mode 0700 and gives them to the account.
-    pub(crate) fn make(
-        place: Place,
-        name: &str,
-        account: &TargetAccount,
-        own_tmp: bool,
-    ) -> Result<Self, Errno> {
+    pub(crate) fn make(place: Place, name: &str, account: &TargetAccount, own_tmp: bool) -> Result<Self, Errno> {
         let mut made = Self { place, tops: Vec::new() };
         for ending in ENDINGS.into_iter().take(if own_tmp { ENDINGS.len() } else { 1 }) {
             match Top::make(&made.place, format!("{name}{ending}"), account) {
@@ -151,11 +146,8 @@ impl Sandbox {
 
     /// The same for the payload's view of the machine.
     pub(crate) fn whereabouts(&self) -> Vec<order::Place> {
-        let place = |top: &Top| order::Place {
-            path: self.place.path.join(&top.name),
-            device: top.device,
-            inode: top.inode,
-        };
+        let place =
+            |top: &Top| order::Place { path: self.place.path.join(&top.name), device: top.device, inode: top.inode };
         self.tops.iter().map(place).collect()
     }
 

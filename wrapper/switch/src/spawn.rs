@@ -18,8 +18,8 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd::{
-    Gid, Pid, Uid, execve, fexecve, getegid, getgroups, getpid, getppid, getresgid, getresuid,
-    setgroups, setresgid, setresuid, setsid,
+    Gid, Pid, Uid, execve, fexecve, getegid, getgroups, getpid, getppid, getresgid, getresuid, setgroups, setresgid,
+    setresuid, setsid,
 };
 
 use crate::cgroup::Group;
@@ -75,8 +75,7 @@ pub(crate) fn become_account(who: &Numbers) -> Result<(), Failure> {
         return wrong("reading no_new_privs back");
     }
     let (root, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
-    if setresuid(root, root, root).is_ok() || setresgid(root_group, root_group, root_group).is_ok()
-    {
+    if setresuid(root, root, root).is_ok() || setresgid(root_group, root_group, root_group).is_ok() {
         return wrong("trying to regain root");
     }
     Ok(())
@@ -170,16 +169,7 @@ impl<'a> Child<'a> {
     ) -> Self {
         let who = Who::Known(who);
         let (environment, group) = (&[], None);
-        Self {
-            who,
-            program,
-            words,
-            environment,
-            descriptors,
-            group,
-            sees_parent: true,
-            urgent: false,
-        }
+        Self { who, program, words, environment, descriptors, group, sees_parent: true, urgent: false }
     }
 
     /// Starts it. A child that cannot become it ends with [`CANNOT_START`].

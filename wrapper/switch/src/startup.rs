@@ -15,8 +15,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{
-    Gid, Uid, chdir, geteuid, getgid, getgroups, getppid, getuid, setgroups, setresgid, setresuid,
-    setsid,
+    Gid, Uid, chdir, geteuid, getgid, getgroups, getppid, getuid, setgroups, setresgid, setresuid, setsid,
 };
 
 use crate::refuse::{caller, site, system};
@@ -92,8 +91,7 @@ impl SavedLimits {
 pub(crate) fn sanitise() -> Result<SavedLimits, Refusal> {
     for number in 0..3 {
         if fcntl(sys::borrow(number), FcntlArg::F_GETFD) == Err(Errno::EBADF) {
-            let null = open("/dev/null", OFlag::O_RDWR, Mode::empty())
-                .map_err(system("opening /dev/null"))?;
+            let null = open("/dev/null", OFlag::O_RDWR, Mode::empty()).map_err(system("opening /dev/null"))?;
             // The lowest free number, which is this one; it stays open for good.
             std::mem::forget(null);
         }

@@ -3,10 +3,7 @@
 //! One fact carries most of the safety comments: the helper is single-threaded from its first
 //! instruction to its last (requirement S2), so `fork` copies a complete program and process-wide
 //! settings race with nobody.
-#![allow(
-    unsafe_code,
-    reason = "system calls without a safe wrapper; nothing else in this crate is unsafe"
-)]
+#![allow(unsafe_code, reason = "system calls without a safe wrapper; nothing else in this crate is unsafe")]
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
@@ -64,15 +61,7 @@ pub(crate) fn default_signals() {
     for number in 1..=libc::SIGRTMAX() {
         // Not through the C library, which keeps two signals to itself and would leave them ignored.
         // SAFETY: the structure is larger than the kernel's and only read; no handler is installed.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                number,
-                &raw const default,
-                none,
-                size_of::<u64>(),
-            )
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const default, none, size_of::<u64>()) };
     }
 }
 
@@ -123,10 +112,7 @@ pub(crate) fn be_urgent(urgent: bool) {
 ///
 /// `cgroup`: make the child there (`clone3` with `CLONE_INTO_CGROUP`); fails with `ENOSYS`,
 /// `EINVAL` or `E2BIG` where the kernel cannot.
-pub(crate) fn child(
-    cgroup: Option<BorrowedFd<'_>>,
-    work: impl FnOnce() -> u8,
-) -> Result<Pid, Errno> {
+pub(crate) fn child(cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> u8) -> Result<Pid, Errno> {
     let pid = match cgroup {
         // SAFETY: single-threaded, so the child is a complete program.
         None => unsafe { libc::fork() },
@@ -199,8 +185,7 @@ pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
         }
     }
     // SAFETY: no memory is involved.
-    let done =
-        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let done = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done).map(drop)
 }
 

@@ -34,9 +34,7 @@ pub(crate) fn check(key: &str, path: &Path, kind: Kind) -> Result<(), Refusal> {
 pub(crate) fn check_in(dir: &OwnedFd, key: &str, path: &Path) -> Result<(), Refusal> {
     let name = path.file_name().unwrap_or_default();
     match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(facts) if facts.st_uid == 0 && facts.st_mode & (!0o7777 | 0o022) == libc::S_IFREG => {
-            Ok(())
-        }
+        Ok(facts) if facts.st_uid == 0 && facts.st_mode & (!0o7777 | 0o022) == libc::S_IFREG => Ok(()),
         // A link, or what the walk has more to say about.
         _ => check(key, path, Kind::File),
     }

@@ -8,8 +8,7 @@ use launch_protocol::broker::{self, Refusal};
 use launch_protocol::monitor::{Ask, Reply};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, UnixAddr, recv, recvmsg, sendmsg,
-    shutdown,
+    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, UnixAddr, recv, recvmsg, sendmsg, shutdown,
 };
 
 use crate::monitor::Answer;
@@ -39,8 +38,7 @@ impl Wire {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
         let raw = self.socket.as_raw_fd();
         let mut beside = Vec::new();
-        let (length, flags) = match recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), flags)
-        {
+        let (length, flags) = match recvmsg::<UnixAddr>(raw, &mut parts, Some(&mut control), flags) {
             Ok(message) => {
                 for item in message.cmsgs().into_iter().flatten() {
                     if let ControlMessageOwned::ScmRights(raw) = item {
@@ -68,11 +66,7 @@ impl Wire {
 }
 
 /// Sends one packet and descriptors beside it, at once or not at all.
-pub(crate) fn transmit(
-    socket: BorrowedFd<'_>,
-    packet: &[u8],
-    beside: &[BorrowedFd<'_>],
-) -> Result<(), Errno> {
+pub(crate) fn transmit(socket: BorrowedFd<'_>, packet: &[u8], beside: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let raw: Vec<_> = beside.iter().map(|file| file.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
