@@ -23,6 +23,8 @@ const REMOVING: Duration = Duration::from_secs(300);
 const TOUCH: Duration = Duration::from_secs(1800);
 /// How often to look where no event tells that a group has become empty.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The same where the kernel tells of the end, for what it passes over when it kills a group.
+const KILL_AGAIN: Duration = Duration::from_millis(200);
 /// How long an errand may take that is waited for.
 const ERRAND: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ pub(crate) struct Payload {
     leader: Option<i32>,
     /// Everything is to die. Without cgroup2 that takes repeated looks.
     killing: bool,
+    /// When it was killed last.
+    killed: Instant,
     /// `Exited` has been said, `Empty` not yet.
     owes_empty: bool,
     started: Option<Instant>,
@@ -139,6 +143,7 @@ impl Payload {
             doomed: None,
             leader: None,
             killing: false,
+            killed: Instant::now(),
             owes_empty: false,
             started: None,
             emptied: None,
@@ -295,9 +300,10 @@ impl Payload {
         self.kill_again(monitor);
     }
 
-    /// Where the kernel kills no group at once this must be repeated until nothing is left.
-    fn kill_again(&self, monitor: &Monitor) {
+    /// This must be repeated until nothing is left, all the time where the kernel kills no group at once.
+    fn kill_again(&mut self, monitor: &Monitor) {
         let payload = self.number;
+        self.killed = Instant::now();
         let _ = monitor.order(&Ask::Kill { payload });
         if self.group.events().is_some() {
             return;
@@ -346,8 +352,10 @@ impl Payload {
 
     /// When to look again even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let soon =
-            (self.waits_for_empty() && self.group.events().is_none()).then(|| now + LOOK_AGAIN);
+        let soon = self
+            .waits_for_empty()
+            .then(|| self.next_kill(now))
+            .flatten();
         let stage = self
             .closing
             .as_ref()
@@ -365,7 +373,12 @@ impl Payload {
     pub(crate) fn advance(&mut self, monitor: &Monitor, now: Instant) -> Outcome {
         // Read even if the leader lives: that is what takes back the readiness of `events`.
         let populated = self.waits_for_empty() && self.is_populated(monitor);
-        if populated && self.killing && self.group.events().is_none() {
+        if populated
+            && self.killing
+            && self
+                .next_kill(now)
+                .is_some_and(|due| due <= now + LOOK_AGAIN)
+        {
             // A process that was born while the others were being killed.
             self.kill_again(monitor);
         }
@@ -504,10 +517,17 @@ impl Payload {
         self.group.events().filter(|_| self.waits_for_empty())
     }
 
+    /// When to look, and kill again what is there, if it is being killed.
+    fn next_kill(&self, now: Instant) -> Option<Instant> {
+        match self.group.events() {
+            None => Some(now + LOOK_AGAIN),
+            Some(_) => self.killing.then(|| self.killed + KILL_AGAIN),
+        }
+    }
+
     fn waits_for_empty(&self) -> bool {
-        let sweeping = self.killing && self.group.events().is_none();
         self.owes_empty
-            || sweeping
+            || self.killing
             || matches!(
                 self.closing,
                 Some(Closing {

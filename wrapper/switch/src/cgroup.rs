@@ -207,11 +207,13 @@ impl Group {
         }
     }
 
-    /// Kills everything in it. Returns as soon as the order is given; without [`Self::has_events`] it must be
-    /// repeated until it is empty.
+    /// Kills everything in it. Returns as soon as the order is given; it must be repeated until it is empty, soon
+    /// without [`Self::has_events`].
     pub(crate) fn kill(&mut self) {
         self.was_killed = true;
         self.told_by().for_each(kill_group);
+        // The kernel (6.18 for one) passes over processes whose first thread has ended: it signals just that.
+        self.signal_all(libc::SIGKILL);
     }
 
     /// Stops the whole group, or lets it run on (requirement K8): the kernel's freezer misses no newborn process.

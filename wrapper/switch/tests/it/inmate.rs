@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::process::Command as Program;
+use std::time::Duration;
 
-use launch_protocol::broker::Opened;
+use launch_protocol::broker::{Answer, Opened};
 
 use crate::cell::{Cell, LIBEXEC, groups_of, in_cell, names_in, own, processes_of, put};
-use crate::client::{Pilot, Start};
+use crate::client::{Pilot, Start, eventually};
+use crate::strays::strays;
 
 /// What every script of these tests begins with: `bad` tells of a success that should be none, `fails` runs what must not succeed.
 const BEGIN: &str = "import ctypes, errno, os, signal, socket, struct, sys, time\n\
@@ -311,5 +313,76 @@ fn k9_what_a_payload_leaves_in_shared_places_is_no_longer_there() {
         assert!(!left.contains("0x00005a1"), "{left}");
         assert_eq!(pilot.hang_up(), Some(0));
         let _: &Cell = cell;
+    });
+}
+
+#[test]
+fn k5_no_way_to_hide_from_the_kill_works() {
+    in_cell(|cell| {
+        let mut pilot = Pilot::start(cell);
+        let opened = pilot.open();
+        // Reapers of their own, sessions, threads, names that look like others' fields, namespaces, stopped and traced
+        // processes, ignored signals, real-time ones too, and a process that waits in an endless fork of another.
+        let script = format!(
+            "{BEGIN}\
+             def child(work):\n\
+             \x20if os.fork() == 0:\n\
+             \x20\x20try: work()\n\
+             \x20\x20finally: os._exit(0)\n\
+             for number in range(1, 65):\n\
+             \x20if number not in (9, 19, 32, 33): signal.signal(number, signal.SIG_IGN)\n\
+             def reaper():\n\
+             \x20libc.prctl(36, 1, 0, 0, 0); os.setsid()\n\
+             \x20for n in range(3): child(lambda: (os.setsid(), child(lambda: time.sleep(1000)), time.sleep(1000)))\n\
+             \x20time.sleep(1000)\n\
+             def named():\n\
+             \x20libc.prctl(15, b') Z 1 1 1 (a', 0, 0, 0); time.sleep(1000)\n\
+             def spaced():\n\
+             \x20libc.unshare(0x10000000 | 0x20000000 | 0x20000)\n\
+             \x20if os.fork() == 0: time.sleep(1000)\n\
+             \x20time.sleep(1000)\n\
+             def traced():\n\
+             \x20victim = os.fork()\n\
+             \x20if victim == 0: libc.ptrace(0, 0, 0, 0); os.kill(os.getpid(), 19)\n\
+             \x20time.sleep(1000)\n\
+             def stopped(): os.kill(os.getpid(), 19)\n\
+             def threaded():\n\
+             \x20import threading\n\
+             \x20for n in range(5): threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+             \x20call(186); libc.pthread_exit(0)\n\
+             def vforked():\n\
+             \x20import subprocess\n\
+             \x20subprocess.run(['sleep', '1000'], start_new_session=True)\n\
+             for work in (reaper, named, spaced, traced, stopped, threaded, vforked): child(work)\n\
+             time.sleep(0.3); bad('up'); time.sleep(1000)"
+        );
+        put("/scratch/hide.py", &script, 0o644);
+        let running = pilot.begin(
+            opened.payload,
+            "exec python3 -S /scratch/hide.py 2>/dev/null",
+        );
+        assert_eq!(running.line(), "up");
+        assert!(
+            processes_of(opened.uid).len() > 12,
+            "{:?}",
+            processes_of(opened.uid)
+        );
+        pilot.kill(opened.payload);
+        assert!(matches!(
+            pilot.event(),
+            Answer::Exited { wait_status: 9, .. }
+        ));
+        assert_eq!(
+            pilot.event(),
+            Answer::Empty {
+                payload: opened.payload
+            }
+        );
+        assert_eq!(processes_of(opened.uid), Vec::<u32>::new());
+        pilot.close(opened.payload);
+        assert_eq!(pilot.hang_up(), Some(0));
+        eventually("the end of everybody", Duration::from_secs(5), || {
+            strays().is_empty()
+        });
     });
 }
