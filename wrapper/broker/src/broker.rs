@@ -181,6 +181,8 @@ impl Broker {
         if events.names {
             let Tools { site, monitor, .. } = &mut self.tools;
             site.listen(Instant::now(), monitor);
+            // More numbers may be known now than those that are in use.
+            self.tools.ready.expect(None);
             if self.openings.is_empty() {
                 self.anticipate();
             } else {

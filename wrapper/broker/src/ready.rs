@@ -1,13 +1,13 @@
 //! Payloads that are made before anybody wants them: lease, group, sandbox and an agent that runs
 //! already. Only with dynamic accounts, where one is like the other.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use launch_protocol::broker::{OpenLimits, Refusal};
 use launch_protocol::monitor::{Account, Ask, Errand, Reply, Target};
-use nix::poll::{PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::group::{Group, Hierarchies};
 use crate::monitor::{DONE, Monitor, exit_status};
@@ -30,6 +30,16 @@ pub(crate) struct Nest {
 }
 
 impl Nest {
+    /// Has its agent gone, whether that has been told yet or not?
+    fn has_died(&self) -> bool {
+        let mut agent = [PollFd::new(self.agent.1.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut agent, PollTimeout::ZERO);
+        let [agent] = agent;
+        agent
+            .revents()
+            .is_some_and(|found| found.contains(PollFlags::POLLHUP))
+    }
+
     /// Makes them for a payload that has its account.
     pub(crate) fn make(
         monitor: &Monitor,
@@ -273,6 +283,10 @@ impl Ready {
             self.reaped(monitor, child, status);
         }
         match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Made { payload, nest, .. } if nest.has_died() => {
+                take_down(monitor, payload, &nest);
+                None
+            }
             State::Leased { payload, account } => Some(Taken {
                 payload,
                 account,
