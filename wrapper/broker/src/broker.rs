@@ -180,9 +180,10 @@ impl Broker {
         }
         if events.names {
             let Tools { site, monitor, .. } = &mut self.tools;
-            site.listen(Instant::now(), monitor);
-            // More numbers may be known now than those that are in use.
-            self.tools.ready.expect(None);
+            if site.listen(Instant::now(), monitor) {
+                // More numbers are known now than those that may be in use.
+                self.tools.ready.expect(None);
+            }
             if self.openings.is_empty() {
                 self.anticipate();
             } else {
@@ -507,6 +508,8 @@ impl Broker {
                 });
                 // Its end first: that takes other processes, while this one prepares for the next.
                 self.advance_payloads(now);
+                // What went wrong with one may go well with the next.
+                self.tools.ready.expect(None);
                 self.catch_up();
                 self.eager = true;
                 closing.map(|()| None)

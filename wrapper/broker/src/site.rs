@@ -207,18 +207,23 @@ impl Site {
         self.learning = asked.ok().map(|look_up| (look_up, queries));
     }
 
-    /// Takes in what the name service has answered.
-    pub(crate) fn listen(&mut self, now: Instant, monitor: &Monitor) {
+    /// Takes in what the name service has answered. True: more dynamic numbers are known than before.
+    pub(crate) fn listen(&mut self, now: Instant, monitor: &Monitor) -> bool {
         self.names.listen(now, monitor);
+        let mut learnt = false;
         if let Some((look_up, queries)) = &self.learning
             && let Some(outcome) = self.names.take(look_up)
         {
             match outcome {
-                Ok(entries) => self.dynamic.learn(queries, &entries),
+                Ok(entries) => {
+                    self.dynamic.learn(queries, &entries);
+                    learnt = true;
+                }
                 Err(_) => self.unwilling = true,
             }
             self.learning = None;
         }
+        learnt
     }
 
     /// What is configured to run before or after payloads.

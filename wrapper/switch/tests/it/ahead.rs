@@ -264,7 +264,8 @@ fn one_whose_agent_has_died_is_given_to_nobody() {
             for pid in processes_of(uid) {
                 kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("killed");
             }
-            // Whether it was noticed or not.
+            // Whether the broker has heard of it or not.
+            eventually("its end", SOON, || processes_of(uid).is_empty());
             let opened = pilot.open();
             assert_eq!(pilot.run(opened.payload, "echo fine").0, "fine\n");
             pilot.close(opened.payload);
