@@ -6,7 +6,7 @@ use openssl::ec::{EcKey, EcPoint};
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Public};
 use openssl::rsa::{Padding, Rsa};
 use openssl::sha::{Sha1, Sha224, Sha256, Sha384, Sha512};
 use openssl::sign::{RsaPssSaltlen, Verifier};
@@ -86,12 +86,9 @@ fn rsa(
     modulus: &[u8],
     exponent: &[u8],
 ) -> Result<bool, ErrorStack> {
-    // The same limits as everywhere (OpenSSL has its own, wider ones), so that nobody can buy time.
-    if signature.len() != modulus.len() || modulus.len() > MAX_RSA_BITS / 8 || exponent.len() > 8 {
+    let Some(key) = rsa_key(signature, modulus, exponent)? else {
         return Ok(false);
-    }
-    let key =
-        Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
+    };
     let mut opened = [0; MAX_RSA_BITS / 8];
     let length = key.public_decrypt(signature, &mut opened, Padding::PKCS1)?;
     let encoded = opened.get(..length).unwrap_or_default();
@@ -99,6 +96,20 @@ fn rsa(
         return Ok(false);
     };
     Ok(found == digest.of(signed).as_slice())
+}
+
+/// The key, if it is of a size that is computed with and the signature is as long as it. The same limits as everywhere
+/// (OpenSSL has its own, wider ones), so that nobody can buy time.
+fn rsa_key(
+    signature: &[u8],
+    modulus: &[u8],
+    exponent: &[u8],
+) -> Result<Option<Rsa<Public>>, ErrorStack> {
+    if signature.len() != modulus.len() || modulus.len() > MAX_RSA_BITS / 8 || exponent.len() > 8 {
+        return Ok(None);
+    }
+    Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)
+        .map(Some)
 }
 
 /// RSASSA-PSS (RFC 8017 8.1.2), by OpenSSL.
@@ -109,11 +120,9 @@ fn rsa_pss(
     modulus: &[u8],
     exponent: &[u8],
 ) -> Result<bool, ErrorStack> {
-    if signature.len() != modulus.len() || modulus.len() > MAX_RSA_BITS / 8 || exponent.len() > 8 {
+    let Some(key) = rsa_key(signature, modulus, exponent)? else {
         return Ok(false);
-    }
-    let key =
-        Rsa::from_public_components(BigNum::from_slice(modulus)?, BigNum::from_slice(exponent)?)?;
+    };
     let key = PKey::from_rsa(key)?;
     let mut verifier = Verifier::new(pss.digest.message_digest(), &key)?;
     verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
