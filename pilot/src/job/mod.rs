@@ -51,7 +51,7 @@ use crate::identity::IdentityPolicy;
 use crate::transfer::DelegationKeys;
 
 pub use run::run;
-pub use wish::{Renewal, Wish, Wishes};
+pub use wish::{Renewal, Wish, WishSender, Wishes};
 
 /// One accepted ACTIVATE_CLAIM.
 #[derive(Debug)]

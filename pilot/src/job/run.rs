@@ -229,6 +229,7 @@ impl Job {
         };
         // Nothing may be waited for between the start of the payload and the watch over it.
         self.shadow.settle().await?;
+        self.wishes.open();
         let launch = Launch {
             config: &self.services.config,
             slot: &self.slot,
@@ -440,6 +441,7 @@ impl Job {
 
     /// Tells the shadow what went wrong, if it is still there, or comes back.
     async fn report(&mut self, trouble: Trouble) -> JobEnd {
+        self.wishes.close();
         let now = self.clock.now();
         let (event, end) = match trouble {
             Trouble::Hold(hold) => {

@@ -98,21 +98,35 @@ struct Stopping {
 impl Running<'_> {
     /// Until the payload has ended and every process of it is gone.
     pub(super) async fn until_exit(mut self) -> Result<Exit, Trouble> {
+        let mut stopping = Stopping::default();
+        let ended = self.until_leader_exits(&mut stopping).await;
+        self.wishes.close();
+        let wait_status = ended?;
+        self.until_empty().await?;
+        Ok(Exit {
+            wait_status,
+            ended: stopping.by.unwrap_or(Ended::ItsOwnAccord),
+            was_killed: stopping.was_killed,
+            credential: stopping.credential,
+        })
+    }
+
+    /// Until the payload's first process has ended; its wait status.
+    async fn until_leader_exits(&mut self, stopping: &mut Stopping) -> Result<i32, Trouble> {
         let config = &self.services.config;
         let mut update_at = Instant::now() + config.initial_update_interval;
         let mut look_at = Instant::now();
         let mut refresh_at = Instant::now() + self.refresh();
-        let mut stopping = Stopping::default();
-        let wait_status = loop {
+        loop {
             let kill_at = stopping.kill_at.unwrap_or_else(|| Instant::now() + FAR);
             tokio::select! {
                 biased;
                 event = self.events.next() => match event {
-                    Some(PayloadEvent::Exited { wait_status }) => break wait_status,
+                    Some(PayloadEvent::Exited { wait_status }) => return Ok(wait_status),
                     Some(PayloadEvent::Empty) => {}
-                    Some(PayloadEvent::Expiring) => self.expires(&mut stopping),
+                    Some(PayloadEvent::Expiring) => self.expires(stopping),
                     Some(PayloadEvent::KilledForExpiry) => {
-                        self.expires(&mut stopping);
+                        self.expires(stopping);
                         stopping.was_killed = true;
                     }
                     None => return Err(BrokerError::Gone.into()),
@@ -126,13 +140,13 @@ impl Running<'_> {
                         look_at = Instant::now();
                     },
                 },
-                order = self.orders.next() => self.obey(order, &mut stopping).await?,
-                wish = self.wishes.next() => if self.grant(wish, &stopping).await? {
+                order = self.orders.next() => self.obey(order, stopping).await?,
+                wish = self.wishes.next() => if self.grant(wish, stopping).await? {
                     look_at = Instant::now();
                     update_at = look_at;
                 },
-                () = sleep_until(kill_at) => self.kill(&mut stopping).await?,
-                () = sleep_until(look_at) => look_at = self.look_at_credential(&mut stopping).await?,
+                () = sleep_until(kill_at) => self.kill(stopping).await?,
+                () = sleep_until(look_at) => look_at = self.look_at_credential(stopping).await?,
                 () = sleep_until(refresh_at) => {
                     let is_asked = self.ask_for_credentials().await?;
                     refresh_at = Instant::now()
@@ -144,14 +158,7 @@ impl Running<'_> {
                         + if is_told { config.update_interval } else { config.update_interval.min(AGAIN) };
                 }
             }
-        };
-        self.until_empty().await?;
-        Ok(Exit {
-            wait_status,
-            ended: stopping.by.unwrap_or(Ended::ItsOwnAccord),
-            was_killed: stopping.was_killed,
-            credential: stopping.credential,
-        })
+        }
     }
 
     async fn obey(&mut self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {

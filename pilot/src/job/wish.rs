@@ -1,5 +1,8 @@
 //! What the submit side wishes of a job while it runs: to rest, to go on, or to use a renewed credential.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
@@ -45,18 +48,60 @@ impl Renewal {
     }
 }
 
+/// The submit side's end of the wishes.
+#[derive(Debug, Clone)]
+pub struct WishSender {
+    sender: mpsc::Sender<Wish>,
+    is_running: Arc<AtomicBool>,
+}
+
+impl WishSender {
+    /// Passes a wish on. What a job cannot hear of is dropped.
+    ///
+    /// A renewed proxy is dropped, and so answered, at once unless the payload runs: before and after, the job waits
+    /// for answers of the very shadow that would wait for this one.
+    pub fn send(&self, wish: Wish) {
+        let is_heard =
+            self.is_running.load(Ordering::Acquire) || !matches!(wish, Wish::Renew { .. });
+        if is_heard {
+            // One that has too many waiting, or is over, hears of no more.
+            let _ = self.sender.try_send(wish);
+        }
+    }
+}
+
 /// The job's end of its wishes.
 #[derive(Debug)]
 pub struct Wishes {
     receiver: mpsc::Receiver<Wish>,
+    is_running: Arc<AtomicBool>,
 }
 
 impl Wishes {
     /// Where wishes go, and where they come out.
     #[must_use]
-    pub fn channel() -> (mpsc::Sender<Wish>, Self) {
+    pub fn channel() -> (WishSender, Self) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (sender, Self { receiver })
+        let is_running = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&is_running);
+        (
+            WishSender { sender, is_running },
+            Self {
+                receiver,
+                is_running: other,
+            },
+        )
+    }
+
+    /// From now on every wish is heard: nothing waits for the shadow until the payload has ended.
+    pub(super) fn open(&self) {
+        self.is_running.store(true, Ordering::Release);
+    }
+
+    /// The payload has ended: what still waits, and what comes, is dropped.
+    pub(super) fn close(&mut self) {
+        self.receiver.close();
+        while self.receiver.try_recv().is_ok() {}
     }
 
     /// The next wish; never completes when nobody has any. Nothing is lost when the future is dropped.

@@ -224,10 +224,10 @@ impl Startd {
         let _ = job.orders.try_send(order);
     }
 
-    /// Passes a wish to the running job. One that has too many waiting, or ends, hears of no more.
+    /// Passes a wish to the running job.
     pub(super) fn wish(&self, slot: usize, wish: Wish) {
         if let Some(job) = self.seats.get(slot).and_then(|seat| seat.job.as_ref()) {
-            let _ = job.wishes.try_send(wish);
+            job.wishes.send(wish);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::advertise::facts::NodeUse;
 use crate::advertise::live::{ClaimView, Counts, EndOfLife, JobView, Live, slot_ad};
 use crate::advertise::offer::Offer;
 use crate::backoff::BackOff;
-use crate::job::{JobProgress, Reconnect, StopOrder, Wish};
+use crate::job::{JobProgress, Reconnect, StopOrder, WishSender};
 
 /// Pause after the node failed a job: first and longest.
 const NODE_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
@@ -32,7 +32,7 @@ pub(super) struct RunningJob {
     /// Where a shadow that has come back is handed over.
     pub(super) reconnects: mpsc::Sender<Reconnect>,
     /// Where wishes of the submit side go.
-    pub(super) wishes: mpsc::Sender<Wish>,
+    pub(super) wishes: WishSender,
     pub(super) task: AbortHandle,
 }
 

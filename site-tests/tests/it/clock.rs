@@ -121,7 +121,9 @@ fn k6_a_clock_set_back_and_forth_neither_ends_a_job_nor_lets_it_outlive_its_prox
         );
         // Four minutes behind the other proxy seems to be good for five minutes still.
         clock.set(-240)?;
-        let ad = left.wait_held(&stage.pool, Duration::from_secs(90))?;
+        let ad = left
+            .wait_held(&stage.pool, Duration::from_secs(90))
+            .with_context(|| stage.pilot.log())?;
         let took = made.elapsed().as_secs();
         ensure!(
             ad.int("HoldReasonCode") == Some(4),

@@ -15,12 +15,12 @@ use cedar::security::server::CommandTable;
 use cedar::{Coding, Sinful, command};
 use classad::ClassAd;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::super::{
     Activation, JobConfig, JobEnd, JobProgress, JobServices, LineEnds, LineState, Reconnect,
-    SlotFacts, StopOrder, Wish, Wishes, run,
+    Renewal, SlotFacts, StopOrder, Wish, WishSender, Wishes, run,
 };
 use crate::broker::testing::{self, Helper, Script};
 use crate::identity::IdentityPolicy;
@@ -59,6 +59,12 @@ pub(super) struct Record {
     key: String,
     /// The shadow goes away instead of answering to this call, once.
     pub(super) dies_at: Option<i64>,
+    /// Before it answers to these calls it brings a renewed proxy, and waits to hear what became of it.
+    pub(super) renews_at: Vec<i64>,
+    /// The calls it has done so at; `None`: no answer, as the proxy was dropped.
+    pub(super) renewals: Vec<(i64, Option<Renewal>)>,
+    /// Where it brings them.
+    wishes: Option<WishSender>,
 }
 
 /// How a journey is set up.
@@ -79,13 +85,15 @@ pub(super) struct Setup {
     /// As in [`Record`].
     pub(super) dies_at: Option<i64>,
     /// As in [`Record`].
+    pub(super) renews_at: Vec<i64>,
+    /// As in [`Record`].
     pub(super) services: Option<Vec<(&'static str, &'static str)>>,
 }
 
 /// A journey in progress.
 pub(super) struct Journey {
     pub(super) orders: mpsc::Sender<StopOrder>,
-    pub(super) wishes: mpsc::Sender<Wish>,
+    pub(super) wishes: WishSender,
     pub(super) progress: watch::Receiver<JobProgress>,
     pub(super) record: Arc<Mutex<Record>>,
     pub(super) helper: Helper,
@@ -292,6 +300,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
     let record = Arc::new(Mutex::new(Record {
         key: "1#key".to_owned(),
         dies_at: setup.dies_at,
+        renews_at: setup.renews_at,
         services: setup.services,
         ..Record::default()
     }));
@@ -349,6 +358,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
     let heard = Arc::clone(&record);
     let (line, reconnects) = LineEnds::new(move |state| heard.lock().unwrap().lines.push(state));
     let (wishes, wishes_receiver) = Wishes::channel();
+    record.lock().unwrap().wishes = Some(wishes.clone());
     let activation = Activation {
         claim,
         stream: accepted,
@@ -403,6 +413,18 @@ async fn answer(mut stream: Stream, ad: ClassAd, record: Arc<Mutex<Record>>) {
             reply.int(if services.is_some() { 0 } else { -1 });
         } else {
             reply.int(0);
+        }
+        let renews = {
+            let record = record.lock().unwrap();
+            let renews = record.renews_at.contains(&call);
+            record.wishes.clone().filter(|_| renews)
+        };
+        if let Some(wishes) = renews {
+            let (answer, outcome) = oneshot::channel();
+            let credential = b"a proxy of Alice".to_vec().into();
+            wishes.send(Wish::Renew { credential, answer });
+            let renewal = outcome.await.ok();
+            record.lock().unwrap().renewals.push((call, renewal));
         }
         {
             let mut record = record.lock().unwrap();

@@ -34,6 +34,7 @@ pub(super) fn setup(script: &str) -> Setup {
         oom_kills: None,
         is_stalling: false,
         dies_at: None,
+        renews_at: Vec::new(),
         services: None,
         identity: IdentityPolicy::proxy(),
     }
@@ -264,7 +265,7 @@ const COUNTING: &str =
 async fn k8_a_suspended_job_rests_until_it_is_continued() {
     let journey = begin(setup(COUNTING)).await;
     journey.made("ready").await;
-    journey.wishes.send(Wish::Suspend).await.unwrap();
+    journey.wishes.send(Wish::Suspend);
     reported(&journey, "Suspended").await;
     let rests = journey.size_of("ticks");
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -273,7 +274,7 @@ async fn k8_a_suspended_job_rests_until_it_is_continued() {
         rests,
         "a suspended job does nothing"
     );
-    journey.wishes.send(Wish::Continue).await.unwrap();
+    journey.wishes.send(Wish::Continue);
     reported(&journey, "Running").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(journey.size_of("ticks") > rests, "it goes on");
@@ -285,7 +286,7 @@ async fn k8_a_suspended_job_rests_until_it_is_continued() {
 async fn k8_a_suspended_job_hears_a_soft_stop_and_dies_of_a_kill() {
     let journey = begin(setup(COUNTING)).await;
     journey.made("ready").await;
-    journey.wishes.send(Wish::Suspend).await.unwrap();
+    journey.wishes.send(Wish::Suspend);
     reported(&journey, "Suspended").await;
     journey.orders.send(soft()).await.unwrap();
     let (end, record) = journey.end().await;
@@ -293,7 +294,7 @@ async fn k8_a_suspended_job_hears_a_soft_stop_and_dies_of_a_kill() {
 
     let journey = begin(setup(COUNTING)).await;
     journey.made("ready").await;
-    journey.wishes.send(Wish::Suspend).await.unwrap();
+    journey.wishes.send(Wish::Suspend);
     reported(&journey, "Suspended").await;
     journey.orders.send(hard()).await.unwrap();
     let (end, record) = journey.end().await;
@@ -377,7 +378,7 @@ async fn renew(journey: &Journey, credential: &str) -> Renewal {
     let (answer, outcome) = tokio::sync::oneshot::channel();
     let credential = credential.as_bytes().to_vec().into();
     let wish = Wish::Renew { credential, answer };
-    journey.wishes.send(wish).await.unwrap();
+    journey.wishes.send(wish);
     outcome.await.unwrap()
 }
 
@@ -408,6 +409,20 @@ async fn k6_a_renewed_proxy_of_another_changes_nothing() {
     let (end, record) = journey.end().await;
     assert_eq!(end, JobEnd::Held);
     assert_eq!(hold_codes(&record), (Some(4), Some(0)));
+}
+
+/// A real shadow does one thing at a time: while it waits for what became of a proxy it answers to no call.
+#[tokio::test]
+async fn k6_a_proxy_renewed_before_the_payload_runs_or_after_its_end_holds_nothing_up() {
+    let mut setup = setup("exit 3");
+    setup.renews_at = vec![GET_JOB_INFO, JOB_EXIT];
+    let journey = begin(setup).await;
+    let ending = tokio::time::timeout(Duration::from_secs(15), journey.end());
+    let (end, record) = ending
+        .await
+        .expect("the shadow and the job wait for each other");
+    assert_eq!((end, record.exit), (JobEnd::Finished, Some((3 << 8, 100))));
+    assert_eq!(record.renewals, [(GET_JOB_INFO, None), (JOB_EXIT, None)]);
 }
 
 #[tokio::test]
