@@ -245,17 +245,13 @@ impl Pilot {
     /// # Errors
     /// When that takes too long, or the pilot ends: with its log.
     pub fn wait_joined(&mut self, pool: &impl Joinable, slots: usize) -> Result<Vec<Ad>> {
-        wait::until(
-            "the pilot's slots in the collector",
-            Duration::from_secs(30),
-            || {
-                if let Some(status) = self.child.try_wait()? {
-                    self.status = Some(status);
-                    bail!("the pilot ended with {status}");
-                }
-                Ok(Some(self.slots(pool)?).filter(|found| found.len() == slots))
-            },
-        )
+        wait::until("the pilot's slots in the collector", wait::PATIENCE, || {
+            if let Some(status) = self.child.try_wait()? {
+                self.status = Some(status);
+                bail!("the pilot ended with {status}");
+            }
+            Ok(Some(self.slots(pool)?).filter(|found| found.len() == slots))
+        })
         .with_context(|| format!("pilot's log:\n{}", self.log()))
     }
 

@@ -89,7 +89,7 @@ pub(crate) fn pilot(
 pub(crate) fn wait_said(pilot: &mut Pilot, text: &str, before: usize) -> Result<usize> {
     let found = wait::until(
         &format!("the pilot to say {text:?} (after {before})"),
-        Duration::from_secs(40),
+        Duration::from_secs(90),
         || {
             ensure!(pilot.is_running()?, "the pilot has ended");
             Ok(Some(said(pilot, text)).filter(|count| *count > before))
