@@ -133,6 +133,36 @@ impl Payload {
         }
     }
 
+    /// Puts a file into the sandbox in the place of the one of that name, while the payload runs; the payload's account
+    /// writes it, mode 0600. Whoever reads has the old content or the new. Needs nothing of the payload, so that several
+    /// can be under way at once.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`]: the old one stays. Else the connection's.
+    pub fn replace(
+        &self,
+        file: &Path,
+        content: OwnedFd,
+    ) -> impl Future<Output = Result<(), BrokerError>> + Send + use<> {
+        let broker = self.broker.clone();
+        let command = Command::Replace {
+            payload: self.opened.payload,
+            file: file.to_owned(),
+        };
+        async move {
+            let request = "replace";
+            let beside = Some(content.as_fd());
+            match broker
+                .call(request, command, beside, REQUEST_LIMIT)
+                .await?
+                .answer
+            {
+                Answer::Done => Ok(()),
+                _ => Err(BrokerError::Unexpected { request }),
+            }
+        }
+    }
+
     /// Kills every process; [`PayloadEvent::Empty`] follows.
     ///
     /// # Errors

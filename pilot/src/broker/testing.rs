@@ -161,6 +161,14 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 assert!(proxy.is_none_or(|file| file == Path::new("proxy.pem")));
                 renew(&script, packet.descriptors.into_iter().next().unwrap())
             }
+            Command::Replace { payload, file } => {
+                let content = content_of(packet.descriptors.into_iter().next().unwrap());
+                let path = sandbox(&script, payload).join(file);
+                let new = path.with_extension("new");
+                fs::write(&new, content).unwrap();
+                fs::rename(new, path).unwrap();
+                Answer::Done
+            }
             Command::Kill { .. } => {
                 script.signal(Signal::SIGKILL);
                 Answer::Done

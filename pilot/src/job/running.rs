@@ -279,7 +279,7 @@ impl Running<'_> {
             (Some(files), Sent::Credentials(sent)) => {
                 let token = self.token.and_then(|service| files.news(sent, service));
                 renewal = token.map(|token| Zeroizing::new(token.to_vec()));
-                files.renew(sent);
+                files.renew(self.payload, sent).await?;
             }
             (_, Sent::Unavailable) => {
                 tracing::warn!(

@@ -1,11 +1,9 @@
 //! The job's OAuth credentials: fetched from the shadow, put into the sandbox, renewed there while the job runs
 //! (`htcondor:src/condor_starter.V6.1/jic_shadow.cpp`, `refreshSandboxCredentialsOAuth`).
 //!
-//! The files are made by the agent, before it becomes the payload, and the pilot keeps them open: nobody of ours can go
-//! into the sandbox while the payload runs, so a renewal writes through the open file. A reader sees the old content or
-//! the new; a file that the payload has moved away stays the one that is renewed.
+//! The files are made by the agent, before it becomes the payload. A renewed one takes the place of the old one by a
+//! rename, which a process of the payload's account does; whoever reads has the old content or the new, whole.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +11,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cedar::{MessageReader, WireError};
 use classad::ClassAd;
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::hold::{Hold, HoldCode};
 use super::trouble::Trouble;
-use crate::broker::Agent;
+use crate::blame::chain;
+use crate::broker::{Agent, BrokerError, Payload, memfd};
 use crate::transfer::SandboxPath;
 
 /// Directory of the credentials in the sandbox; `_CONDOR_CREDS` names it.
@@ -30,7 +30,7 @@ const ENDING: &str = ".use";
 const MAX_SERVICES: usize = 64;
 
 /// Largest credential, bytes.
-const MAX_CREDENTIAL: usize = 1 << 20;
+const MAX_CREDENTIAL: usize = launch_protocol::MAX_CREDENTIAL;
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -193,7 +193,8 @@ pub(super) struct ServiceFiles {
 #[derive(Debug)]
 struct ServiceFile {
     service: String,
-    file: File,
+    /// Below the sandbox.
+    file: PathBuf,
     content: Hidden,
 }
 
@@ -239,7 +240,7 @@ impl ServiceFiles {
             })?;
             files.push(ServiceFile {
                 service: service.name.clone(),
-                file,
+                file: service.file.clone(),
                 content: Hidden(credential.content.clone()),
             });
         }
@@ -257,43 +258,64 @@ impl ServiceFiles {
         (known.content.0 != credential.content).then(|| credential.content.trim_ascii())
     }
 
-    /// Writes what is new. One service's trouble does not keep the others from being renewed.
-    pub(super) fn renew(&mut self, sent: &[ServiceCredential]) {
-        for file in &mut self.files {
-            let Some(credential) = find(sent, &file.service) else {
+    /// Puts what is new into the sandbox. One service's trouble does not keep the others from being renewed, and is
+    /// looked into again with the next answer of the shadow.
+    ///
+    /// # Errors
+    /// [`BrokerError::Gone`]: there is nobody any more who could.
+    pub(super) async fn renew(
+        &mut self,
+        payload: &Payload,
+        sent: &[ServiceCredential],
+    ) -> Result<(), BrokerError> {
+        // All at once: a payload can hinder the process that writes for a while, and everything else waits for this.
+        let mut under_way = JoinSet::new();
+        for (index, known) in self.files.iter().enumerate() {
+            let Some(credential) = find(sent, &known.service) else {
                 continue;
             };
-            if credential.content == file.content.0 {
+            if credential.content == known.content.0 {
                 continue;
             }
-            match overwrite(&file.file, &file.content.0, &credential.content) {
+            let replacement = memfd::sealed("credential", &credential.content)
+                .map(|content| payload.replace(&known.file, content))
+                .map_err(BrokerError::Socket);
+            let content = Hidden(credential.content.clone());
+            under_way.spawn(async move {
+                let outcome = match replacement {
+                    Ok(replacement) => replacement.await,
+                    Err(error) => Err(error),
+                };
+                (index, content, outcome)
+            });
+        }
+        while let Some(Ok((index, content, outcome))) = under_way.join_next().await {
+            let Some(known) = self.files.get_mut(index) else {
+                continue;
+            };
+            match outcome {
                 Ok(()) => {
                     tracing::info!(
-                        service = file.service,
+                        service = known.service,
                         "a credential of the job was renewed in its sandbox"
                     );
-                    file.content = Hidden(credential.content.clone());
+                    known.content = content;
                 }
+                Err(BrokerError::Gone) => return Err(BrokerError::Gone),
                 Err(error) => tracing::warn!(
-                    service = file.service,
-                    "a renewed credential cannot be written into the sandbox; it is tried again: {error}"
+                    service = known.service,
+                    error = chain(&error),
+                    "a renewed credential cannot be put into the sandbox; the job keeps the old one, and it is tried \
+                     again"
                 ),
             }
         }
+        Ok(())
     }
 }
 
 fn find<'a>(sent: &'a [ServiceCredential], service: &str) -> Option<&'a ServiceCredential> {
     sent.iter().find(|credential| credential.service == service)
-}
-
-/// In one write, so that no reader sees a mixture: what is shorter than before is filled up with newlines, which no
-/// reader of tokens minds, before it is cut to its length.
-fn overwrite(file: &File, old: &[u8], new: &[u8]) -> std::io::Result<()> {
-    let mut filled = Zeroizing::new(new.to_vec());
-    filled.resize(new.len().max(old.len()), b'\n');
-    file.write_all_at(&filled, 0)?;
-    file.set_len(new.len() as u64)
 }
 
 fn unavailable(services: &[Service], why: &str) -> Trouble {
@@ -373,28 +395,5 @@ mod tests {
         assert_eq!(answer(&[("a", "!")], 0).unwrap(), Sent::Unavailable);
         assert_eq!(answer(&[("a", "")], 0).unwrap(), Sent::Unavailable);
         assert!(read(MessageReader::new(Coding::Encrypted, b"")).is_err());
-    }
-
-    #[test]
-    fn a_renewal_is_exact_whether_it_is_longer_or_shorter() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token.use");
-        let file = File::create(&path).unwrap();
-        file.write_all_at(b"first", 0).unwrap();
-        let mut files = ServiceFiles {
-            files: vec![ServiceFile {
-                service: "token".to_owned(),
-                file,
-                content: Hidden(Zeroizing::new(b"first".to_vec())),
-            }],
-        };
-        for content in ["a longer one", "short", ""] {
-            let credential = ServiceCredential {
-                service: "token".to_owned(),
-                content: Zeroizing::new(content.as_bytes().to_vec()),
-            };
-            files.renew(&[credential]);
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
-        }
     }
 }

@@ -357,6 +357,17 @@ async fn a_renewed_proxy_comes_in() {
         payload.renew(Some(Path::new("proxy")), &garbage).await,
         Err(BrokerError::Refused(refusal)) if refusal.class == RefusalClass::Job
     ));
+    // Tokens are put there as they are, several at once; what cannot be written leaves the rest alone.
+    let token = |content| memfd::sealed("credential", content).unwrap();
+    let one = payload.replace(Path::new("proxy"), token(b"a token"));
+    let other = payload.replace(Path::new("other"), token(b"another"));
+    let outside = payload.replace(Path::new("../x"), token(b"a third"));
+    let (one, other, outside) = tokio::join!(one, other, outside);
+    one.unwrap();
+    other.unwrap();
+    assert!(matches!(outside, Err(BrokerError::Refused(refusal)) if refusal.code == "renew.write"));
+    assert_eq!(fs::read(sandbox.join("proxy")).unwrap(), b"a token");
+    assert_eq!(fs::read(sandbox.join("other")).unwrap(), b"another");
     payload.close().await.unwrap();
 }
 

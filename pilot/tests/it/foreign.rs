@@ -281,6 +281,10 @@ async fn a_renewed_proxy_reaches_the_other_account() {
         .unwrap();
     let facts = fs::metadata(payload.sandbox().join("proxy")).unwrap();
     assert_eq!((facts.uid(), facts.len()), (ACCOUNT, 0));
+    let token = memfd::sealed("credential", b"a token").unwrap();
+    payload.replace(Path::new("t.use"), token).await.unwrap();
+    let facts = fs::metadata(payload.sandbox().join("t.use")).unwrap();
+    assert_eq!((facts.uid(), facts.mode() & 0o7777), (ACCOUNT, 0o600));
     payload.close().await.unwrap();
     site.is_clean();
 }

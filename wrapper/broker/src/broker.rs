@@ -32,6 +32,7 @@ use crate::ready::{Nest, Ready, Taken, take_down};
 use crate::refuse::{caller, credential, trouble};
 use crate::site::Site;
 use crate::verifiers::{self, Verifiers};
+use crate::writing::Replacements;
 use sailplane_policy::why;
 
 /// Credentials on their way at the same time.
@@ -65,6 +66,7 @@ pub(crate) struct Broker {
     tools: Tools,
     channel: Channel,
     openings: Vec<Opening>,
+    replacements: Replacements,
     payloads: BTreeMap<u32, Payload>,
     /// The pilot's own credential.
     pilot: Option<Party>,
@@ -103,6 +105,7 @@ impl Broker {
             tools,
             channel: Channel::new(control),
             openings: Vec::new(),
+            replacements: Replacements::default(),
             payloads: BTreeMap::new(),
             pilot: None,
             greeted: false,
@@ -133,6 +136,7 @@ impl Broker {
             self.handle(events)?;
             let now = Instant::now();
             self.advance_openings(now);
+            self.advance_replacements(now);
             self.advance_payloads(now);
             if self.tools.monitor.is_gone() {
                 return Err(Failure::Alone);
@@ -228,6 +232,7 @@ impl Broker {
             .into_iter()
             .chain(self.openings.iter().map(Opening::deadline))
             .chain(payloads.map(|payload| payload.deadline(now)))
+            .chain([self.replacements.deadline()])
             .chain([self.leaving.map(|since| since.max(now) + FAREWELL)])
             .chain([self.leaving.filter(|since| *since > now)])
             .flatten()
@@ -313,7 +318,9 @@ impl Broker {
             }
         }
         let openings = &mut self.openings;
-        if openings.iter_mut().any(|it| it.reaped(child, status)) {
+        if openings.iter_mut().any(|it| it.reaped(child, status))
+            || self.replacements.reaped(child, status)
+        {
             return;
         }
         // Else one that nobody waits for any more.
@@ -482,6 +489,10 @@ impl Broker {
             Command::Open { .. } | Command::Present | Command::Renew { .. } => self
                 .take_credential(id, command, descriptors)
                 .map(|()| None),
+            Command::Replace { payload, file } => {
+                let content = descriptors.into_iter().next();
+                self.replace(id, (payload, file), content).map(|()| None)
+            }
             Command::SpawnAgent { payload } => self.spawn(payload).map(Some),
             Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
                 Err(caller("signal.number", "signals have numbers from 1 to 64"))
@@ -503,6 +514,8 @@ impl Broker {
                 Some((Answer::Usage(usage), None))
             }),
             Command::Close { payload } => {
+                let Tools { monitor, .. } = &self.tools;
+                self.replacements.stop_all_of(payload, monitor);
                 let closing = self.find(payload).map(|(payload, monitor)| {
                     payload.close(monitor, Some(id), now);
                 });
@@ -647,10 +660,7 @@ impl Broker {
             Command::Renew { payload, proxy } => {
                 let (found, _) = self.find(payload)?;
                 let copy = |name| {
-                    let text = "the payload has no sandbox for a file";
-                    if found.sandbox.is_none() {
-                        return Err(caller("renew.sandbox", text));
-                    }
+                    expect_sandbox(found)?;
                     let credential = file.try_clone();
                     Ok(ProxyCopy {
                         credential: credential.map_err(|it| trouble("renew", why(&it)))?,
@@ -728,6 +738,18 @@ impl Broker {
         Ok((answer, Some(socket)))
     }
 
+    /// Has a payload's account write a file.
+    fn replace(
+        &mut self,
+        request: u32,
+        wanted: (u32, PathBuf),
+        content: Option<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        expect_sandbox(self.find(wanted.0)?.0)?;
+        let monitor = &self.tools.monitor;
+        self.replacements.start(monitor, request, wanted, content)
+    }
+
     // --- Progress ---
 
     fn advance_openings(&mut self, now: Instant) {
@@ -750,6 +772,25 @@ impl Broker {
                     self.conclude(opening, outcome);
                 }
             }
+        }
+    }
+
+    fn advance_replacements(&mut self, now: Instant) {
+        while let Some((done, outcome)) = self.replacements.next_done(&self.tools.monitor, now) {
+            let label = self.payloads.get(&done.payload).map(|it| &*it.label);
+            let label = label.unwrap_or_default().to_owned();
+            let answer = match outcome {
+                Ok(()) => {
+                    let line = about(&self.tools, "replace", "accepted", &label, None);
+                    self.tools.monitor.record(line.text("file", &done.file));
+                    Answer::Done
+                }
+                Err(refusal) => {
+                    audit_refusal(&self.tools, "replace", &label, None, &refusal);
+                    Answer::Refused(refusal)
+                }
+            };
+            self.channel.send(done.request, answer, None);
         }
     }
 
@@ -1135,6 +1176,16 @@ fn audit_refusal(
         .text("code", &refusal.code)
         .text("reason", &refusal.message);
     tools.monitor.record(line);
+}
+
+fn expect_sandbox(payload: &Payload) -> Result<(), Refusal> {
+    match &payload.sandbox {
+        Some(_) => Ok(()),
+        None => Err(caller(
+            "renew.sandbox",
+            "the payload has no sandbox for a file",
+        )),
+    }
 }
 
 /// Names a payload for as long as the log is kept.

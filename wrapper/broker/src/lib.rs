@@ -37,6 +37,7 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod verifiers;
+mod writing;
 
 use std::ffi::OsString;
 use std::io::Write as _;

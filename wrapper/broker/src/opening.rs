@@ -14,13 +14,14 @@ use launch_protocol::verdict;
 use sailplane_policy::{Files, MapperQuestion, Verdict};
 
 use crate::channel::packet_sockets;
-use crate::monitor::{DONE, Monitor, exit_status};
-use crate::names::{DEADLINE, Entries, LookUp, confused};
+use crate::monitor::{DONE, Monitor};
+use crate::names::{Entries, LookUp, confused};
 use crate::pool::Pool;
 use crate::ready::{Ready, Taken};
 use crate::refuse::{credential, helper, mapping, trouble, unix_now};
 use crate::site::Site;
 use crate::verifiers::{Verification, Verifiers};
+use crate::writing::Writing;
 use sailplane_policy::why;
 
 /// How many free accounts of a pool are looked at.
@@ -108,12 +109,8 @@ enum Stage {
     /// The external mapper's answer, and a socket that hangs up when it is there.
     Mapping(Receiver<Result<Decision, Refusal>>, OwnedFd),
     Naming(LookUp, Vec<Query>, Wish),
-    /// The account writes its copy; with the wait status, once reaped.
-    Copying {
-        child: i32,
-        ended: Option<i32>,
-        deadline: Instant,
-    },
+    /// The account writes its copy.
+    Copying(Writing),
 }
 
 /// A decision on its way to an account.
@@ -186,7 +183,7 @@ impl Opening {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Verifying(verification) => Some(verification.deadline()),
-            Stage::Copying { deadline, .. } => Some(*deadline),
+            Stage::Copying(writing) => Some(writing.deadline()),
             _ => None,
         }
     }
@@ -194,10 +191,7 @@ impl Opening {
     /// Takes note that a child has been reaped; true if it was ours.
     pub(crate) fn reaped(&mut self, reaped: i32, status: i32) -> bool {
         match &mut self.stage {
-            Stage::Copying { child, ended, .. } if *child == reaped => {
-                *ended = Some(status);
-                true
-            }
+            Stage::Copying(writing) => writing.reaped(reaped, status),
             _ => false,
         }
     }
@@ -226,22 +220,10 @@ impl Opening {
                     Ok(entries) => self.named(&entries, desk),
                     Err(refusal) => Err(refusal),
                 },
-                Stage::Copying {
-                    ended: Some(status),
-                    ..
-                } => match exit_status(*status) {
-                    Some(DONE) => Ok(Next::Done(None)),
-                    _ => Err(not_copied(
-                        "the account cannot write it there, because of its quota, a full disk, or what its payload did to the place",
-                    )),
-                },
-                Stage::Copying {
-                    child, deadline, ..
-                } if now >= *deadline => {
-                    desk.monitor.signal(*child, libc::SIGKILL);
-                    Err(not_copied("it took too long"))
+                Stage::Copying(writing) => {
+                    let outcome = writing.outcome(desk.monitor, now)?;
+                    outcome.map(|()| Next::Done(None))
                 }
-                Stage::Copying { .. } => return None,
             };
             match answer {
                 Ok(Next::Wait) => {}
@@ -320,20 +302,8 @@ impl Opening {
             let Some(ProxyCopy { credential, name }) = copy.take() else {
                 return Ok(Next::Done(None));
             };
-            let ask = Ask::Errand {
-                payload: *payload,
-                errand: Errand::PutProxy { name },
-            };
-            let child = match desk.monitor.ask_with(&ask, &[credential.as_fd()]) {
-                Ok((Reply::Started { child }, _)) => child,
-                Ok(_) => return Err(desk.monitor.confused()),
-                Err(refusal) => return Err(not_copied(&refusal.message)),
-            };
-            self.stage = Stage::Copying {
-                child,
-                ended: None,
-                deadline: Instant::now() + DEADLINE,
-            };
+            let writing = Writing::start(desk.monitor, *payload, name, credential.as_fd())?;
+            self.stage = Stage::Copying(writing);
             return Ok(Next::Wait);
         }
         let runs = self.purpose() == Purpose::Run;
@@ -708,11 +678,6 @@ fn reread(desk: &mut Desk<'_>) -> Result<Files, Refusal> {
         return Err(helper(class, "conf.changed", text.to_owned(), true));
     }
     desk.site.files(desk.monitor)?.ok_or_else(confused)
-}
-
-fn not_copied(why: &str) -> Refusal {
-    let text = format!("the renewed credential could not be put into the sandbox: {why}");
-    trouble("renew.write", text)
 }
 
 fn no_pool_account(prefix: &str) -> Refusal {

@@ -54,6 +54,16 @@ pub enum Command {
         /// Below the sandbox, the file that the account gets the new credential in; `None`: no file.
         proxy: Option<PathBuf>,
     },
+    /// Put a file into the sandbox in the place of the one of that name, while the payload runs (one descriptor
+    /// beside it: what the file shall hold, a memfd of at most [`crate::MAX_CREDENTIAL`] bytes). The account
+    /// itself writes it, mode 0600, and renames it: whoever reads has the old content or the new. Answered by
+    /// [`Answer::Done`], or [`Answer::Refused`]: then the old file stays.
+    Replace {
+        /// Which payload.
+        payload: u32,
+        /// Relative to the sandbox. Its directory must be there, and be the account's alone.
+        file: PathBuf,
+    },
     /// Start the agent as the payload's account. Refused while an earlier one, or anything it
     /// left behind, still lives. Answered by [`Answer::Spawned`] with the agent's socket.
     SpawnAgent {
@@ -333,8 +343,10 @@ impl Command {
 
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
-        let carries = matches!(self, Self::Open { .. } | Self::Present | Self::Renew { .. });
-        usize::from(carries)
+        usize::from(matches!(
+            self,
+            Self::Open { .. } | Self::Present | Self::Renew { .. } | Self::Replace { .. }
+        ))
     }
 }
 
@@ -362,6 +374,7 @@ impl Request {
             Command::Prepare => 8,
             Command::Present => 9,
             Command::Renew { .. } => 10,
+            Command::Replace { .. } => 11,
         });
         w.u32(self.id);
         match &self.command {
@@ -397,6 +410,10 @@ impl Request {
             Command::Renew { payload, proxy } => {
                 w.u32(*payload);
                 w.option(proxy.as_ref(), |w, path| w.path("proxy", path));
+            }
+            Command::Replace { payload, file } => {
+                w.u32(*payload);
+                w.path("file", file);
             }
             Command::Prepare | Command::Present => {}
         }
@@ -440,6 +457,10 @@ impl Request {
             10 => Command::Renew {
                 payload: r.u32()?,
                 proxy: r.option("proxy", |r| r.path("proxy"))?,
+            },
+            11 => Command::Replace {
+                payload: r.u32()?,
+                file: r.path("file")?,
             },
             tag => return Err(DecodeError::UnknownTag(tag)),
         };

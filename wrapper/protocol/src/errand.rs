@@ -38,7 +38,7 @@ pub enum Errand {
         /// Shared folders, if not the usual ones.
         places: Vec<PathBuf>,
     },
-    /// Puts a credential (one descriptor beside the question) into the sandbox under this name.
+    /// Puts a file with a credential (one descriptor beside the question) into the sandbox under this name.
     PutProxy {
         /// Relative to the sandbox.
         name: PathBuf,

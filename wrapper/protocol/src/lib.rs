@@ -71,7 +71,7 @@ pub mod verdict;
 pub use codec::{DecodeError, EncodeError, is_account_name, is_plain_absolute, is_pool_name};
 
 /// Version of these messages; [`broker::Command::Hello`] carries it and both sides refuse another.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Largest packet on any channel, in bytes.
 pub const MAX_PACKET: usize = 32 * 1024;

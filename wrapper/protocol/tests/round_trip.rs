@@ -64,6 +64,7 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Present),
         (any::<u32>(), option::of(path()))
             .prop_map(|(payload, proxy)| Command::Renew { payload, proxy }),
+        (any::<u32>(), path()).prop_map(|(payload, file)| Command::Replace { payload, file }),
         any::<u32>().prop_map(|payload| Command::SpawnAgent { payload }),
         (any::<u32>(), any::<i32>(), any::<bool>()).prop_map(|(payload, signal, all)| {
             let scope = if all {

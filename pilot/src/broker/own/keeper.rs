@@ -16,6 +16,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{SysconfVar, User, getegid, geteuid, getpid, sysconf};
+use zeroize::Zeroizing;
 
 use super::credentials::Bearer;
 use super::files::replace_beneath;
@@ -329,6 +330,10 @@ impl<'a> Keeper<'a> {
                 Ok(answer) => answer,
                 Err(refusal) => Answer::Refused(refusal),
             },
+            Command::Replace { file, .. } => match self.replace(&file, packet.descriptor) {
+                Ok(()) => Answer::Done,
+                Err(refusal) => Answer::Refused(refusal),
+            },
         };
         self.pilot.answer(id, answer, None);
         None
@@ -340,14 +345,7 @@ impl<'a> Keeper<'a> {
         proxy: Option<&Path>,
         credential: Option<OwnedFd>,
     ) -> Result<Answer, Refusal> {
-        let missing = || {
-            refusal(
-                "renew.descriptor",
-                "no credential came with it".to_owned(),
-                RefusalClass::Caller,
-            )
-        };
-        let content = credentials::read(credential.ok_or_else(missing)?)?;
+        let content = content_of(credential)?;
         let renewed = match &self.bearer {
             None => None,
             Some((bearer, authorities)) => {
@@ -357,13 +355,7 @@ impl<'a> Keeper<'a> {
             }
         };
         if let Some(proxy) = proxy {
-            replace_beneath(&self.sandbox, proxy, &content).map_err(|error| {
-                refusal(
-                    "renew.write",
-                    format!("the renewed proxy cannot be written: {error}"),
-                    RefusalClass::SiteTransient,
-                )
-            })?;
+            self.write(proxy, &content)?;
         }
         let Some(renewed) = renewed else {
             return Ok(Answer::Done);
@@ -373,6 +365,24 @@ impl<'a> Keeper<'a> {
             *bearer = renewed;
         }
         Ok(Answer::Renewed { not_after })
+    }
+
+    /// Puts a file in the place of the one of that name.
+    fn replace(&self, file: &Path, content: Option<OwnedFd>) -> Result<(), Refusal> {
+        self.write(file, &content_of(content)?)
+    }
+
+    fn write(&self, file: &Path, content: &[u8]) -> Result<(), Refusal> {
+        replace_beneath(&self.sandbox, file, content).map_err(|error| {
+            refusal(
+                "renew.write",
+                format!(
+                    "the renewed credential cannot be written to {} in the sandbox: {error}",
+                    file.display()
+                ),
+                RefusalClass::SiteTransient,
+            )
+        })
     }
 
     fn spawn(&mut self, id: u32) {
@@ -522,4 +532,16 @@ impl<'a> Keeper<'a> {
         }
         0
     }
+}
+
+/// What came beside a request, read to its end.
+fn content_of(descriptor: Option<OwnedFd>) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let missing = || {
+        refusal(
+            "renew.descriptor",
+            "no credential came with it".to_owned(),
+            RefusalClass::Caller,
+        )
+    };
+    credentials::read(descriptor.ok_or_else(missing)?)
 }

@@ -176,6 +176,7 @@ impl Router {
             | Command::Kill { payload }
             | Command::Usage { payload }
             | Command::Renew { payload, .. }
+            | Command::Replace { payload, .. }
             | Command::Close { payload } => self.pass_on(id, payload, &packet),
         }
     }

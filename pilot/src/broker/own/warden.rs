@@ -106,6 +106,7 @@ enum Due {
     Spawned,
     Done,
     Usage,
+    Replaced,
     Renewed(i64),
 }
 
@@ -436,7 +437,8 @@ impl<'a> Warden<'a> {
                     let socket = packet.descriptor.as_ref().map(AsFd::as_fd);
                     self.pilot.answer(id, answer, socket);
                 }
-                (Some(Due::Done), Answer::Done) | (Some(Due::Usage), Answer::Usage(_)) => {
+                (Some(Due::Done | Due::Replaced), Answer::Done)
+                | (Some(Due::Usage), Answer::Usage(_)) => {
                     self.due.remove(&id);
                     self.pilot.answer(id, answer, None);
                 }
@@ -541,11 +543,12 @@ impl<'a> Warden<'a> {
                 }
                 return None;
             }
+            Command::Replace { .. } => Due::Replaced,
             Command::Hello { .. } | Command::Open { .. } | Command::Prepare | Command::Present => {
                 return None;
             }
         };
-        self.pass_in(id, due, &packet.bytes, None);
+        self.pass_in(id, due, &packet.bytes, packet.descriptor.as_ref());
         None
     }
 

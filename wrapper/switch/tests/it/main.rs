@@ -36,6 +36,7 @@ mod model;
 mod policy;
 mod pool;
 mod renewal;
+mod replace;
 mod speed;
 mod start;
 mod storm;
