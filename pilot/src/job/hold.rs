@@ -24,6 +24,8 @@ pub enum HoldCode {
     TransferInputError = 13,
     /// The sandbox could not be made or used.
     IwdError = 14,
+    /// The policy of the execute side wants it held (`WANT_HOLD`).
+    StartdHeldJob = 21,
     /// No account for this identity, or the identity is refused.
     FailedToAccessUserAccount = 23,
     /// The sandbox could not be handed to the account.

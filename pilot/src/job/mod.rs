@@ -50,6 +50,7 @@ use crate::broker::Broker;
 use crate::identity::IdentityPolicy;
 use crate::transfer::DelegationKeys;
 
+pub use hold::Hold;
 pub use run::run;
 pub use wish::{Renewal, Wish, WishSender, Wishes};
 
@@ -177,6 +178,9 @@ pub struct JobConfig {
     pub initial_update_interval: Duration,
     /// `STARTER_UPDATE_INTERVAL`: between periodic updates.
     pub update_interval: Duration,
+    /// Between two looks at the job's figures, for a policy of the slot that evaluates them; `None`: they are taken when
+    /// they are reported.
+    pub figures_interval: Option<Duration>,
     /// `SEC_CREDENTIAL_REFRESH`: between two looks at a job's OAuth credentials; `None`: one is enough.
     pub credential_refresh: Option<Duration>,
     /// `STARTER_UPLOAD_TIMEOUT`: the longest silence of the shadow during a file transfer or a syscall.
@@ -218,6 +222,7 @@ impl Default for JobConfig {
             killing_timeout: Duration::from_secs(30),
             initial_update_interval: Duration::from_secs(8),
             update_interval: Duration::from_secs(300),
+            figures_interval: None,
             credential_refresh: Some(Duration::from_secs(300)),
             transfer_timeout: Duration::from_secs(200),
             renice: 0,
@@ -288,7 +293,7 @@ impl JobServices {
 }
 
 /// Why the slot wants the job to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopHow {
     /// 403 DEACTIVATE_CLAIM from the shadow or schedd.
     Deactivate,
@@ -296,6 +301,8 @@ pub enum StopHow {
     DeactivateForcibly,
     /// The pilot itself retires.
     Retire,
+    /// `PREEMPT` is true; with what `WANT_HOLD` and its like make of it, if the job is to be held.
+    Preempt(Option<Hold>),
 }
 
 /// An order of the slot to stop the job. A later order may be harder than an earlier one.
@@ -317,6 +324,19 @@ pub enum StopOrder {
     },
 }
 
+impl StopOrder {
+    /// How the job is to be held once it has stopped.
+    #[must_use]
+    pub const fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::Soft { how, .. } | Self::Hard { how, .. } => match how {
+                StopHow::Preempt(hold) => hold.as_ref(),
+                StopHow::Deactivate | StopHow::DeactivateForcibly | StopHow::Retire => None,
+            },
+        }
+    }
+}
+
 /// What the slot ad tells about the running job.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobProgress {
@@ -330,6 +350,8 @@ pub struct JobProgress {
     pub started: Option<i64>,
     /// Largest memory use so far, KiB.
     pub image_size_kib: u64,
+    /// User and system CPU time so far, seconds.
+    pub cpu_seconds: (f64, f64),
     /// Average number of cores in use since the start.
     pub cpus_usage: f64,
     /// Size of the sandbox, KiB.

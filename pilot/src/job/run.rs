@@ -299,8 +299,7 @@ impl Job {
             &ending.exit.ended,
         );
         // Whoever ordered the end does not come back to hear of it.
-        let is_awaited =
-            ending.exit.ended == Ended::ItsOwnAccord || ending.exit.credential.is_some();
+        let is_awaited = ending.exit.ended == Ended::ItsOwnAccord || ending.exit.hold.is_some();
         loop {
             let error = match self.conclude(plan, &mut ending, &last).await {
                 Err(Trouble::Shadow(error)) if error.is_loss() => error,
@@ -344,9 +343,9 @@ impl Job {
         };
         let exit = &ending.exit;
         self.shadow.post(Call::ExecutionExit).await?;
-        if let Some(reason) = &exit.credential {
+        if let Some(hold) = &exit.hold {
             self.shadow.call(Call::RegisterJobInfo(last)).await?;
-            return Err(Hold::new(HoldCode::CorruptedCredential, 0, reason).into());
+            return Err(hold.clone().into());
         }
         if exit.ended == Ended::ItsOwnAccord
             && exit.wait_status & 0x7f == libc::SIGKILL
@@ -511,6 +510,9 @@ fn gone(error: &ShadowError) -> JobEnd {
 }
 
 fn not_started(order: &StopOrder) -> Trouble {
+    if let Some(hold) = order.hold() {
+        return hold.clone().into();
+    }
     let (StopOrder::Soft { by, how } | StopOrder::Hard { by, how }) = order;
     Trouble::NotStarted {
         why: format!("stopped by {by} ({how:?}) before it started"),

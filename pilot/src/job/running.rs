@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
 use super::clock::Clock;
-use super::hold::notice_event;
+use super::hold::{Hold, HoldCode, notice_event};
 use super::plan::StopPlan;
 use super::service_credentials::{Sent, ServiceFiles};
 use super::shadow::{Change, Shadow};
@@ -37,8 +37,8 @@ pub(super) struct Exit {
     pub(super) ended: Ended,
     /// It had to be killed, after a soft stop or at once.
     pub(super) was_killed: bool,
-    /// Its credential ended: the reason for the hold.
-    pub(super) credential: Option<String>,
+    /// It is to be held for what ended it: its credential, or the slot's policy.
+    pub(super) hold: Option<Hold>,
 }
 
 /// A running payload and everything that has a say in it.
@@ -85,14 +85,19 @@ impl Orders {
     }
 }
 
+/// The hold of a job whose credential ends.
+fn credential_ends(reason: &str) -> Hold {
+    Hold::new(HoldCode::CorruptedCredential, 0, reason)
+}
+
 /// What has been done to stop the payload.
 #[derive(Debug, Default)]
 struct Stopping {
     by: Option<Ended>,
     kill_at: Option<Instant>,
     was_killed: bool,
-    /// The credential's end came before any order: the reason for the hold.
-    credential: Option<String>,
+    /// What came first, the credential's end or the slot's policy, wants it held.
+    hold: Option<Hold>,
 }
 
 impl Running<'_> {
@@ -107,7 +112,7 @@ impl Running<'_> {
             wait_status,
             ended: stopping.by.unwrap_or(Ended::ItsOwnAccord),
             was_killed: stopping.was_killed,
-            credential: stopping.credential,
+            hold: stopping.hold,
         })
     }
 
@@ -117,6 +122,8 @@ impl Running<'_> {
         let mut update_at = Instant::now() + config.initial_update_interval;
         let mut look_at = Instant::now();
         let mut refresh_at = Instant::now() + self.refresh();
+        let figures = config.figures_interval.unwrap_or(FAR);
+        let mut figures_at = Instant::now() + figures;
         loop {
             let kill_at = stopping.kill_at.unwrap_or_else(|| Instant::now() + FAR);
             tokio::select! {
@@ -152,6 +159,10 @@ impl Running<'_> {
                     refresh_at = Instant::now()
                         + if is_asked { self.refresh() } else { self.refresh().min(AGAIN) };
                 }
+                () = sleep_until(figures_at) => {
+                    self.measure().await?;
+                    figures_at = Instant::now() + figures;
+                }
                 () = sleep_until(update_at) => {
                     let is_told = self.update().await?;
                     update_at = Instant::now()
@@ -162,6 +173,9 @@ impl Running<'_> {
     }
 
     async fn obey(&mut self, order: StopOrder, stopping: &mut Stopping) -> Result<(), Trouble> {
+        if stopping.by.is_none() {
+            stopping.hold = order.hold().cloned();
+        }
         match order {
             StopOrder::Soft { by, how } => {
                 if stopping.by.is_some() {
@@ -309,7 +323,10 @@ impl Running<'_> {
         if stopping.by.is_none() {
             let by = self.services.address.to_string();
             stopping.by = Some(Ended::Ordered { by, softly: true });
-            stopping.credential = self.watch.as_ref().map(CredentialWatch::hold_reason);
+            stopping.hold = self
+                .watch
+                .as_ref()
+                .map(|watch| credential_ends(&watch.hold_reason()));
         }
     }
 
@@ -346,7 +363,7 @@ impl Running<'_> {
                     if stopping.by.is_none() {
                         let by = self.services.address.to_string();
                         stopping.by = Some(Ended::Ordered { by, softly: true });
-                        stopping.credential = Some(reason);
+                        stopping.hold = Some(credential_ends(&reason));
                     }
                     if std::mem::take(&mut self.suspended) {
                         self.payload.signal(libc::SIGCONT, SignalScope::All).await?;
@@ -365,13 +382,20 @@ impl Running<'_> {
         }
     }
 
-    /// Reports how the job does. False: the shadow could not be told now.
-    async fn update(&mut self) -> Result<bool, Trouble> {
+    /// Takes the job's figures, for the slot.
+    async fn measure(&mut self) -> Result<(), Trouble> {
         let usage = self.payload.usage().await?;
         self.figures.record(&usage);
         let now = self.clock.now();
         self.progress
             .send_modify(|progress| self.figures.show(now, progress));
+        Ok(())
+    }
+
+    /// Reports how the job does. False: the shadow could not be told now.
+    async fn update(&mut self) -> Result<bool, Trouble> {
+        self.measure().await?;
+        let now = self.clock.now();
         // A shadow that is slow must not keep orders and the credential's end waiting: it gets the next report.
         if !self.shadow.is_idle() {
             tracing::debug!("the shadow is away, or has not answered to the last report yet");

@@ -190,6 +190,7 @@ impl Figures {
     pub fn show(&self, now: Moment, progress: &mut JobProgress) {
         progress.started = Some(self.started.unix());
         progress.image_size_kib = self.memory_kib;
+        progress.cpu_seconds = (self.user_cpu, self.system_cpu);
         progress.cpus_usage = self.cpus_usage(now);
         progress.disk_usage_kib = self.disk_kib;
         progress.pids = u64::from(self.pids);

@@ -15,6 +15,7 @@ use super::reader::{Reader, is_configured};
 use super::{Knobs, Offered, SwitchWish, attributes, listing, security, table};
 use crate::identity::CredentialWish;
 use crate::job::environment;
+use crate::slot::eviction::Eviction;
 
 /// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
 const COLLECTOR_PORT: u16 = 9618;
@@ -24,11 +25,10 @@ const VACATE: Duration = Duration::from_secs(600);
 
 /// Knobs of HTCondor's startd and starter that change what happens to jobs there and have no effect here; and the
 /// value that asks for what the pilot does anyway, empty where there is none.
-const WITHOUT_EFFECT: [(&str, &str); 15] = [
+const WITHOUT_EFFECT: [(&str, &str); 14] = [
     ("SUSPEND", "False"),
     ("WANT_SUSPEND", "False"),
     ("CONTINUE", "True"),
-    ("PREEMPT", "False"),
     ("WANT_VACATE", "True"),
     ("KILL", "False"),
     ("NUM_SLOTS_TYPE_1", ""),
@@ -92,6 +92,12 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         max_job_retirement_time: reader.expression("MAXJOBRETIREMENTTIME"),
         max_vacate_time: constant_seconds(&machine_max_vacate_time).unwrap_or(VACATE),
         machine_max_vacate_time,
+        eviction: Eviction {
+            preempt: reader.expression("PREEMPT"),
+            hold: reader.expression("WANT_HOLD"),
+            reason: reader.expression("WANT_HOLD_REASON"),
+            subcode: reader.expression("WANT_HOLD_SUBCODE"),
+        },
         slot_attrs: attributes::of_slots(reader, &startd_attrs),
         startd_attrs,
         update_interval: reader.seconds("UPDATE_INTERVAL"),

@@ -29,6 +29,7 @@ use launch_protocol::exec::IoPriority;
 use pool::security::Security;
 
 use crate::identity::CredentialWish;
+use crate::slot::eviction::Eviction;
 
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
@@ -100,6 +101,8 @@ pub struct Knobs {
     pub machine_max_vacate_time: Expr,
     /// `MachineMaxVacateTime` as far as it can be told without a job.
     pub max_vacate_time: Duration,
+    /// `PREEMPT`, `WANT_HOLD`, `WANT_HOLD_REASON` and `WANT_HOLD_SUBCODE`.
+    pub eviction: Eviction,
     /// `STARTD_ATTRS` and `STARTD_EXPRS`: what is published in every slot ad.
     pub startd_attrs: Vec<Attribute>,
     /// The same for those slots (counted from 1) that have values or attributes of their own (`SLOT1_NAME`,

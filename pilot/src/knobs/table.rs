@@ -358,7 +358,8 @@ pub static TABLE: &[Knob] = &[
         Kind::Integer(1, LONG),
         Some("5"),
         "s",
-        "Time between two evaluations of START for an idle claim, and of the machine's figures.",
+        "Time between two evaluations of START for an idle claim, of PREEMPT for a running job, and of the machine's \
+         figures.",
     ),
     knob(
         &["STARTD_NOCLAIM_SHUTDOWN"],
@@ -394,6 +395,39 @@ pub static TABLE: &[Knob] = &[
         Some("$(MaxVacateTime)"),
         "s",
         "Longest time between the soft and the hard end of a job; MaxVacateTime, if not set, is 10 * 60.",
+    ),
+    knob(
+        &["PREEMPT"],
+        Kind::Expression,
+        Some("False"),
+        "",
+        "Whether a running job is to leave its slot; evaluated every POLLING_INTERVAL with the slot as MY and the job as \
+         TARGET, and the job's present figures in both: MemoryUsage (MiB), ResidentSetSize, ImageSize, DiskUsage (KiB, its \
+         input), CpusUsage, RemoteUserCpu, RemoteSysCpu, NumPids; in MY also TotalJobRunTime. A job that is to leave keeps \
+         its retirement time (MAXJOBRETIREMENTTIME), then gets its signal, and is killed after MachineMaxVacateTime. No \
+         other job follows on its claim.",
+    ),
+    knob(
+        &["WANT_HOLD"],
+        Kind::Expression,
+        Some("False"),
+        "",
+        "Whether a job that leaves for PREEMPT is put on hold; otherwise it goes back to the queue. Evaluated when it is \
+         told to end.",
+    ),
+    knob(
+        &["WANT_HOLD_REASON"],
+        Kind::Expression,
+        Some("undefined"),
+        "",
+        "The text of that hold, a ClassAd expression: a text is in quotes. If it is no text, the hold names WANT_HOLD.",
+    ),
+    knob(
+        &["WANT_HOLD_SUBCODE"],
+        Kind::Expression,
+        Some("undefined"),
+        "",
+        "The HoldReasonSubCode of that hold; its HoldReasonCode is 21. 0 if it is no whole number.",
     ),
     knob(
         &["KILLING_TIMEOUT"],

@@ -373,13 +373,13 @@ fn published_attributes_are_expressions_and_slots_may_differ() {
 
 #[test]
 fn knobs_without_effect_are_warned_of() {
-    let knobs = load("PREEMPT = Activity == 1\nLOW PORT = 5\nUID_DOMAIN : example.org\n");
+    let knobs = load("SUSPEND = Activity == 1\nLOW PORT = 5\nUID_DOMAIN : example.org\n");
     assert_eq!(
         knobs.warnings,
         [
             "/pilot.conf:3: LOW: the words \"PORT\" before the operator have no effect",
             "/pilot.conf:4: UID_DOMAIN: ':' in place of '=' is obsolete",
-            "/pilot.conf:2: PREEMPT: has no effect on this pilot",
+            "/pilot.conf:2: SUSPEND: has no effect on this pilot",
         ]
     );
     assert_eq!(knobs.uid_domain.as_deref(), Some("example.org"));

@@ -113,6 +113,7 @@ pub(super) fn startd_config(knobs: &Knobs, execute: PathBuf) -> StartdConfig {
         alives_missed: knobs.max_claim_alives_missed,
         execute,
         black_hole: black_hole(knobs),
+        eviction: knobs.eviction.clone(),
     }
 }
 
@@ -261,6 +262,7 @@ pub(super) fn job_config(
         killing_timeout: knobs.killing_timeout,
         initial_update_interval: knobs.starter_initial_update_interval,
         update_interval: knobs.starter_update_interval,
+        figures_interval: knobs.eviction.is_needed().then_some(knobs.polling_interval),
         credential_refresh: knobs.credential_refresh,
         transfer_timeout: knobs.transfer_timeout,
         renice: knobs.renice,

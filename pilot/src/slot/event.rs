@@ -228,6 +228,8 @@ pub enum Event {
     },
     /// The pilot ends at once: jobs are killed.
     RetireFast,
+    /// `PREEMPT` is true: the running job uses up its retirement time and is told to end then; no other follows.
+    Preempt,
     /// Time passed.
     Tick,
 }
@@ -261,6 +263,8 @@ pub enum Cause {
     DeactivateForcibly,
     /// The pilot retires.
     Retire,
+    /// `PREEMPT`.
+    Preempt,
 }
 
 /// What to do.

@@ -36,8 +36,21 @@ struct Job {
     adrift: bool,
     /// Its user has stopped it for a while.
     suspended: bool,
+    /// `PREEMPT` was true while it ran. There is no way back from that.
+    preempted: bool,
     /// An activation that waits for this job to be reaped, and until when.
     waiting: Option<(Ticket, Pledge, Time)>,
+}
+
+impl Job {
+    /// On whose account it is stopped at the end of its retirement time.
+    const fn ends_by(&self) -> Cause {
+        if self.preempted {
+            Cause::Preempt
+        } else {
+            Cause::Retire
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +145,16 @@ impl Machine {
             ) => Some(job.since),
             _ => None,
         }
+    }
+
+    /// Whether a job runs that `PREEMPT` is evaluated for: one that nothing has stopped yet.
+    #[must_use]
+    pub fn preemptible(&self) -> bool {
+        matches!(
+            &self.phase,
+            Phase::Held(_, Work::Busy(job) | Work::Retiring(job, _))
+                if !job.preempted && job.stopped.is_none()
+        )
     }
 
     /// How many jobs the present claim was activated for.
@@ -242,6 +265,7 @@ impl Machine {
             } => self.start(willing, fits_claim, out),
             Event::Retire { limit } => self.retire(now, limit, out),
             Event::RetireFast => self.retire_fast(now, out),
+            Event::Preempt => self.preempt(now, out),
             Event::Tick => self.tick(now, out),
         }
         self.show(now, out);
@@ -306,6 +330,7 @@ impl Machine {
                         stopped: None,
                         adrift: false,
                         suspended: false,
+                        preempted: false,
                         waiting: None,
                     });
                     Some(Verdict::Start)
@@ -516,6 +541,7 @@ impl Machine {
                     stopped: None,
                     adrift: false,
                     suspended: false,
+                    preempted: false,
                     waiting: None,
                 })
             }
@@ -538,26 +564,48 @@ impl Machine {
         match self.phase {
             Phase::Open => self.phase = Phase::Ended,
             Phase::Held(held, Work::Idle) => self.end_claim(&held, out),
-            Phase::Held(mut held, Work::Busy(mut job)) => {
-                held.closing = true;
-                refuse_waiting(&mut job, out);
-                // Retirement time is for running, not for waiting.
-                if std::mem::take(&mut job.suspended) {
-                    out.push(Action::Suspend(false));
-                }
-                let until = job
-                    .since
-                    .saturating_add(job.pledge.retirement)
-                    .min(now.saturating_add(limit))
-                    .max(now);
-                self.phase = Phase::Held(held, Work::Retiring(job, until));
-                self.tick(now, out);
-            }
+            Phase::Held(held, Work::Busy(job)) => self.wind_down(now, held, job, limit, out),
             Phase::Held(held, Work::Retiring(job, until)) => {
                 let until = until.min(now.saturating_add(limit));
                 self.phase = Phase::Held(held, Work::Retiring(job, until));
             }
             Phase::Held(..) | Phase::Ended => {}
+        }
+    }
+
+    /// Lets a job use up its retirement time, of which no more than `limit` is left; no other follows.
+    fn wind_down(
+        &mut self,
+        now: Time,
+        mut held: Claim,
+        mut job: Job,
+        limit: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        held.closing = true;
+        refuse_waiting(&mut job, out);
+        // Retirement time is for running, not for waiting.
+        if std::mem::take(&mut job.suspended) {
+            out.push(Action::Suspend(false));
+        }
+        let until = job
+            .since
+            .saturating_add(job.pledge.retirement)
+            .min(now.saturating_add(limit))
+            .max(now);
+        self.phase = Phase::Held(held, Work::Retiring(job, until));
+        self.tick(now, out);
+    }
+
+    /// As HTCondor's startd does it (`htcondor:src/condor_startd.V6/ResState.cpp`, `eval_policy`): the claim ends with
+    /// the job, which keeps the retirement time that it was promised.
+    fn preempt(&mut self, now: Time, out: &mut Vec<Action>) {
+        match &mut self.phase {
+            Phase::Held(_, Work::Busy(job) | Work::Retiring(job, _)) => job.preempted = true,
+            Phase::Held(..) | Phase::Open | Phase::Ended => return,
+        }
+        if let Phase::Held(held, Work::Busy(job)) = self.phase {
+            self.wind_down(now, held, job, Duration::MAX, out);
         }
     }
 
@@ -604,12 +652,14 @@ impl Machine {
             }
             Work::Retiring(job, until) if *until <= now => {
                 let mut job = *job;
-                stop(&mut job, Force::Soft, Cause::Retire, out);
+                let cause = job.ends_by();
+                stop(&mut job, Force::Soft, cause, out);
                 work = Work::Vacating(job, now.saturating_add(job.pledge.vacate));
             }
             Work::Vacating(job, until) if *until <= now => {
                 let mut job = *job;
-                stop(&mut job, Force::Hard, Cause::Retire, out);
+                let cause = job.ends_by();
+                stop(&mut job, Force::Hard, cause, out);
                 work = Work::Killing(job, now.saturating_add(self.policy.killing_timeout));
             }
             Work::Killing(_, until) if *until <= now => {

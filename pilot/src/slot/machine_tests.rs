@@ -404,6 +404,79 @@ fn retirement_lets_the_job_use_its_time_then_stops_it_softly_then_hard() {
 }
 
 #[test]
+fn a_preempted_job_keeps_its_retirement_time_and_the_slot_takes_others_then() {
+    let mut story = Story::new();
+    let claim = story.claim();
+    let pledge = Pledge {
+        retirement: Duration::from_secs(100),
+        vacate: Duration::from_secs(10),
+    };
+    story.event(Event::Activate {
+        claim,
+        ticket: Ticket(1),
+        fits: true,
+        pledge,
+    });
+    assert!(story.machine.preemptible());
+    story.event(Event::Suspend {
+        claim,
+        suspended: true,
+    });
+    let out = story.after(40).event(Event::Preempt);
+    assert!(out.contains(&Action::Suspend(false)), "{out:?}");
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Retiring));
+    assert!(!story.machine.preemptible(), "once is enough");
+    assert!(!story.machine.reusable(story.now, claim));
+    let out = story.after(60).event(Event::Tick);
+    assert!(out.contains(&Action::Stop {
+        force: Force::Soft,
+        cause: Cause::Preempt
+    }));
+    let out = story.after(10).event(Event::Tick);
+    assert!(out.contains(&Action::Stop {
+        force: Force::Hard,
+        cause: Cause::Preempt
+    }));
+    story.ended(claim);
+    let (reusable, _) = story.goodbye(claim);
+    assert!(!reusable);
+    assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
+    assert!(!story.machine.ended());
+}
+
+#[test]
+fn a_job_of_a_retiring_pilot_can_be_preempted_and_one_that_was_told_to_end_cannot() {
+    let mut story = Story::new();
+    let claim = story.claim();
+    let pledge = Pledge {
+        retirement: Duration::from_secs(100),
+        vacate: Duration::from_secs(10),
+    };
+    story.event(Event::Activate {
+        claim,
+        ticket: Ticket(1),
+        fits: true,
+        pledge,
+    });
+    story.event(Event::Retire {
+        limit: Duration::from_secs(1000),
+    });
+    assert!(story.machine.preemptible());
+    story.after(1).event(Event::Preempt);
+    let out = story.after(99).event(Event::Tick);
+    assert!(out.contains(&Action::Stop {
+        force: Force::Soft,
+        cause: Cause::Preempt
+    }));
+    assert!(!story.machine.preemptible());
+
+    let mut idle = Story::new();
+    idle.claim();
+    assert!(!idle.machine.preemptible());
+    assert_eq!(idle.event(Event::Preempt), []);
+}
+
+#[test]
 fn a_job_that_finishes_while_retiring_closes_its_claim() {
     let mut story = Story::new();
     let claim = story.claim();
@@ -528,6 +601,7 @@ enum Move {
     Start(bool, bool),
     Retire(u64),
     RetireFast,
+    Preempt,
     Tick,
 }
 
@@ -551,6 +625,7 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(a, b)| Move::Start(a, b)),
         1 => (0_u64..2000).prop_map(Move::Retire),
         1 => Just(Move::RetireFast),
+        1 => Just(Move::Preempt),
         2 => any::<bool>().prop_map(Move::Suspend),
         4 => Just(Move::Tick),
     ]
@@ -713,6 +788,7 @@ proptest! {
                 Move::Start(willing, fits_claim) => Event::Start { willing, fits_claim },
                 Move::Retire(seconds) => Event::Retire { limit: Duration::from_secs(seconds) },
                 Move::RetireFast => Event::RetireFast,
+                Move::Preempt => Event::Preempt,
                 Move::Tick => Event::Tick,
             };
             let out = story.event(event);

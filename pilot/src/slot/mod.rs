@@ -6,6 +6,7 @@ pub mod clock;
 mod command;
 mod errand;
 pub mod event;
+pub mod eviction;
 mod hear;
 pub mod machine;
 pub mod matching;

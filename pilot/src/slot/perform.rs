@@ -17,8 +17,8 @@ use crate::advertise::offer::short_slot_name;
 use crate::backoff::random;
 use crate::blame::Exit;
 use crate::job::{
-    Activation, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder, Wish,
-    Wishes,
+    Activation, Hold, JobEnd, JobProgress, LineEnds, LineState, SlotFacts, StopHow, StopOrder,
+    Wish, Wishes,
 };
 
 /// What the end of a job says of the environment: nothing, if it was the job's own doing, or the submit side's, or
@@ -192,6 +192,7 @@ impl Startd {
             reconnects,
             wishes,
             task,
+            unclear: false,
         });
     }
 
@@ -206,7 +207,7 @@ impl Startd {
             .claim()
             .and_then(|(claim, _)| self.claims.get(claim)?.holder.clone());
         let by = match cause {
-            Cause::Retire => by,
+            Cause::Retire | Cause::Preempt => by,
             Cause::Deactivate | Cause::DeactivateForcibly => {
                 holder.map_or(by, |holder| holder.client_machine)
             }
@@ -215,6 +216,7 @@ impl Startd {
             Cause::Deactivate => StopHow::Deactivate,
             Cause::DeactivateForcibly => StopHow::DeactivateForcibly,
             Cause::Retire => StopHow::Retire,
+            Cause::Preempt => StopHow::Preempt(self.hold(slot)),
         };
         let order = match force {
             Force::Soft => StopOrder::Soft { by, how },
@@ -222,6 +224,16 @@ impl Startd {
         };
         // A full queue already holds an order as hard; a closed one means that the job is over.
         let _ = job.orders.try_send(order);
+    }
+
+    /// How a job that leaves its slot for `PREEMPT` is held, if it is to be.
+    fn hold(&self, slot: usize) -> Option<Hold> {
+        let job = self.seats.get(slot)?.job.as_ref()?;
+        let progress = job.progress.borrow().clone();
+        let now = self.clock.unix(self.clock.now());
+        self.config
+            .eviction
+            .held(&self.ad(slot)?, &job.ad, &progress, now)
     }
 
     /// Passes a wish to the running job.

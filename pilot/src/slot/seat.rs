@@ -34,6 +34,8 @@ pub(super) struct RunningJob {
     /// Where wishes of the submit side go.
     pub(super) wishes: WishSender,
     pub(super) task: AbortHandle,
+    /// It has been said that `PREEMPT` has no truth value for it.
+    pub(super) unclear: bool,
 }
 
 /// An activation without an answer.

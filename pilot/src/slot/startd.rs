@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::net::{Client, SessionCache};
-use classad::ClassAd;
+use classad::{ClassAd, Expr, Value};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep_until;
@@ -18,6 +18,7 @@ use super::clock::Clock;
 use super::command::{Command, StartdHandle};
 use super::errand::Errand;
 use super::event::{ClaimNumber, Event, Policy, Time};
+use super::eviction::{Answer, Eviction};
 use super::machine::Machine;
 use super::matching::{plain_retirement, plain_vacate, wanted};
 use super::runner::JobRunner;
@@ -47,6 +48,8 @@ pub struct StartdConfig {
     pub execute: PathBuf,
     /// `SAILPLANE_BLACK_HOLE_*`.
     pub black_hole: Limits,
+    /// `PREEMPT`, and `WANT_HOLD` and its like.
+    pub eviction: Eviction,
 }
 
 /// What the slots' task is made of.
@@ -277,6 +280,7 @@ impl Startd {
             self.usage = NodeUse::probe(&self.config.execute);
             self.look_into_the_hole();
             self.poll();
+            self.evict();
         }
         if self.noclaim_due().is_some_and(|due| due <= now) {
             let seconds = self.config.noclaim.unwrap_or_default().as_secs();
@@ -317,6 +321,49 @@ impl Startd {
                     fits_claim,
                 },
             );
+        }
+    }
+
+    /// Evaluates `PREEMPT` for every job that runs.
+    fn evict(&mut self) {
+        if !self.config.eviction.is_needed() {
+            return;
+        }
+        let now = self.clock.unix(self.clock.now());
+        for slot in 0..self.seats.len() {
+            let Some(ad) = self.ad(slot) else { continue };
+            let Some(seat) = self.seats.get_mut(slot) else {
+                continue;
+            };
+            let Some(job) = seat.job.as_mut().filter(|_| seat.machine.preemptible()) else {
+                continue;
+            };
+            let progress = job.progress.borrow().clone();
+            match self.config.eviction.answer(&ad, &job.ad, &progress, now) {
+                Answer::Stays => {}
+                Answer::Leaves => {
+                    tracing::warn!(
+                        slot = seat.number,
+                        job = progress.job_id,
+                        "PREEMPT is true for a job: {}",
+                        self.config.eviction.preempt.to_old()
+                    );
+                    self.event(slot, Event::Preempt);
+                }
+                // Before its figures are known it often is.
+                Answer::Unclear(Value::Undefined) => {}
+                Answer::Unclear(value) if !job.unclear => {
+                    job.unclear = true;
+                    tracing::warn!(
+                        slot = seat.number,
+                        job = progress.job_id,
+                        "PREEMPT is neither true nor false but {}, so the job stays: {}",
+                        Expr::literal(value).to_old(),
+                        self.config.eviction.preempt.to_old()
+                    );
+                }
+                Answer::Unclear(_) => {}
+            }
         }
     }
 

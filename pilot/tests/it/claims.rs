@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use cedar::claim::ClaimId;
 use cedar::command;
+use classad::Expr;
 use sailplane::blame::Exit;
 use sailplane::job::{JobEnd, Renewal, StopHow, StopOrder, Wish};
 use sailplane::slot::Order;
 use sailplane::slot::event::Policy;
+use sailplane::slot::eviction::Eviction;
 use validation::engine::black_hole::Limits;
 
 use crate::pair::{NO_HOLE, Pilot, Setup, SubmitSide};
@@ -247,6 +249,57 @@ async fn a_lost_shadow_makes_the_slot_ask_and_drop_an_unknown_claim() {
     answer.int(-1);
     stream.send(answer).await.unwrap();
     pilot.reaches("Unclaimed/Idle").await;
+}
+
+#[tokio::test]
+async fn a_job_that_the_policy_does_not_want_is_stopped_held_and_its_claim_ends() {
+    let expr = |text| Expr::parse_old(text).unwrap();
+    let eviction = Eviction {
+        preempt: expr("MemoryUsage > 100"),
+        hold: expr("TARGET.MemoryUsage > 1000"),
+        reason: expr("strcat(\"it uses \", MemoryUsage, \" MiB\")"),
+        subcode: expr("102"),
+    };
+    for (mib, hold) in [(1500, Some("it uses 1500 MiB")), (500, None)] {
+        let mut pilot = Pilot::start(Setup {
+            eviction: eviction.clone(),
+            ..Setup::default()
+        })
+        .await;
+        let schedd = SubmitSide::matched(&pilot).await;
+        schedd.request(REQUEST).await;
+        let (_, _syscalls) = schedd.activate(JOB).await;
+        let mut played = pilot.job().await;
+        let uses = |mib: u64| {
+            played.progress.send_modify(|progress| {
+                progress.started = Some(1);
+                progress.image_size_kib = mib << 10;
+            });
+        };
+        uses(100);
+        let polls = tokio::time::timeout(Duration::from_millis(700), played.orders.recv()).await;
+        assert!(polls.is_err(), "stopped while it may stay: {polls:?}");
+        uses(mib);
+        let order = played.orders.recv().await.unwrap();
+        let StopOrder::Soft {
+            how: StopHow::Preempt(how),
+            ..
+        } = order
+        else {
+            panic!("{order:?}");
+        };
+        let how = how.map(|hold| (hold.code as i32, hold.subcode, hold.reason));
+        assert_eq!(how, hold.map(|text| (21, 102, text.to_owned())));
+        pilot.reaches("Preempting/Vacating").await;
+        played.end(JobEnd::Held);
+        assert_eq!(
+            schedd.deactivate(command::DEACTIVATE_CLAIM_FORCIBLY).await,
+            Some(false),
+            "the claim can be used again"
+        );
+        // The slot is offered again: the policy is about jobs, not about the node.
+        pilot.reaches("Unclaimed/Idle").await;
+    }
 }
 
 #[tokio::test]

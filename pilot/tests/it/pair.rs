@@ -17,6 +17,7 @@ use sailplane::job::{Activation, JobEnd, JobProgress, StopOrder};
 use sailplane::serve::Port;
 use sailplane::slot::clock::Clock;
 use sailplane::slot::event::Policy;
+use sailplane::slot::eviction::Eviction;
 use sailplane::slot::{
     Ending, JobRunner, Parts, Startd, StartdCommands, StartdConfig, StartdHandle,
 };
@@ -57,6 +58,7 @@ pub(crate) struct Setup {
     pub(crate) policy: Policy,
     pub(crate) noclaim: Option<Duration>,
     pub(crate) black_hole: Limits,
+    pub(crate) eviction: Eviction,
 }
 
 /// So many failures that no test has them by chance.
@@ -74,6 +76,7 @@ impl Default for Setup {
             policy: Policy::default(),
             noclaim: None,
             black_hole: NO_HOLE,
+            eviction: Eviction::default(),
         }
     }
 }
@@ -143,6 +146,7 @@ impl Pilot {
             alives_missed: 6,
             execute: "/tmp".into(),
             black_hole: setup.black_hole,
+            eviction: setup.eviction,
         };
         let table = [
             command::REQUEST_CLAIM,

@@ -18,6 +18,7 @@ mod embedded_root;
 mod embedded_tokens;
 mod embedded_tools;
 mod endings;
+mod evictions;
 mod faults;
 mod files;
 mod foreign;

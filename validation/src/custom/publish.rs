@@ -34,6 +34,14 @@ const TAKEN: [&str; 15] = [
     "JOB_RENICE_INCREMENT",
 ];
 
+/// The policy for running jobs. They are expressions, so that a text among them needs its quotes.
+const POLICY: [&str; 4] = [
+    "PREEMPT",
+    "WANT_HOLD",
+    "WANT_HOLD_REASON",
+    "WANT_HOLD_SUBCODE",
+];
+
 /// Names of the field for knobs that have another name here. Only whole numbers above zero are taken over: words such
 /// as `auto`, and 0 and -1, mean what the pilot does anyway.
 const AMOUNTS: [(&str, &str); 4] = [
@@ -207,10 +215,10 @@ pub fn publish(
         if latest.get(&entry.configured.to_ascii_lowercase()) != Some(&index) {
             continue;
         }
-        published.configuration.push((
-            entry.configured.clone(),
-            in_configuration(entry.kind, &value),
-        ));
+        let quoted = in_configuration(entry.kind, &value);
+        published
+            .configuration
+            .push((entry.configured.clone(), quoted.clone()));
         let expression = match expression(entry.kind, &value) {
             Ok(expression) => expression,
             // A knob may be anything; only an attribute has to be an expression.
@@ -226,7 +234,10 @@ pub fn publish(
                 Err(error) => published.problems.push(bad(error.to_string())),
             }
         }
-        let used = terms.take(&entry.configured, &value, expression.as_ref());
+        let used = match policy(&entry.configured) {
+            Some(knob) => terms.policy(knob, quoted, expression.as_ref()),
+            None => terms.take(&entry.configured, &value, expression.as_ref()),
+        };
         // A default that nobody changed asks for nothing.
         let asks = one.changed && !entry.published && entry.job == JobName::Hidden;
         if asks && !used && !is_not_ours(&entry.configured) {
@@ -312,7 +323,12 @@ fn in_configuration(kind: Type, value: &str) -> String {
 }
 
 fn is_term(name: &str) -> bool {
-    START_TERMS.contains(&name) || RANK_TERMS.contains(&name)
+    START_TERMS.contains(&name) || RANK_TERMS.contains(&name) || policy(name).is_some()
+}
+
+fn policy(name: &str) -> Option<&'static str> {
+    let known = POLICY.iter().find(|knob| knob.eq_ignore_ascii_case(name));
+    known.copied()
 }
 
 fn is_not_ours(name: &str) -> bool {
@@ -329,6 +345,14 @@ struct Terms {
 }
 
 impl Terms {
+    /// Takes over a part of the policy for running jobs. An empty value says nothing.
+    fn policy(&mut self, knob: &'static str, value: String, expression: Option<&Expr>) -> bool {
+        if expression.is_some() {
+            self.plain.insert(knob, value.trim().to_owned());
+        }
+        true
+    }
+
     /// Whether something comes of it.
     fn take(&mut self, name: &str, value: &str, expression: Option<&Expr>) -> bool {
         let value = value.trim();
@@ -546,20 +570,49 @@ mod tests {
     }
 
     #[test]
-    fn policies_for_running_jobs_are_published_or_named_and_change_nothing() {
+    fn policies_for_running_jobs_become_knobs() {
         let published = run(
-            "PREEMPT (MemoryUsage > 2000)\nWANT_HOLD True\nWANT_HOLD_REASON too much memory\n",
+            "PREEMPT ($(MEMORY_HOG)) || TotalJobRunTime > 100\nMEMORY_HOG MemoryUsage > 2000\nWANT_HOLD $(MEMORY_HOG)\n\
+             WANT_HOLD_REASON too \"much\" memory\n",
             &[(
                 Scope::Frontend,
-                "PREEMPT C - + N N -\nWANT_HOLD C - + N N -\nWANT_HOLD_REASON S - + N Y -\n",
+                "MEMORY_HOG C - + N N -\nPREEMPT C - + N N -\nWANT_HOLD C - + N N -\nWANT_HOLD_REASON S - + N Y -\n\
+                 WANT_HOLD_SUBCODE I 7 + N N -\n",
             )],
         );
-        assert_eq!(published.unsupported, ["PREEMPT", "WANT_HOLD"]);
+        assert_eq!(published.problems, []);
+        assert!(published.unsupported.is_empty());
+        let knobs: Vec<(&str, &str)> = published
+            .knobs
+            .iter()
+            .map(|(knob, value)| (knob.as_str(), value.as_str()))
+            .collect();
         assert_eq!(
-            attributes(&published),
-            ["WANT_HOLD_REASON = \"too much memory\""]
+            knobs,
+            [
+                ("PREEMPT", "(MemoryUsage > 2000) || TotalJobRunTime > 100"),
+                ("WANT_HOLD", "MemoryUsage > 2000"),
+                ("WANT_HOLD_REASON", "\"too \\\"much\\\" memory\""),
+                ("WANT_HOLD_SUBCODE", "7"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_is_named_and_not_taken_over() {
+        let published = run(
+            "PREEMPT (MemoryUsage >\nWANT_HOLD \n",
+            &[(
+                Scope::Frontend,
+                "PREEMPT C - + N N -\nWANT_HOLD C - + N N -\n",
+            )],
         );
         assert_eq!(published.knobs, []);
+        assert!(
+            matches!(published.problems.as_slice(), [Problem::Value { name, .. }] if name == "PREEMPT"),
+            "{:?}",
+            published.problems
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use launch_protocol::broker::RefusalClass;
 
+use super::super::hold::{Hold, HoldCode};
 use super::super::{JobEnd, Renewal, StopHow, StopOrder, Wish};
 use super::shadow::{Journey, Record, Setup, begin};
 use crate::identity::{CredentialWish, IdentityPolicy, SiteNeeds, reconcile};
@@ -133,6 +134,39 @@ async fn a_running_job_is_reported_and_shown() {
     );
     assert!(shown.started.is_some());
     journey.orders.send(hard()).await.unwrap();
+    assert_eq!(journey.end().await.0, JobEnd::Evicted);
+}
+
+#[tokio::test]
+async fn a_job_that_the_policy_wants_held_is_held_with_the_policys_words() {
+    for script in [TRAP, STUBBORN] {
+        let journey = begin(setup(script)).await;
+        journey.made("ready").await;
+        let hold = Hold::new(HoldCode::StartdHeldJob, 102, "too much memory");
+        let how = StopHow::Preempt(Some(hold));
+        let by = "<1.2.3.4:5>".to_owned();
+        let soft = StopOrder::Soft {
+            by: by.clone(),
+            how: how.clone(),
+        };
+        journey.orders.send(soft).await.unwrap();
+        if script == STUBBORN {
+            let hard = StopOrder::Hard { by, how };
+            journey.orders.send(hard).await.unwrap();
+        }
+        let (end, record) = journey.end().await;
+        assert_eq!(end, JobEnd::Held);
+        assert_eq!(hold_codes(&record), (Some(21), Some(102)));
+        assert_eq!(reason(&record), "too much memory");
+    }
+    // Without a hold it goes back to the queue.
+    let journey = begin(setup(TRAP)).await;
+    journey.made("ready").await;
+    let soft = StopOrder::Soft {
+        by: "<1.2.3.4:5>".to_owned(),
+        how: StopHow::Preempt(None),
+    };
+    journey.orders.send(soft).await.unwrap();
     assert_eq!(journey.end().await.0, JobEnd::Evicted);
 }
 
