@@ -156,7 +156,7 @@ async fn manifests(knobs: &Knobs, fetcher: &Fetcher) -> Result<Vec<Selected>, Ve
                     Owner::Factory,
                     Failure::new(
                         Whose::Factory,
-                        format!("SAILPLANE_MANIFESTS: {error}"),
+                        format!("SAILPLANE_MANIFESTS has {text:?}: {error}"),
                         "Write each manifest as ADDRESS#sha256=DIGEST or ADDRESS#ed25519=KEY.",
                     )
                     .kind("Config"),

@@ -27,7 +27,7 @@ pub fn html(report: &Report) -> String {
     out.push_str("<main>\n");
     fixes(&mut out, &view::to_fix(report));
     notes(&mut out, &view::noted(report));
-    skips(&mut out, &view::not_tried(report));
+    skips(&mut out, &view::reasons_not_tried(report));
     everything(&mut out, report);
     node(&mut out, report);
     settings(&mut out, report);
@@ -170,18 +170,13 @@ fn fix(out: &mut String, item: &Item<'_>, failure: &Failure) {
     out.push_str("</li>\n");
 }
 
-fn skips(out: &mut String, items: &[Item<'_>]) {
-    if items.is_empty() {
+fn skips(out: &mut String, reasons: &[(&str, String)]) {
+    if reasons.is_empty() {
         return;
     }
     out.push_str("<section aria-labelledby=\"skip\">\n<h2 id=\"skip\">What was not tried</h2>\n<ul class=\"skips\">\n");
-    for item in items {
-        let _ = writeln!(
-            out,
-            "<li><b>{}</b>: {}</li>",
-            escape(item.check.name.as_str()),
-            escape(item.skipped().unwrap_or_default()),
-        );
+    for (why, names) in reasons {
+        let _ = writeln!(out, "<li><b>{}</b>: {}</li>", escape(names), escape(why));
     }
     out.push_str("</ul>\n</section>\n");
 }

@@ -27,15 +27,11 @@ pub(super) fn text(report: &Report, look: Look) -> String {
             page.fix(item);
         }
     }
-    let skipped = view::not_tried(report);
+    let skipped = view::reasons_not_tried(report);
     if !skipped.is_empty() {
         page.title("Not tried");
-        for item in &skipped {
-            let why = item.skipped().unwrap_or_default();
-            page.item(
-                item.mark,
-                &format!("{}: {}", item.check.name, view::line(why)),
-            );
+        for (why, names) in &skipped {
+            page.item(Mark::Skipped, &format!("{names}: {}", view::line(why)));
         }
     }
     if !report.entries.is_empty() {

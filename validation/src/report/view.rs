@@ -129,6 +129,23 @@ pub(super) fn not_tried(report: &Report) -> Vec<Item<'_>> {
         .collect()
 }
 
+/// Why checks were not tried, each reason once with the names of all whose reason it is, in their order: a dozen tests of a
+/// helper that did not start say one thing.
+pub(super) fn reasons_not_tried(report: &Report) -> Vec<(&str, String)> {
+    let mut reasons: Vec<(&str, String)> = Vec::new();
+    for item in not_tried(report) {
+        let why = item.skipped().unwrap_or_default();
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, names)) => {
+                names.push_str(", ");
+                names.push_str(item.check.name.as_str());
+            }
+            None => reasons.push((why, item.check.name.to_string())),
+        }
+    }
+    reasons
+}
+
 /// How many entries have this mark.
 pub(super) fn count(report: &Report, mark: Mark) -> usize {
     items(report).filter(|item| item.mark == mark).count()
@@ -290,6 +307,30 @@ mod tests {
             "Not fit for jobs: the site has to act"
         );
         assert_eq!(headline(&testing::empty()), "Nothing was checked");
+    }
+
+    #[test]
+    fn a_reason_that_several_have_is_said_once() {
+        let mut report = testing::broken();
+        let reasons = reasons_not_tried(&report).len();
+        let skipped = Status::Skipped {
+            why: "the helper did not start".to_owned(),
+        };
+        let mut some = report
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.outcome.failure().is_some());
+        let names: Vec<String> = some
+            .by_ref()
+            .take(2)
+            .map(|entry| {
+                entry.outcome.status = skipped.clone();
+                entry.check.name.to_string()
+            })
+            .collect();
+        let found = reasons_not_tried(&report);
+        assert_eq!(found.len(), reasons + 1);
+        assert!(found.contains(&("the helper did not start", names.join(", "))));
     }
 
     #[test]

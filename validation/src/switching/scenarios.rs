@@ -115,7 +115,7 @@ fn judge_shell(
     let outcome = if uid == 0 {
         site(
             "a job would run as root".to_owned(),
-            "take root out of the helper's maps, now",
+            "take root out of the helper's maps (grid-mapfile and others that /etc/sailplane/switch.conf names), now",
         )
     } else if account == Account::Other && uid == us {
         site(
@@ -228,7 +228,8 @@ fn credential(stage: &mut Stage) -> Result<Outcome, StageError> {
                 "the job cannot read the credential that was handed over to it: {}",
                 ran.words()
             ),
-            "look at the file system of the work folder",
+            "look at the file system of the work folder (EXECUTE): SELinux, or a network file system with its own idea of accounts, \
+             may forbid it",
         )
     } else if rights != expected && stage.account == Account::Other {
         site(
@@ -318,7 +319,8 @@ fn linger(stage: &mut Stage) -> Result<Outcome, StageError> {
     let outcome = if ended.is_some() {
         site(
             "a program that should run for minutes ended at once".to_owned(),
-            "look for what kills processes of the job's account",
+            "look for what kills processes of the job's account: limits (`ulimit -t`), a watchdog of the site, the kernel for want of \
+             memory (`dmesg`)",
         )
     } else if took > START_LIMIT {
         site(
@@ -364,12 +366,13 @@ fn suspend(stage: &mut Stage) -> Result<Outcome, StageError> {
         .signal(payload, libc::SIGSTOP, SignalScope::All)?;
     stage.client.kill(payload)?;
     let gone = stage.client.empty(payload, PATIENCE);
-    let hint = "look at the control groups of the node (freezer), and at the helper's log";
+    let hint = "look at the control groups of the node (freezer), and at the helper's log (`journalctl -t sailplane-switch`)";
     Ok(match (is_alive, is_silent, is_back, gone) {
         (true, true, true, Ok(_)) => Outcome::passed(),
         (false, ..) => site(
             "a job that should speak does not".to_owned(),
-            "look for what holds processes of the job's account",
+            "see what processes of the job's account wait for (`ps -o pid,stat,wchan,cmd -u ACCOUNT`); the helper's log says which \
+             account it was",
         ),
         (_, false, ..) => site("a job goes on while it is suspended".to_owned(), hint),
         (_, _, false, _) => site("a job that was suspended does not go on".to_owned(), hint),
@@ -389,7 +392,7 @@ fn kill(stage: &mut Stage) -> Result<Outcome, StageError> {
     let before = stage.client.usage(payload)?.processes;
     let began = std::time::Instant::now();
     stage.client.kill(payload)?;
-    let hint = "look at the helper's log; processes that hang in the kernel (state D) wait for a file system";
+    let hint = "look at the helper's log (`journalctl -t sailplane-switch`); processes that hang in the kernel (state D) wait for a file system";
     match stage.client.empty(payload, PATIENCE) {
         Ok(_) => {}
         Err(ClientError::Timeout(_)) => {
@@ -411,7 +414,8 @@ fn kill(stage: &mut Stage) -> Result<Outcome, StageError> {
     } else if !is_ready {
         site(
             "a job that should speak does not".to_owned(),
-            "look for what holds processes of the job's account",
+            "see what processes of the job's account wait for (`ps -o pid,stat,wchan,cmd -u ACCOUNT`); the helper's log says which \
+             account it was",
         )
     } else {
         Outcome::passed()
@@ -487,7 +491,7 @@ fn clean(stage: &mut Stage) -> Result<Outcome, StageError> {
     let line = "mkdir -p a/b/c && echo x > a/b/c/file && chmod 0 a/b/c/file a/b/c a/b && (setsid sleep 600 >/dev/null 2>&1 &); echo ready";
     let mut running = stage.start(&["/bin/sh", "-c", line], &[], b"")?;
     let is_ready = running.stdout.line()? == b"ready\n";
-    let hint = "look at the helper's log; remove what is left as root (`sailplane-switch --sweep`)";
+    let hint = "look at the helper's log (`journalctl -t sailplane-switch`); remove what is left as root (`sailplane-switch --sweep`)";
     let outcome = match stage.client.close(payload) {
         Err(ClientError::Refused(refusal)) => site(
             format!("something of a job is left: {}", refusal.message),

@@ -313,7 +313,8 @@ fn act(mut stage: Stage, tell: &dyn Fn(&'static str, Outcome)) -> Client {
                     StageError::Pipe(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                         Failure::site(
                             format!("{about}: the job says nothing more, and does not end"),
-                            "look for what holds processes of the job's account",
+                            "see what processes of the job's account wait for (`ps -o pid,stat,wchan,cmd -u ACCOUNT`); the helper's log says which \
+             account it was",
                         )
                         .transient()
                     }

@@ -105,7 +105,7 @@ fn judge(facts: &Facts, least_mib: u64, slots: u64) -> Outcome {
         Some(Failure::new(
             Whose::Factory,
             why,
-            "ask the batch system for more memory for each pilot, or offer fewer slots",
+            "ask the batch system for more memory for each pilot (`--mem`, `request_memory`), or offer fewer slots (NUM_SLOTS)",
         ))
     } else if facts
         .address_space_mib
@@ -117,7 +117,8 @@ fn judge(facts: &Facts, least_mib: u64, slots: u64) -> Outcome {
         );
         Some(Failure::site(
             why,
-            "take the limit off the batch system's jobs: it counts what is never used",
+            "take the limit off the batch system's jobs (`ulimit -v`: LimitAS of its service, as in \
+             /etc/security/limits.conf, h_vmem): it counts what is never used",
         ))
     } else if facts.available_mib < least_mib {
         let why = format!(
@@ -125,7 +126,7 @@ fn judge(facts: &Facts, least_mib: u64, slots: u64) -> Outcome {
             facts.available_mib, facts.total_mib
         );
         Some(
-            Failure::site(why, "look for what fills the memory (`ps aux --sort -rss`)").transient(),
+            Failure::site(why, "look for what fills the memory (`ps aux --sort -rss`, and /dev/shm), or offer fewer slots (NUM_SLOTS)").transient(),
         )
     } else {
         None
@@ -186,7 +187,8 @@ fn judge_offered(facts: &Facts, offered_mib: u64, slots: u64) -> Outcome {
             "a job is offered {} MiB of memory, and a process may have {limit} MiB of address space (ulimit -v)",
             offered_mib / slots
         );
-        let hint = "take the limit off the batch system's jobs: it counts what is never used";
+        let hint = "take the limit off the batch system's jobs (`ulimit -v`: LimitAS of its service, as in \
+             /etc/security/limits.conf, h_vmem): it counts what is never used";
         Outcome::failed(Failure::site(why, hint).kind("WN_Resource"))
     } else {
         Outcome::passed()

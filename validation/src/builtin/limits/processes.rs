@@ -107,7 +107,8 @@ fn judge(rooms: &[Room], least: u64) -> Outcome {
             "{} more processes can be started, and {least} are needed: {}",
             tightest.left, tightest.limit
         );
-        let hint = "raise the limit for the batch system's jobs, look for processes that earlier jobs left behind, or lower \
+        let hint = "raise that limit (`ulimit -u`: nproc in /etc/security/limits.conf; TasksMax of the batch system's service; kernel.pid_max), \
+                    look for processes that earlier jobs left behind (`ps -eLf`), or lower \
                     SAILPLANE_CHECK_PROCESSES";
         Outcome::failed(Failure::site(why, hint).transient().kind("WN_Resource"))
     } else {

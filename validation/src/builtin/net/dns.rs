@@ -134,7 +134,7 @@ fn judge(looked_up: &[LookedUp], resolver: Option<&str>) -> Outcome {
                 one.name
             );
             Outcome::failed(
-                Failure::site(why, "see whether the name servers answer this node (`getent hosts NAME`), and correct /etc/resolv.conf")
+                Failure::site(why, "see whether the name servers answer this node (`getent hosts NAME`, `resolvectl query NAME`), and correct /etc/resolv.conf")
                     .transient()
                     .kind("Network"),
             )

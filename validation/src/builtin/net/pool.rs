@@ -202,7 +202,7 @@ fn judge_ping(role: &str, came: &[(&Endpoint, Result<Pong, PingError>)]) -> Outc
                 Err(PingError::Unreachable(said)) => Failure::new(
                     Whose::Pool,
                     format!("{name} was connected to and then did not answer: {said}"),
-                    "see in its log whether it is overloaded, or whether something in between breaks connections",
+                    "see in its log (CollectorLog) whether it is overloaded, or whether something in between breaks connections",
                 )
                 .transient()
                 .kind("Network"),

@@ -196,7 +196,8 @@ fn run_fetch(context: &Context) -> Running<'_> {
         }
         let why = format!("{text} cannot be fetched; {}", said.join("; "));
         Outcome::failed(
-            Failure::site(why, "mend the site's proxy, or let the node reach the web directly; see whether the URL is right")
+            Failure::site(why, "mend the site's proxy, or let the node reach the web directly; see whether SAILPLANE_CHECK_HTTP_URL is right \
+             (`curl -v` on the node)")
                 .transient()
                 .kind("Network"),
         )

@@ -88,7 +88,8 @@ impl Came {
             Self::Refused(address) => Failure::new(
                 runs_it,
                 format!("{what} does not answer: nothing listens at {address}"),
-                "see whether it runs, and whether the port is right; a firewall that refuses looks the same",
+                "see whether it runs, and whether address and port are right in the pilot's configuration; a firewall that refuses \
+             looks the same",
             ),
             Self::Silent(address) => Failure::site(
                 format!("{what} cannot be reached: no answer from {address}"),

@@ -182,7 +182,8 @@ fn judge(facts: &Facts, asked: u64) -> Outcome {
         } else if let Some(closed) = closed {
             (
                 closed,
-                "give the pilot's account, or its control group, access to the device",
+                "give the pilot's account access to the device (`ls -l /dev/nvidia* /dev/dri`: its groups, often video and render), and \
+                 its control group, too",
                 Whose::Site,
             )
         } else if facts.on_bus.is_empty() {

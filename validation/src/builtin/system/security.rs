@@ -86,6 +86,25 @@ fn chosen(text: &str) -> Option<String> {
     rest.split_once(']').map(|(word, _)| word.to_owned())
 }
 
+/// What to do about demands that are not met.
+fn turn_on(demands: &[String]) -> String {
+    let mut all: Vec<&str> = demands
+        .iter()
+        .filter_map(|demand| match demand.as_str() {
+            "selinux" => Some("`setenforce 1`, and SELINUX=enforcing in /etc/selinux/config"),
+            "apparmor" => Some("boot with apparmor=1 security=apparmor"),
+            "yama" => Some("`sysctl -w kernel.yama.ptrace_scope=1`, and the same in /etc/sysctl.d"),
+            "lockdown" => Some("boot with lockdown=integrity"),
+            "mitigations" => Some(
+                "install the processor's microcode and the kernel's updates, and boot without mitigations=off",
+            ),
+            _ => None,
+        })
+        .collect();
+    all.push("or ask for less in SAILPLANE_CHECK_KERNEL_SECURITY");
+    all.join("; ")
+}
+
 fn judge(facts: &Facts, demands: &[String]) -> Outcome {
     let lacks = |demand: &str| match demand {
         "selinux" => {
@@ -110,10 +129,11 @@ fn judge(facts: &Facts, demands: &[String]) -> Outcome {
     let unknown = demands
         .iter()
         .find(|word| !DEMANDS.contains(&word.to_ascii_lowercase().as_str()));
-    let lacking: Vec<String> = demands
+    let (wanted, lacking): (Vec<String>, Vec<String>) = demands
         .iter()
-        .filter_map(|demand| lacks(&demand.to_ascii_lowercase()))
-        .collect();
+        .map(|demand| demand.to_ascii_lowercase())
+        .filter_map(|demand| lacks(&demand).map(|lack| (demand, lack)))
+        .unzip();
     let outcome = if let Some(word) = unknown {
         let why =
             format!("SAILPLANE_CHECK_KERNEL_SECURITY has {word:?}, which cannot be asked for");
@@ -132,10 +152,7 @@ fn judge(facts: &Facts, demands: &[String]) -> Outcome {
             "the node is less protected than SAILPLANE_CHECK_KERNEL_SECURITY asks for: {}",
             lacking.join("; ")
         );
-        Outcome::failed(
-            Failure::site(why, "turn it on at the node's next boot, or ask for less")
-                .kind("WN_Resource"),
-        )
+        Outcome::failed(Failure::site(why, turn_on(&wanted)).kind("WN_Resource"))
     };
     let selinux = match facts.selinux_enforcing {
         None => "none",

@@ -131,17 +131,19 @@ fn judge(facts: &Facts) -> Outcome {
                 "{head} cannot be executed: {}",
                 nix::errno::Errno::from_raw(*errno).desc()
             ),
-            "look for what forbids it: SELinux, fapolicyd, the rights of /bin/sh",
+            "look for what forbids it: SELinux (`ausearch -m avc -ts recent`), fapolicyd (`fapolicyd-cli --list`), the rights of \
+             /bin/sh (`ls -lL /bin/sh`)",
         ),
         Came::Ended(how) => failed(
             format!(
                 "{head} does not do what it says: it should exit with {STATUS}, and ended with {how:?}"
             ),
-            "look at /bin/sh and at the limits of the batch system's jobs",
+            "run a script there by hand as the pilot's account: /bin/sh is broken, or a limit of the batch system's jobs \
+             (`ulimit -a`) kills it",
         ),
         Came::NotWritten(why) => failed(
             format!("{head} cannot be written: {why}"),
-            "look at the folder as the pilot's account",
+            "try it by hand as the pilot's account (`touch` a file in the folder); the check work-write may say more",
         ),
     }
 }

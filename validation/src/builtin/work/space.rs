@@ -138,7 +138,7 @@ fn judge(facts: &Facts, needs: Needs) -> Outcome {
                 Some(said) if errno == Errno::EACCES => (said.as_str(), OPEN_ABOVE),
                 _ => (
                     errno.desc(),
-                    "make the directory that EXECUTE names, owned by the pilot's account",
+                    "make the directory that EXECUTE names, owned by the pilot's account, or set EXECUTE to one that is there",
                 ),
             };
             let why = format!("the work folder {folder} cannot be looked at: {said}");
@@ -156,11 +156,12 @@ fn judge(facts: &Facts, needs: Needs) -> Outcome {
     let trouble = match facts.trial {
         Err(Errno::EDQUOT) => Some((
             format!("the pilot's account has used up its quota in the work folder {folder}{place}"),
-            "raise the quota, or remove files of the account".to_owned(),
+            "raise the quota of the pilot's account (`quota -v`, `repquota -a`), or remove files of the account".to_owned(),
         )),
         Err(Errno::EFBIG) => Some((
             format!("the pilot may not write files of {} MiB: its file size limit is lower", TRIAL_BYTES >> 20),
-            "raise `ulimit -f` for the batch system's jobs".to_owned(),
+            "raise the file size limit of the batch system's jobs (`ulimit -f`: LimitFSIZE of its service, fsize in \
+             /etc/security/limits.conf)".to_owned(),
         )),
         _ if facts.quota_left_mib.is_some_and(|left| left < needs.mib && left < figures.free_mib) => Some((
             format!(
@@ -168,7 +169,7 @@ fn judge(facts: &Facts, needs: Needs) -> Outcome {
                  needed{for_slots}",
                 needs.mib
             ),
-            format!("raise the quota, {lower}"),
+            format!("raise the quota of the pilot's account (`quota -v`, `repquota -a`), {lower}"),
         )),
         _ if figures.free_mib < needs.mib => Some((
             format!(

@@ -147,7 +147,7 @@ fn judge(facts: &Facts) -> Outcome {
         ),
         Errno::EDQUOT => (
             "the quota of the pilot's account is used up".to_owned(),
-            "raise the quota, or remove files of the account",
+            "raise the quota of the pilot's account (`quota -v`, `repquota -a`), or remove files of the account",
             true,
         ),
         Errno::EACCES if facts.closed_above.is_some() => (
@@ -157,7 +157,8 @@ fn judge(facts: &Facts) -> Outcome {
         ),
         Errno::EFBIG => (
             "the pilot's file size limit is lower".to_owned(),
-            "raise `ulimit -f` for the batch system's jobs",
+            "raise the file size limit of the batch system's jobs (`ulimit -f`: LimitFSIZE of its service, fsize in \
+             /etc/security/limits.conf)",
             false,
         ),
         Errno::EACCES | Errno::EPERM => (
@@ -167,7 +168,7 @@ fn judge(facts: &Facts) -> Outcome {
         ),
         Errno::ENOENT | Errno::ENOTDIR => (
             "it is not there".to_owned(),
-            "make the directory that EXECUTE names",
+            "make the directory that EXECUTE names, owned by the pilot's account, or set EXECUTE to one that is there",
             false,
         ),
         Errno::EIO | Errno::ESTALE => (
@@ -177,7 +178,7 @@ fn judge(facts: &Facts) -> Outcome {
         ),
         errno => (
             errno.desc().to_owned(),
-            "look at the folder as the pilot's account",
+            "try it by hand as the pilot's account (`touch` a file in the folder), and see what the kernel says (`dmesg`)",
             false,
         ),
     };
