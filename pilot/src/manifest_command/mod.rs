@@ -82,7 +82,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Check(check) => look(check),
         Command::Key(One { file }) => sign::make_key(file).map_err(|error| said(&error)),
         Command::Sign(Sign { file, key }) => sign::sign(file, key)
-            .map(|written| format!("wrote {}", written.display()))
+            .map(|written| format!("wrote {}{}", written.display(), exposed(file, key)))
             .map_err(|error| said(&error)),
         Command::Pin(Pin { file, key }) => pin(file.as_deref(), key.as_deref()),
     };
@@ -97,6 +97,23 @@ pub fn run(command: &Command) -> ExitCode {
 
 fn said(error: &dyn std::error::Error) -> String {
     crate::blame::chain(error)
+}
+
+/// What is to be said of a key that lies where the manifest is served from.
+fn exposed(manifest: &Path, key: &Path) -> String {
+    let folder = |path: &Path| {
+        std::fs::canonicalize(path)
+            .ok()?
+            .parent()
+            .map(Path::to_owned)
+    };
+    match (folder(manifest), folder(key)) {
+        (Some(served), Some(place)) if place.starts_with(&served) => format!(
+            "\n{} lies in the manifest's folder: move it away before that is served, or whoever reads it can sign for you",
+            key.display()
+        ),
+        _ => String::new(),
+    }
 }
 
 fn fill(file: &Path) -> Result<String, String> {
