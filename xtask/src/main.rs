@@ -14,7 +14,7 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  bench [launch|start|rate|memory]... [--quick] [--write]
+  bench [launch|start|checks|verify|rate|memory|pool]... [--quick] [--write]
                                     ours beside sudo and HTCondor's own execute side; needs root
   fuzz TARGET|--all [--seconds N]   run fuzz targets (default 60 s each); works on stable Rust
   fuzz --list                       name the targets

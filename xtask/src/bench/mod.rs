@@ -8,6 +8,7 @@ mod rate;
 mod report;
 mod start;
 mod stats;
+mod verify;
 
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +26,7 @@ struct Rounds {
     launches: launch::Scale,
     starts: usize,
     checks: usize,
+    verifications: verify::Scale,
     rates: usize,
     jobs: u32,
     memory: usize,
@@ -38,6 +40,10 @@ const FULL: Rounds = Rounds {
     },
     starts: 7,
     checks: 50,
+    verifications: verify::Scale {
+        batches: 100,
+        processes: 200,
+    },
     rates: 3,
     jobs: 60,
     memory: 3,
@@ -54,6 +60,10 @@ const QUICK: Rounds = Rounds {
     },
     starts: 2,
     checks: 5,
+    verifications: verify::Scale {
+        batches: 10,
+        processes: 20,
+    },
     rates: 1,
     jobs: 15,
     memory: 1,
@@ -80,10 +90,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         match *word {
             "--quick" => rounds = QUICK,
             "--write" => write = true,
-            "launch" | "start" | "checks" | "rate" | "memory" | "pool" => chosen.push(*word),
+            "launch" | "start" | "checks" | "verify" | "rate" | "memory" | "pool" => {
+                chosen.push(*word);
+            }
             other => {
                 bail!(
-                    "unknown comparison {other}; there are launch, start, checks, rate, memory, pool"
+                    "unknown comparison {other}; there are launch, start, checks, verify, rate, memory, pool"
                 )
             }
         }
@@ -101,6 +113,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     if wanted("checks") {
         comparisons.extend(checks::compare(site, rounds.checks)?);
+    }
+    if wanted("verify") {
+        comparisons.extend(verify::compare(site, rounds.verifications)?);
     }
     if ["start", "rate", "memory"].into_iter().any(wanted) {
         let pool = Pool::raise(&PoolOptions {

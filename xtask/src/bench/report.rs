@@ -123,6 +123,10 @@ pub(crate) fn page(old: &str, comparisons: &[Comparison], launches: Option<&str>
          - **All built-in checks**: `sailplane validate`, from its `exec` to its end, with the report written; everything but the network and the trial of the\n\
          \x20 identity switch. The peer: 20 short scripts of our own for bash (`xtask/src/bench/checks.rs`), which look at a part of the same, one after the\n\
          \x20 other, as the scripts of pilots do; without what a framework around them costs.\n\
+         - **Verification**: from the bytes of a PEM file and a directory of 100 CAs to a verdict, RSA of 2048 bits; a proxy, and one delegated once more.\n\
+         \x20 Nothing is kept from one to the next. Ours also judges what the peers do not: the namespaces of the CA, revocation lists, strength, policies, the order of\n\
+         \x20 the certificates. The minimal C program (`credential/benches/minimal.c`) reads the file, calls `X509_verify_cert` and compares the key, by its own clock;\n\
+         \x20 as processes, each from before its start to its end.\n\
          - **Jobs per second**: one slot, one claim, `/bin/true`; (jobs - 1) divided by the time from the first to the last event 005. Our jobs have proxies. The\n\
          \x20 peer runs the same submit file, and in a row of its own the one that suits it best (`should_transfer_files = NO`).\n\
          - **Memory**: of the whole execute side without the payloads' own, with four idle slots, and what each of four running jobs adds. With every page\n\
