@@ -94,7 +94,7 @@ impl Wishes {
     }
 
     /// From now on every wish is heard: nothing waits for the shadow until the payload has ended.
-    pub(super) fn open(&self) {
+    pub fn open(&self) {
         self.is_running.store(true, Ordering::Release);
     }
 

@@ -644,6 +644,7 @@ async fn a_copied_proxy_reaches_the_job_and_its_fate_the_shadow() {
     schedd.request(REQUEST).await;
     let (_, _syscalls) = schedd.activate(JOB).await;
     let mut played = pilot.job().await;
+    played.activation.wishes.open();
     for (fate, code) in [
         (Renewal::Taken, 1),
         (Renewal::Refused, 0),
