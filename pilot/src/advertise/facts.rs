@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
@@ -43,7 +45,7 @@ pub struct Kernel {
 }
 
 /// Figures that move.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct NodeUse {
     /// Space left for jobs, KiB.
     pub disk_kib: u64,
@@ -127,6 +129,75 @@ impl NodeUse {
     }
 }
 
+/// Keeps figures of the node that are as new as its file systems allow: one that does not answer keeps nobody waiting.
+pub struct NodeWatch {
+    probe: Arc<dyn Fn() -> NodeUse + Send + Sync>,
+    latest: NodeUse,
+    asked: Option<mpsc::Receiver<NodeUse>>,
+}
+
+impl NodeWatch {
+    /// How long an answer is waited for; a file system that has one gives it at once.
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// For sandboxes in `execute`.
+    #[must_use]
+    pub fn new(execute: &Path) -> Self {
+        let execute = execute.to_owned();
+        Self::of(move || NodeUse::probe(&execute))
+    }
+
+    fn of(probe: impl Fn() -> NodeUse + Send + Sync + 'static) -> Self {
+        Self {
+            probe: Arc::new(probe),
+            latest: NodeUse::default(),
+            asked: None,
+        }
+    }
+
+    /// The figures now, or the last ones as long as no answer comes.
+    pub fn look(&mut self) -> NodeUse {
+        let answer = match self.asked.take() {
+            Some(asked) => match asked.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => Err(asked),
+                // An old answer is not worth keeping.
+                Ok(_) | Err(mpsc::TryRecvError::Disconnected) => self.ask(),
+            },
+            None => self.ask(),
+        };
+        match answer {
+            Ok(answer) => self.latest = answer,
+            Err(asked) => self.asked = Some(asked),
+        }
+        self.latest
+    }
+
+    fn ask(&self) -> Result<NodeUse, mpsc::Receiver<NodeUse>> {
+        let (sender, answer) = mpsc::channel();
+        let probe = Arc::clone(&self.probe);
+        let thread = thread::Builder::new()
+            .name("figures".to_owned())
+            .spawn(move || {
+                // Nobody may wait any more.
+                let _ = sender.send(probe());
+            });
+        match thread.map(|_| answer.recv_timeout(Self::PATIENCE)) {
+            Ok(Ok(figures)) => Ok(figures),
+            Ok(Err(_)) => Err(answer),
+            // No thread can be had now.
+            Err(_) => Ok(self.latest),
+        }
+    }
+}
+
+impl std::fmt::Debug for NodeWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeWatch")
+            .field("latest", &self.latest)
+            .finish_non_exhaustive()
+    }
+}
+
 fn meminfo_kib(text: &str, name: &str) -> u64 {
     text.lines()
         .filter_map(|line| line.split_once(':'))
@@ -145,6 +216,31 @@ mod tests {
         assert_eq!(meminfo_kib(text, "MemTotal"), 24_684_084);
         assert_eq!(meminfo_kib(text, "SwapTotal"), 0);
         assert_eq!(meminfo_kib(text, "Swap"), 0);
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_keeps_nobody_waiting() {
+        let (go, gate) = mpsc::channel::<u64>();
+        let gate = std::sync::Mutex::new(gate);
+        let mut watch = NodeWatch::of(move || NodeUse {
+            disk_kib: gate.lock().unwrap().recv().unwrap_or(0),
+            load: 1.0,
+        });
+        go.send(7).unwrap();
+        assert_eq!(watch.look().disk_kib, 7);
+        let began = std::time::Instant::now();
+        for _ in 0..50 {
+            assert_eq!(watch.look().disk_kib, 7, "the last figures");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "each look waits");
+        // It comes back: the old answer is passed over.
+        go.send(8).unwrap();
+        go.send(9).unwrap();
+        let began = std::time::Instant::now();
+        while watch.look().disk_kib != 9 && began.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        assert_eq!(watch.look().disk_kib, 9);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use cedar::Sinful;
 use validation::engine::{Done, Engine, GraphError};
@@ -265,11 +267,26 @@ impl Scratch {
         places.extend(knobs.execute.parent().map(Path::to_owned));
         places.extend(std::env::current_dir());
         places.push(std::env::temp_dir());
-        let execute = make_execute(knobs);
+        let answers = within({
+            let execute = knobs.execute.clone();
+            move || execute.exists()
+        });
+        if answers.is_none() {
+            // Its checks say so; nothing else is kept waiting for it.
+            places.retain(|place| Some(place.as_path()) != knobs.execute.parent());
+        }
+        let execute = match answers {
+            Some(false) => make_execute(knobs),
+            Some(true) | None => None,
+        };
         let name = format!("sailplane-checks-{}", std::process::id());
         for place in &places {
             let path = place.join(&name);
-            match fresh(&path) {
+            let made = within({
+                let path = path.clone();
+                move || fresh(&path)
+            });
+            match made.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) => {
                     return Self {
                         path,
@@ -289,17 +306,41 @@ impl Scratch {
     }
 }
 
-/// Makes `EXECUTE` if it is not there, as the pilot would. What cannot be made is for the check of it to say.
-fn make_execute(knobs: &Knobs) -> Option<PathBuf> {
-    if knobs.execute.exists() {
-        return None;
+/// How long a file system may take for what is done before the checks.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What comes of something that a file system may never answer to, on a thread that is left behind then; `None`: nothing in
+/// time.
+fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    // Kept here as well, because a thread that cannot be started takes its work with it.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let there = Arc::clone(&work);
+    let (sender, answer) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || {
+        if let Some(work) = take(&there) {
+            // Nobody may wait any more.
+            let _ = sender.send(work());
+        }
+    });
+    match thread {
+        Ok(_) => answer.recv_timeout(ANSWER).ok(),
+        // The limit of processes is reached, which a check says.
+        Err(_) => take(&work).map(|work| work()),
     }
+}
+
+/// Makes `EXECUTE`, which is not there, as the pilot would. What cannot be made is for the check of it to say.
+fn make_execute(knobs: &Knobs) -> Option<PathBuf> {
     let may_switch =
         knobs.identity_switch != SwitchWish::Never && knobs.sailplane_switch != Offered::Nothing;
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(if may_switch { 0o755 } else { 0o700 })
-        .create(&knobs.execute);
+    let execute = knobs.execute.clone();
+    let made = within(move || {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(if may_switch { 0o755 } else { 0o700 })
+            .create(execute)
+    })?;
     match made {
         Ok(()) => Some(knobs.execute.clone()),
         Err(error) => {
@@ -323,14 +364,19 @@ fn fresh(path: &Path) -> io::Result<()> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(path) = &self.execute {
-            // Something in it is somebody's.
-            let _ = fs::remove_dir(path);
-        }
-        if self.made
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), "cannot remove the checks' directory: {error}");
+        let (execute, made) = (self.execute.take(), self.made);
+        let path = std::mem::take(&mut self.path);
+        let gone = within(move || {
+            if let Some(execute) = execute {
+                // Something in it is somebody's.
+                let _ = fs::remove_dir(execute);
+            }
+            if made && let Err(error) = fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), "cannot remove the checks' directory: {error}");
+            }
+        });
+        if gone.is_none() {
+            tracing::warn!("the checks' directory is left: its file system does not answer");
         }
     }
 }

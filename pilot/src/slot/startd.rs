@@ -24,7 +24,7 @@ use super::matching::{plain_retirement, plain_vacate, wanted};
 use super::runner::JobRunner;
 use super::seat::{Common, Seat};
 use crate::advertise::board::{Board, SlotUpdate};
-use crate::advertise::facts::{NodeFacts, NodeUse};
+use crate::advertise::facts::{NodeFacts, NodeUse, NodeWatch};
 use crate::advertise::live::EndOfLife;
 use crate::advertise::offer::{Identity, Offer, base_ad};
 use crate::blame::Exit;
@@ -120,6 +120,7 @@ pub struct Startd {
     /// What jobs say about their connections: kept at both ends.
     pub(super) lines: (LineSender, mpsc::UnboundedReceiver<LineNote>),
     pub(super) tickets: u64,
+    pub(super) watch: NodeWatch,
     pub(super) usage: NodeUse,
     pub(super) end: Option<EndOfLife>,
     pub(super) ending: Option<Ending>,
@@ -157,7 +158,8 @@ impl Startd {
             let machine = Machine::new(now, config.policy.clone(), first);
             seats.push(Seat::new(number, base, machine));
         }
-        let usage = NodeUse::probe(&config.execute);
+        let mut watch = NodeWatch::new(&config.execute);
+        let usage = watch.look();
         let next_poll = now.saturating_add(config.poll);
         let hole = BlackHole::new(config.black_hole);
         Ok(Self {
@@ -176,6 +178,7 @@ impl Startd {
             commands: commands.0,
             lines: mpsc::unbounded_channel(),
             tickets: 0,
+            watch,
             usage,
             end: None,
             ending: None,
@@ -277,7 +280,7 @@ impl Startd {
         }
         if self.next_poll <= now {
             self.next_poll = now.saturating_add(self.config.poll);
-            self.usage = NodeUse::probe(&self.config.execute);
+            self.usage = self.watch.look();
             self.look_into_the_hole();
             self.poll();
             self.evict();

@@ -371,7 +371,7 @@ impl Engine {
 fn too_late(check: &Check, limit: Duration) -> Failure {
     Failure {
         why: format!(
-            "the check did not end within its limit of {} s and was killed",
+            "the check did not end within its limit of {} s",
             limit.as_secs_f64()
         ),
         whose: match check.owner {
@@ -380,8 +380,10 @@ fn too_late(check: &Check, limit: Duration) -> Failure {
             crate::check::Owner::Frontend => Whose::Frontend,
         },
         hint: format!(
-            "look for what {} waits for (a file system or a server that does not answer), or give it more time",
-            check.about
+            "a file system or a server that it looks at does not answer: see which (`timeout 5 stat -f` of the places that the \
+             pilot uses; `ps -eo pid,stat,wchan,args` for processes of state D), or give it more time \
+             (SAILPLANE_CHECKS_LIMIT = {}=SECONDS)",
+            check.name
         ),
         transient: true,
         kind: "Timeout".to_owned(),
