@@ -41,6 +41,12 @@ pub(super) fn of_agent(doing: &str, error: &AgentError) -> Failure {
     let why = format!("{doing} does not work: {error}");
     match error {
         AgentError::Client(error) => failure(doing, error),
+        AgentError::Trouble { errno: libc::ENOSPC | libc::EDQUOT, .. }
+        | AgentError::Failed { errno: libc::ENOSPC | libc::EDQUOT, .. } => {
+            Failure::site(why, "make room where EXECUTE is, in bytes and in files (`df -h`, `df -i`), or raise the quota of the job's account")
+                .transient()
+                .kind("WN_Resource")
+        }
         AgentError::Trouble { .. } | AgentError::Failed { .. } | AgentError::Exec(_) => {
             Failure::site(why, "look at the directory that is named, and at the ones above it, as the job's account").kind("WN_Resource")
         }
@@ -55,6 +61,9 @@ pub(super) fn of_agent(doing: &str, error: &AgentError) -> Failure {
     }
 }
 
+/// How the helper speaks of a caller whose number has no name.
+const NO_NAME: &str = "(no name)";
+
 fn of_refusal(doing: &str, refusal: &Refusal) -> Failure {
     let why = format!(
         "{doing} does not work: {} [{}]",
@@ -67,6 +76,10 @@ fn of_refusal(doing: &str, refusal: &Refusal) -> Failure {
         }
         (RefusalClass::Job, _) => {
             Failure::site(why, "let the site map the credential to an account (docs/site-policy.md), or name one to try with (SAILPLANE_SWITCH_CREDENTIAL)").kind("Config")
+        }
+        (RefusalClass::Caller, _) if refusal.message.contains(NO_NAME) => {
+            Failure::site(why, "no name service of the node knows an account of this number (`getent passwd NUMBER`): mend /etc/passwd and its rights \
+                                (mode 0644), SSSD or LDAP; or put the number on the helper's list of callers (user_white_list in /etc/sailplane/switch.conf)").kind("Config")
         }
         (RefusalClass::Caller, _) => {
             Failure::site(why, "let the site put the pilot's account on the helper's list of callers (user_white_list in /etc/sailplane/switch.conf)").kind("Config")

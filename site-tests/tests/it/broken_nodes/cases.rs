@@ -25,9 +25,29 @@ manifest() {
 pin() { echo "SAILPLANE_MANIFESTS = file://$W/web/manifest.json#sha256=$(sha256sum < $W/web/manifest.json | cut -d' ' -f1)" >> $W/pilot.conf; }
 manifest check.sh"#;
 
+/// `hang FOLDER`: a file system (FUSE) whose server takes every question and answers none, so that whoever asks hangs in the
+/// kernel and cannot be killed; until the server ends, after eight seconds.
+const HANG: &str = r#"cat > $W/hang.pl <<'END'
+use Fcntl; use POSIX ();
+sysopen(my $fuse, "/dev/fuse", O_RDWR) or die "no /dev/fuse: $!";
+my ($source, $type, $options) = ("hang", "fuse.hang", "fd=" . fileno($fuse) . ",rootmode=40000,user_id=0,group_id=0,allow_other");
+my $mount = (POSIX::uname())[4] eq "x86_64" ? 165 : 40;
+syscall($mount, $source, $ARGV[0], $type, 0, $options) == 0 or die "mount: $!";
+exit if fork; POSIX::setsid(); open $_, "+<", "/dev/null" for \*STDIN, \*STDOUT, \*STDERR; alarm 8;
+while (sysread($fuse, my $question, 1 << 20)) {
+    my ($length, $what, $which) = unpack "LLQ", $question;
+    next if $what != 26; # INIT
+    my $body = pack "LLLLSSLLSSLx28", 7, 31, 0, 0, 16, 12, 65536, 1, 32, 0, 0;
+    syswrite $fuse, pack("LlQ", 16 + length $body, 0, $which) . $body;
+}
+END
+hang() { perl $W/hang.pl $1; }"#;
+
 pub(super) fn all() -> Vec<Case> {
     let mut all = vec![Case::new("healthy")];
     all.extend(disks());
+    all.extend(hanging());
+    all.extend(more());
     all.extend(limits());
     all.extend(helpers());
     all.extend(trust());
@@ -81,6 +101,33 @@ fn disks() -> Vec<Case> {
             .root("echo \"HERE = $EXECUTE\" >> $W/pilot.conf")
             .finds("switch-path", "site", SITE)
             .says("closed"),
+    ]
+}
+
+/// Places that do not answer, and hold up nobody but their own checks.
+fn hanging() -> Vec<Case> {
+    let hanging = |name| {
+        Case::new(name).root(HANG).knob(
+            "SAILPLANE_CHECKS_LIMIT",
+            "work-*=2, left-overs=2, switch-*=2, temporary-folder=2, ca-directory=2, crl-age=2",
+        )
+    };
+    vec![
+        hanging("disk-that-hangs")
+            .root("hang $EXECUTE")
+            .knob("SAILPLANE_SWITCH_TRIAL", "FALSE")
+            .finds("work-space", "site", SITE_LATER)
+            .says("does not answer"),
+        hanging("temporary-folder-that-hangs")
+            .root("mkdir $W/tmp; hang $W/tmp")
+            .account("export TMPDIR=$W/tmp")
+            .finds("temporary-folder", "site", FIT)
+            .says("does not answer"),
+        hanging("authorities-that-hang")
+            .root("mkdir $W/certificates; hang $W/certificates")
+            .knob("SAILPLANE_CA_DIRECTORY", "{W}/certificates")
+            .finds("ca-directory", "site", SITE_LATER)
+            .says("does not answer"),
     ]
 }
 
@@ -461,5 +508,96 @@ fn the_rest() -> Vec<Case> {
         Case::new("no-path").account("export PATH=/no/such/folder"),
         Case::new("without-an-environment").account("unset PATH HOME LANG TMPDIR"),
         Case::new("closed-umask").account("umask 0777"),
+    ]
+}
+
+/// What fails less often, and puzzles more.
+fn more() -> Vec<Case> {
+    vec![
+        Case::new("disk-with-a-quota-of-files")
+            .root("mount -t tmpfs -o mode=1777,size=900m,nr_inodes=2 t $EXECUTE")
+            .finds("work-space", "site", SITE_LATER)
+            .says("more files"),
+        Case::new("disk-that-is-a-link-to-nowhere")
+            .root("rmdir $EXECUTE; ln -s /no/such/disk $EXECUTE")
+            .finds("work-space", "site", SITE)
+            .says("EXECUTE"),
+        Case::new("disk-that-is-a-loop-of-links")
+            .root("rmdir $EXECUTE; ln -s $EXECUTE $EXECUTE")
+            .finds("work-space", "site", SITE),
+        Case::new("disk-immutable")
+            .root("mount -t tmpfs -o mode=555,size=900m t $EXECUTE; chown $PILOT $EXECUTE; chmod 555 $EXECUTE")
+            .finds("work-write", "site", SITE),
+        Case::new("passwd-that-cannot-be-read")
+            .root("cp /etc/passwd $W/passwd; chmod 600 $W/passwd; mount --bind $W/passwd /etc/passwd")
+            .finds("switch-start", "site", SITE)
+            .says("getent passwd"),
+        Case::new("hosts-file-that-lies")
+            .root("echo '127.0.0.9 collector.example' > $W/hosts; chmod 644 $W/hosts; mount --bind $W/hosts /etc/hosts")
+            .knob("COLLECTOR_HOST", "collector.example:1")
+            .finds("collector-reachable", "pool", POOL)
+            .says("127.0.0.9"),
+        Case::new("collector-misspelt")
+            .knob("COLLECTOR_HOST", "no-such-collector.invalid:9618")
+            .finds("dns", "site", SITE)
+            .says("no-such-collector.invalid"),
+        Case::new("urandom-is-a-file")
+            .root("touch $W/u; chmod 666 $W/u; mount --bind $W/u /dev/urandom")
+            .finds("devices", "site", SITE)
+            .says("/dev/urandom"),
+        Case::new("null-is-closed")
+            .root("mkdir $W/dev; mount -t tmpfs t $W/dev; mknod -m 600 $W/dev/null c 1 3; mount --bind $W/dev/null /dev/null")
+            .finds("devices", "site", SITE)
+            .says("chmod 666 /dev/null"),
+        Case::new("proxy-of-somebody-else")
+            .root("chown 0:0 $W/proxy.pem; chmod 640 $W/proxy.pem")
+            .finds("pilot-credential", "frontend", FRONTEND)
+            .says("proxy.pem"),
+        Case::new("proxy-is-empty")
+            .root(": > $W/proxy.pem")
+            .finds("pilot-credential", "frontend", FRONTEND)
+            .says("proxy.pem"),
+        Case::new("proxy-without-its-key")
+            .root("sed -i '/PRIVATE KEY/,/PRIVATE KEY/d' $W/proxy.pem")
+            .finds("pilot-credential", "frontend", FRONTEND)
+            .says("proxy.pem"),
+        Case::new("token-is-rubbish")
+            .root("echo rubbish > $W/tokens/pool")
+            .finds("pilot-credential", "frontend", FRONTEND)
+            .says("tokens"),
+        Case::new("tokens-folder-closed")
+            .root("chown 0:0 $W/tokens; chmod 700 $W/tokens")
+            .finds("pilot-credential", "frontend", FRONTEND)
+            .says("tokens"),
+        Case::new("shell-that-fails")
+            .root("cp /bin/false $W/sh; chmod 755 $W/sh; mount --bind $W/sh $(readlink -f /bin/sh)")
+            .finds("work-exec", "site", SITE)
+            .says("/bin/sh"),
+        Case::new("site-check-is-a-folder")
+            .root("mkdir $W/health; chmod 755 $W/health")
+            .knob("SAILPLANE_SITE_CHECK", "{W}/health")
+            .finds("site-check", "site", SITE)
+            .says("health"),
+        Case::new("site-check-closed")
+            .root("printf '#!/bin/sh\nexit 0\n' > $W/health; chmod 700 $W/health; chown 0:0 $W/health")
+            .knob("SAILPLANE_SITE_CHECK", "{W}/health")
+            .finds("site-check", "site", SITE)
+            .says("health"),
+        Case::new("wrong-helper")
+            .knob("SAILPLANE_SWITCH", "/bin/true")
+            .finds("switch-helper", "site", SITE)
+            .says("/bin/true"),
+        Case::new("machine-features-lead-nowhere")
+            .account("export MACHINEFEATURES=/no/such/features")
+            .finds("machine-job-features", "site", FIT)
+            .says("MACHINEFEATURES"),
+        Case::new("batch-system-gives-less-memory")
+            .account("export SLURM_JOB_ID=1 SLURM_MEM_PER_NODE=100")
+            .finds("memory-offered", "factory", FIT)
+            .says("SLURM"),
+        Case::new("manifest-behind-a-dead-server")
+            .root("echo \"SAILPLANE_MANIFESTS = https://127.0.0.1:1/manifest.json#sha256=$(printf x | sha256sum | cut -d' ' -f1)\" >> $W/pilot.conf")
+            .finds("manifest-factory", "site", SITE_LATER)
+            .says("127.0.0.1:1"),
     ]
 }

@@ -1,6 +1,7 @@
 //! `pilot-credential`: the pilot's own proxy and tokens are there, its own, and valid for some time.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,6 +58,8 @@ struct Facts {
     now: i64,
     proxy: Option<Credential>,
     tokens: Vec<Credential>,
+    /// The pilot's own directory of tokens, if it may not look into it.
+    closed: Option<PathBuf>,
     uid: u32,
 }
 
@@ -101,12 +104,33 @@ fn gather(proxy: Option<&Path>, directories: &[PathBuf]) -> Facts {
         now,
         proxy: proxy.map(|path| {
             look(path, |bytes| {
-                credential::earliest_end(bytes).map_err(|error| error.to_string())
+                let end = credential::earliest_end(bytes).map_err(|error| error.to_string())?;
+                if has_key(bytes) {
+                    Ok(end)
+                } else {
+                    Err("it holds certificates and no private key".to_owned())
+                }
             })
         }),
         tokens: tokens.iter().map(|path| look(path, token_end)).collect(),
+        closed: closed(directories),
         uid: geteuid().as_raw(),
     }
+}
+
+/// Whether PEM text holds a private key of any form.
+fn has_key(bytes: &[u8]) -> bool {
+    const KEY: &[u8] = b"PRIVATE KEY-----";
+    bytes.windows(KEY.len()).any(|window| window == KEY)
+}
+
+/// The first directory of tokens, which is the pilot's own, if it is there and closed to the pilot. The others are the site's,
+/// and may well be.
+fn closed(directories: &[PathBuf]) -> Option<PathBuf> {
+    let first = directories.first()?;
+    fs::read_dir(first)
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        .then(|| first.clone())
 }
 
 /// The latest end of the tokens in a file: HTCondor takes one a line, and the best that suits.
@@ -128,7 +152,7 @@ fn token_end(bytes: &[u8]) -> Result<i64, String> {
 }
 
 fn judge(facts: &Facts, least: Least) -> Outcome {
-    if facts.proxy.is_none() && facts.tokens.is_empty() {
+    if facts.proxy.is_none() && facts.tokens.is_empty() && facts.closed.is_none() {
         return Outcome::skipped("the pilot has no proxy and no token of its own");
     }
     let failed =
@@ -161,7 +185,12 @@ fn judge(facts: &Facts, least: Least) -> Outcome {
         .filter_map(|token| token.end.as_ref().ok())
         .max();
     let token = match (facts.tokens.first(), best) {
-        (None, _) => None,
+        (None, _) => facts.closed.as_ref().and_then(|folder| {
+            failed(
+                format!("the pilot (uid {}) may not look into its directory of tokens, {}", facts.uid, folder.display()),
+                "give it to the pilot's account (mode 0700), or name another in SEC_TOKEN_DIRECTORY",
+            )
+        }),
         (Some(first), None) => failed(
             format!(
                 "there is no token in {}: {}{}",
@@ -268,8 +297,27 @@ mod tests {
             now: 1000,
             proxy,
             tokens,
+            closed: None,
             uid: 5,
         }
+    }
+
+    #[test]
+    fn a_closed_directory_of_tokens_is_named() {
+        let closed = Facts {
+            closed: Some("/srv/pilot/tokens".into()),
+            ..facts(None, vec![])
+        };
+        let outcome = judge(&closed, LEAST);
+        assert!(
+            outcome
+                .failure()
+                .unwrap()
+                .why
+                .ends_with("/srv/pilot/tokens")
+        );
+        assert!(has_key(b"-----BEGIN RSA PRIVATE KEY-----\n"));
+        assert!(!has_key(b"-----BEGIN CERTIFICATE-----\n"));
     }
 
     #[test]
