@@ -11,7 +11,7 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::FromDer;
 
 use crate::date::parse_time;
-use crate::der::{NotDer, Reader, tag};
+use crate::der::{NotDer, Reader, is_shortest, tag};
 use crate::error::{Role, Which};
 use crate::name::Name;
 use crate::problem::{CertificateProblem, ProxyProblem};
@@ -297,7 +297,11 @@ impl Frame {
         if signed.peek_tag() == Some(VERSION) {
             signed.element()?;
         }
-        signed.expect(tag::INTEGER)?; // serial number
+        // OpenSSL reads no other form of it, and revocation lists are searched for these very bytes.
+        let serial = signed.expect(tag::INTEGER)?;
+        if !is_shortest(serial) {
+            return Err(NotDer);
+        }
         let algorithm = signed.element()?;
         let algorithms_agree = algorithm.whole == body.element()?.whole;
         let signature = Signature::read(algorithm.content)?;

@@ -3,7 +3,7 @@
 
 use crate::cert::Certificate;
 use crate::date::parse_time;
-use crate::der::{NotDer, Reader, tag};
+use crate::der::{NotDer, Reader, is_shortest, tag};
 use crate::extension::{Extension, extensions};
 use crate::name::Name;
 use crate::problem::CrlProblem;
@@ -150,6 +150,9 @@ impl<'a> Crl<'a> {
         while !entries.is_empty() {
             let mut entry = entries.enter(tag::SEQUENCE)?;
             let number = entry.expect(tag::INTEGER)?;
+            if !is_shortest(number) {
+                return Err(NotDer);
+            }
             let time = entry.element()?;
             if number == serial {
                 found = Some(parse_time(&time)?);

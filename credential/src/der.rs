@@ -139,6 +139,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether an INTEGER has no byte more than it needs, and one at least (X.690 8.3).
+pub(crate) fn is_shortest(content: &[u8]) -> bool {
+    match content {
+        [] => false,
+        [0, next, ..] => next & 0x80 != 0,
+        [0xff, next, ..] => next & 0x80 == 0,
+        _ => true,
+    }
+}
+
 /// The content of an OBJECT IDENTIFIER as dotted numbers, or `None` if it is not one.
 pub(crate) fn dotted_oid(content: &[u8]) -> Option<String> {
     let mut text = String::new();

@@ -13,13 +13,10 @@ use crate::der::{NotDer, Reader, dotted_oid, tag};
 use crate::error::VerifyError;
 use crate::pem::{KeyBlock, KeyForm};
 use crate::problem::BundleProblem;
-use crate::strength::{Curve, KeyKind};
+use crate::strength::{Curve, EC, KeyKind, RSA, RSASSA_PSS};
 
 /// Largest key block worth looking at: RSA with 8192 bits has about 4700 bytes.
 const MAX_KEY_BYTES: usize = 8 * 1024;
-
-const RSA: &str = "1.2.840.113549.1.1.1";
-const EC: &str = "1.2.840.10045.2.1";
 
 /// # Errors
 /// [`BundleProblem::KeyMalformed`] or [`BundleProblem::KeyMismatch`], or a failure of OpenSSL.
@@ -29,7 +26,13 @@ pub(crate) fn check(block: &KeyBlock, public: &KeyKind) -> Result<(), VerifyErro
     }
     let key = read(block).map_err(|NotDer| BundleProblem::KeyMalformed)?;
     match (key, public) {
-        (PrivateKey::Rsa(key), KeyKind::Rsa { modulus, exponent }) => {
+        (PrivateKey::Rsa(key), KeyKind::Rsa { modulus, exponent })
+        | (
+            PrivateKey::RsaPss(key),
+            KeyKind::RsaPss {
+                modulus, exponent, ..
+            },
+        ) => {
             if key.modulus != modulus || key.exponent != exponent {
                 return Err(BundleProblem::KeyMismatch.into());
             }
@@ -40,10 +43,14 @@ pub(crate) fn check(block: &KeyBlock, public: &KeyKind) -> Result<(), VerifyErro
             }
         }
         (PrivateKey::Ec(key), KeyKind::Ec { curve, point }) => {
-            if key.curve.is_some_and(|own| own != *curve) || !key.yields(*curve, point)? {
+            if key.curve != *curve {
                 return Err(BundleProblem::KeyMismatch.into());
             }
-            Ok(())
+            match key.yields(point)? {
+                Yield::Point => Ok(()),
+                Yield::Another => Err(BundleProblem::KeyMismatch.into()),
+                Yield::OwnIsWrong => Err(BundleProblem::KeyMalformed.into()),
+            }
         }
         _ => Err(BundleProblem::KeyMismatch.into()),
     }
@@ -51,6 +58,8 @@ pub(crate) fn check(block: &KeyBlock, public: &KeyKind) -> Result<(), VerifyErro
 
 enum PrivateKey<'a> {
     Rsa(RsaKey<'a>),
+    /// For RSASSA-PSS only.
+    RsaPss(RsaKey<'a>),
     Ec(EcKey<'a>),
 }
 
@@ -64,8 +73,19 @@ struct RsaKey<'a> {
 }
 
 struct EcKey<'a> {
-    curve: Option<Curve>,
+    curve: Curve,
     scalar: &'a [u8],
+    /// The public half, where the file has it too.
+    public: Option<&'a [u8]>,
+}
+
+/// What a private number and a public point are to each other.
+enum Yield {
+    /// They belong together.
+    Point,
+    Another,
+    /// They do, but the file says another public half; other programs would believe that.
+    OwnIsWrong,
 }
 
 fn read(block: &KeyBlock) -> Result<PrivateKey<'_>, NotDer> {
@@ -81,6 +101,7 @@ fn read(block: &KeyBlock) -> Result<PrivateKey<'_>, NotDer> {
             let inner = body.expect(tag::OCTET_STRING)?; // attributes may follow
             match dotted_oid(algorithm.expect(tag::OID)?).as_deref() {
                 Some(RSA) => read_pkcs1(inner).map(PrivateKey::Rsa),
+                Some(RSASSA_PSS) => read_pkcs1(inner).map(PrivateKey::RsaPss),
                 Some(EC) => {
                     let curve = curve(algorithm.expect(tag::OID)?)?;
                     read_sec1(inner, Some(curve)).map(PrivateKey::Ec)
@@ -111,6 +132,9 @@ fn read_pkcs1(der: &[u8]) -> Result<RsaKey<'_>, NotDer> {
     Ok(key)
 }
 
+/// `[1]` around the public half.
+const PUBLIC: u8 = 0xa1;
+
 /// RFC 5915 3.
 fn read_sec1(der: &[u8], curve_outside: Option<Curve>) -> Result<EcKey<'_>, NotDer> {
     let mut outer = Reader::new(der);
@@ -124,11 +148,19 @@ fn read_sec1(der: &[u8], curve_outside: Option<Curve>) -> Result<EcKey<'_>, NotD
     if body.peek_tag() == Some(0xa0) {
         named = Some(curve(body.enter(0xa0)?.expect(tag::OID)?)?);
     }
+    let public = match body.optional(PUBLIC)? {
+        Some(tagged) => match Reader::new(tagged).expect(tag::BIT_STRING)? {
+            [0, point @ ..] => Some(point),
+            _ => return Err(NotDer),
+        },
+        None => None,
+    };
     match (named, curve_outside) {
         (Some(a), Some(b)) if a != b => Err(NotDer),
         (named, outside) => Ok(EcKey {
-            curve: named.or(outside),
+            curve: named.or(outside).ok_or(NotDer)?,
             scalar,
+            public,
         }),
     }
 }
@@ -210,26 +242,27 @@ fn product_modulo(
 
 impl EcKey<'_> {
     /// Whether scalar times generator is the point of the certificate.
-    fn yields(&self, curve: Curve, point: &[u8]) -> Result<bool, ErrorStack> {
-        let group = curve.group()?;
+    fn yields(&self, point: &[u8]) -> Result<Yield, ErrorStack> {
+        let group = self.curve.group()?;
         let mut context = BigNumContext::new()?;
         let scalar = Secret::new(self.scalar)?;
         let mut order = BigNum::new()?;
         group.order(&mut order, &mut context)?;
         if scalar.0.num_bits() == 0 || scalar.0 >= order {
-            return Ok(false);
+            return Ok(Yield::Another);
         }
         let mut own = EcPoint::new(&group)?;
         own.mul_generator2(&group, &scalar.0, &mut context)?;
         // A certificate may hold the point in either form (RFC 5480 2.2).
-        for form in [
-            PointConversionForm::UNCOMPRESSED,
-            PointConversionForm::COMPRESSED,
-        ] {
-            if own.to_bytes(&group, form, &mut context)? == point {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let forms = [
+            own.to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context)?,
+            own.to_bytes(&group, PointConversionForm::COMPRESSED, &mut context)?,
+        ];
+        let is_own = |point: &[u8]| forms.iter().any(|form| form == point);
+        Ok(match (is_own(point), self.public) {
+            (false, _) => Yield::Another,
+            (true, Some(public)) if !is_own(public) => Yield::OwnIsWrong,
+            (true, _) => Yield::Point,
+        })
     }
 }

@@ -8,6 +8,9 @@ use crate::problem::{CertificateProblem, ChainProblem, ProxyProblem};
 use crate::proxy::{Policy, ProxyInfo};
 use crate::verify::{LimitedProxies, VerifyOptions};
 
+/// nameConstraints.
+const NAME_CONSTRAINTS: &str = "2.5.29.30";
+
 /// What the rules find out besides "no objection".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Findings {
@@ -56,6 +59,12 @@ fn well_formed(link: &Link, options: &VerifyOptions) -> Result<(), CertificatePr
     }
     if let Some(oid) = &certificate.unknown_critical {
         return Err(CertificateProblem::UnknownCritical(oid.clone()));
+    }
+    // Only CAs may limit names (RFC 5280 4.2.1.10); nobody would obey a proxy that does.
+    if link.role == Role::Proxy && certificate.name_constraints {
+        return Err(CertificateProblem::UnknownCritical(
+            NAME_CONSTRAINTS.to_owned(),
+        ));
     }
     if let Some(oid) = &certificate.malformed {
         return Err(CertificateProblem::MalformedExtension(oid.clone()));

@@ -54,6 +54,16 @@ pub(crate) fn made_by(key: &KeyKind, algorithm: &Signature, der: &[u8]) -> bool 
         (Signature::RsaPss(pss), KeyKind::Rsa { modulus, exponent }) => {
             rsa_pss(*pss, signed, signature, modulus, exponent)
         }
+        (
+            Signature::RsaPss(pss),
+            KeyKind::RsaPss {
+                modulus,
+                exponent,
+                limits,
+            },
+        ) if limits.is_none_or(|limits| pss.is_within(limits)) => {
+            rsa_pss(*pss, signed, signature, modulus, exponent)
+        }
         (Signature::Ecdsa(digest), KeyKind::Ec { curve, point }) => {
             ecdsa(*digest, signed, signature, *curve, point)
         }

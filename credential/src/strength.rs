@@ -5,7 +5,6 @@ use std::fmt;
 use openssl::ec::EcGroup;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::der::{NotDer, Reader, dotted_oid, tag};
@@ -19,6 +18,12 @@ pub(crate) const MAX_RSA_BITS: usize = 8192;
 pub(crate) enum KeyKind {
     /// RSA: modulus and exponent, big endian without leading zeros.
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    /// The same for RSASSA-PSS and nothing else, with these parameters if it says so; a longer salt will do.
+    RsaPss {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+        limits: Option<Pss>,
+    },
     /// A named curve and the public point.
     Ec { curve: Curve, point: Vec<u8> },
     /// Anything else, explicit curve parameters included.
@@ -54,30 +59,64 @@ impl Curve {
 
 impl KeyKind {
     pub(crate) fn of(info: &SubjectPublicKeyInfo<'_>) -> Self {
-        match info.algorithm.algorithm.to_id_string().as_str() {
-            "1.2.840.113549.1.1.1" => match info.parsed() {
-                Ok(PublicKey::RSA(key)) => Self::Rsa {
-                    modulus: without_zeros(key.modulus),
-                    exponent: without_zeros(key.exponent),
-                },
-                _ => Self::Other,
-            },
-            "1.2.840.10045.2.1" => {
-                let curve = info
-                    .algorithm
-                    .parameters
-                    .as_ref()
-                    .and_then(|parameters| parameters.as_oid().ok())
-                    .and_then(|oid| Curve::of(&oid.to_id_string()));
-                match curve {
-                    Some(curve) => Self::Ec {
-                        curve,
-                        point: info.subject_public_key.data.to_vec(),
-                    },
-                    None => Self::Other,
-                }
+        Self::read(info.raw).unwrap_or(Self::Other)
+    }
+
+    /// Reads a SubjectPublicKeyInfo (RFC 3279 2.3.1, RFC 4055 3.1, RFC 5480 2). By hand, because programs differ in
+    /// what they make of numbers that are not DER.
+    fn read(info: &[u8]) -> Result<Self, NotDer> {
+        let mut outer = Reader::new(info);
+        let mut body = outer.enter(tag::SEQUENCE)?;
+        outer.finish()?;
+        let mut algorithm = body.enter(tag::SEQUENCE)?;
+        let oid = dotted_oid(algorithm.expect(tag::OID)?).ok_or(NotDer)?;
+        let [0, key @ ..] = body.expect(tag::BIT_STRING)? else {
+            return Err(NotDer);
+        };
+        body.finish()?;
+        match oid.as_str() {
+            RSA => {
+                let parameters = algorithm.optional(tag::NULL)?.unwrap_or_default();
+                algorithm.finish()?;
+                let (modulus, exponent) = rsa_numbers(key)?;
+                let is_plain = parameters.is_empty();
+                is_plain
+                    .then_some(Self::Rsa { modulus, exponent })
+                    .ok_or(NotDer)
             }
-            _ => Self::Other,
+            RSASSA_PSS => {
+                let limits = if algorithm.is_empty() {
+                    None
+                } else {
+                    Some(Pss::read(algorithm)?.ok_or(NotDer)?)
+                };
+                let (modulus, exponent) = rsa_numbers(key)?;
+                Ok(Self::RsaPss {
+                    modulus,
+                    exponent,
+                    limits,
+                })
+            }
+            EC => {
+                let curve = dotted_oid(algorithm.expect(tag::OID)?).ok_or(NotDer)?;
+                algorithm.finish()?;
+                Ok(Self::Ec {
+                    curve: Curve::of(&curve).ok_or(NotDer)?,
+                    point: key.to_vec(),
+                })
+            }
+            _ => Err(NotDer),
+        }
+    }
+
+    /// Modulus and exponent of an RSA key of either kind.
+    fn rsa(&self) -> Option<(&[u8], &[u8])> {
+        match self {
+            Self::Rsa { modulus, exponent }
+            | Self::RsaPss {
+                modulus, exponent, ..
+            } => Some((modulus, exponent)),
+            _ => None,
         }
     }
 
@@ -85,12 +124,12 @@ impl KeyKind {
     /// [`CertificateProblem::KeyKind`], or [`CertificateProblem::KeySize`] for RSA below `minimum`
     /// or above [`MAX_RSA_BITS`].
     pub(crate) fn check(&self, minimum: usize) -> Result<(), CertificateProblem> {
-        match self {
+        match (self.rsa(), self) {
             // With the exponent 1, or an even one, a signature is no secret.
-            Self::Rsa { exponent, .. } if !is_sound_exponent(exponent) => {
+            (Some((_, exponent)), _) if !is_sound_exponent(exponent) => {
                 Err(CertificateProblem::KeyKind)
             }
-            Self::Rsa { modulus, .. } => {
+            (Some((modulus, _)), _) => {
                 let bits = bit_length(modulus);
                 if (minimum..=MAX_RSA_BITS).contains(&bits) {
                     Ok(())
@@ -102,8 +141,8 @@ impl KeyKind {
                     })
                 }
             }
-            Self::Ec { .. } => Ok(()),
-            Self::Other => Err(CertificateProblem::KeyKind),
+            (None, Self::Ec { .. }) => Ok(()),
+            (None, _) => Err(CertificateProblem::KeyKind),
         }
     }
 }
@@ -113,6 +152,7 @@ impl fmt::Display for KeyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rsa { modulus, .. } => write!(f, "RSA {}", bit_length(modulus)),
+            Self::RsaPss { modulus, .. } => write!(f, "RSA-PSS {}", bit_length(modulus)),
             Self::Ec { curve, .. } => f.write_str(match curve {
                 Curve::P256 => "EC P-256",
                 Curve::P384 => "EC P-384",
@@ -212,6 +252,11 @@ pub(crate) struct Pss {
 }
 
 impl Pss {
+    /// Whether a key with these parameters makes such signatures (RFC 4055 3.3).
+    pub(crate) fn is_within(self, limits: Self) -> bool {
+        (self.digest, self.mask) == (limits.digest, limits.mask) && self.salt >= limits.salt
+    }
+
     /// Reads what follows the algorithm's OID; `Ok(None)`: well formed, but nothing that is known here.
     /// Parameters that are left out have defaults, all parameters together must not be (RFC 4055 3.1).
     fn read(mut identifier: Reader<'_>) -> Result<Option<Self>, NotDer> {
@@ -284,8 +329,11 @@ fn number(der: &[u8]) -> Result<Option<u8>, NotDer> {
     })
 }
 
+/// rsaEncryption (RFC 3279 2.3.1) and id-ecPublicKey (RFC 5480 2.1.1).
+pub(crate) const RSA: &str = "1.2.840.113549.1.1.1";
+pub(crate) const EC: &str = "1.2.840.10045.2.1";
 /// id-RSASSA-PSS and id-mgf1 (RFC 4055 3.1 and 2.2).
-const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+pub(crate) const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
 const MGF1: &str = "1.2.840.113549.1.1.8";
 
 impl fmt::Display for Digest {
@@ -313,9 +361,15 @@ impl fmt::Display for Signature {
     }
 }
 
-fn without_zeros(bytes: &[u8]) -> Vec<u8> {
-    let zeros = bytes.iter().take_while(|b| **b == 0).count();
-    bytes.get(zeros..).unwrap_or_default().to_vec()
+/// RFC 8017 A.1.1.
+fn rsa_numbers(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>), NotDer> {
+    let mut outer = Reader::new(der);
+    let mut body = outer.enter(tag::SEQUENCE)?;
+    outer.finish()?;
+    let modulus = body.unsigned()?.to_vec();
+    let exponent = body.unsigned()?.to_vec();
+    body.finish()?;
+    Ok((modulus, exponent))
 }
 
 fn is_sound_exponent(exponent: &[u8]) -> bool {

@@ -41,7 +41,7 @@ pub fn verify_token(
     })?;
     let keys = KeySet::parse(&keys).ok_or_else(|| TokenError::Keys(known.jwks.clone()))?;
     let key = keys
-        .find(token.key_id.as_deref())
+        .find(token.key_id.as_deref(), &token.algorithm)
         .ok_or_else(|| TokenError::Key(known.jwks.clone()))?;
     // The key decides about the algorithm; the token may only agree.
     let (key, algorithm) = key.usable().map_err(|why| match why {

@@ -14,6 +14,8 @@ pub(crate) struct KeySet(Vec<Key>);
 #[derive(Debug)]
 pub(crate) struct Key {
     id: Option<String>,
+    /// `kty`
+    kind: String,
     usable: Result<(KeyKind, &'static str), Unusable>,
 }
 
@@ -40,7 +42,7 @@ impl Key {
 }
 
 impl KeySet {
-    /// Reads a set. Two keys with one id make it malformed; keys of other kinds, and such as cannot be
+    /// Reads a set. Two keys of one kind with one id make it malformed (RFC 7517 4.5); keys of other kinds, and such as cannot be
     /// read, may be in it and are never used (RFC 7517 5).
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let set = Object::parse(text)?;
@@ -53,7 +55,8 @@ impl KeySet {
                 return None;
             };
             let key = read_key(entry)?;
-            if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
+            let is_twin = |other: &Key| other.id == key.id && other.kind == key.kind;
+            if key.id.is_some() && keys.iter().any(is_twin) {
                 return None;
             }
             keys.push(key);
@@ -61,13 +64,19 @@ impl KeySet {
         Some(Self(keys))
     }
 
-    /// The key that a token names. One that names none can only mean a single key.
-    pub(crate) fn find(&self, id: Option<&str>) -> Option<&Key> {
-        match (id, self.0.as_slice()) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(id), keys) => keys.iter().find(|key| key.id.as_deref() == Some(id)),
-        }
+    /// The key that a token names. One that names none can only mean a single key; where keys of several kinds have the
+    /// name, the token's algorithm tells which of them it means.
+    pub(crate) fn find(&self, id: Option<&str>, algorithm: &str) -> Option<&Key> {
+        let Some(id) = id else {
+            return match self.0.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            };
+        };
+        let kind = if algorithm == RS256 { "RSA" } else { "EC" };
+        let mut named = self.0.iter().filter(|key| key.id.as_deref() == Some(id));
+        let of_kind = named.clone().find(|key| key.kind == kind);
+        of_kind.or_else(|| named.next())
     }
 }
 
@@ -78,9 +87,9 @@ fn read_key(entry: &Object) -> Option<Key> {
         Some(Json::Text(id)) => Some(id.clone()),
         Some(_) => return None,
     };
-    entry.text("kty")?;
     Some(Key {
         id,
+        kind: entry.text("kty")?.to_owned(),
         usable: read_numbers(entry),
     })
 }
@@ -98,7 +107,7 @@ fn read_numbers(entry: &Object) -> Result<(KeyKind, &'static str), Unusable> {
                 modulus: without_zeros(&number("n")?),
                 exponent: without_zeros(&number("e")?),
             };
-            (key, "RS256")
+            (key, RS256)
         }
         (Some("EC"), Some("P-256")) => {
             let (x, y) = (number("x")?, number("y")?);
@@ -139,5 +148,7 @@ fn without_zeros(bytes: &[u8]) -> Vec<u8> {
     bytes.get(zeros..).unwrap_or_default().to_vec()
 }
 
+/// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 3.3).
+const RS256: &str = "RS256";
 /// RFC 7518 3.3.
 const MINIMUM_RSA_BITS: usize = 2048;

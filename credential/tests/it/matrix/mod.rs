@@ -6,6 +6,7 @@ mod certificate;
 mod chain;
 mod directory;
 mod names;
+mod oddities;
 mod proxy;
 mod pss;
 mod revocation;

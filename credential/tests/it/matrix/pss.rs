@@ -4,6 +4,7 @@ use openssl::hash::MessageDigest;
 
 use super::{Deserves, JANE, Matrix, NOW, Piece, Raw, VerifyOptions, World, jane};
 use crate::common::ac::sequence;
+use crate::common::raw::block;
 use crate::common::{der, oid, rsa_key};
 
 const SHA1: &str = "1.3.14.3.2.26";
@@ -204,4 +205,95 @@ fn signatures_with_parameters() {
         "chain.signature",
     );
     m.finish(18);
+}
+
+/// Keys that say they are for RSASSA-PSS and nothing else (RFC 4055 3.1), in the user's certificate.
+#[test]
+fn keys_for_it() {
+    let w = World::new();
+    let mut m = Matrix::default();
+    let key = rsa_key(2048);
+    let (sha256, sha384) = (MessageDigest::sha256(), MessageDigest::sha384());
+    let numbers = key.rsa().unwrap().public_key_to_der_pkcs1().unwrap();
+    let bits = der(3, &[&[0], &numbers[..]].concat());
+    let unlimited = sequence(&[oid("1.2.840.113549.1.1.10")]);
+    let usual = algorithm(Some(SHA256), Some(SHA256), Some(32), &[]);
+    let user_of = |kind: &[u8]| {
+        let user = Raw::user(&w.ca, jane()).set(|raw| {
+            raw.key = key.clone();
+            raw.key_info = Some(sequence(&[kind.to_vec(), bits.clone()]));
+        });
+        user.signed_by(&w.ca.key)
+    };
+    let proxy = |user: &Piece, says: &[u8], digest: MessageDigest, salt: i32| {
+        let raw = Raw::proxy(&jane()).set(|raw| {
+            raw.inside = says.to_vec();
+            raw.digest = digest;
+            raw.pss = Some((digest, salt));
+        });
+        raw.signed_by(&user.key).bundle(&[user])
+    };
+    let other = algorithm(Some(SHA384), Some(SHA384), Some(48), &[]);
+    let long_salt = algorithm(Some(SHA256), Some(SHA256), Some(64), &[]);
+    let short_salt = algorithm(Some(SHA256), Some(SHA256), Some(20), &[]);
+    let user = user_of(&unlimited);
+    m.accept("no parameters", proxy(&user, &usual, sha256, 32), w.path());
+    m.accept(
+        "no parameters, SHA-384",
+        proxy(&user, &other, sha384, 48),
+        w.path(),
+    );
+    let user = user_of(&usual);
+    m.accept(
+        "the same parameters",
+        proxy(&user, &usual, sha256, 32),
+        w.path(),
+    );
+    m.accept(
+        "a longer salt",
+        proxy(&user, &long_salt, sha256, 64),
+        w.path(),
+    );
+    for (case, bundle) in [
+        ("another digest", proxy(&user, &other, sha384, 48)),
+        ("a shorter salt", proxy(&user, &short_salt, sha256, 20)),
+        ("a signature of PKCS#1", {
+            let raw = Raw::proxy(&jane()).set(|raw| {
+                raw.inside = sequence(&[oid("1.2.840.113549.1.1.11"), der(5, &[])]);
+            });
+            raw.signed_by(&user.key).bundle(&[&user])
+        }),
+    ] {
+        m.refuse(case, bundle, w.path(), "chain.signature");
+    }
+    let null = sequence(&[oid("1.2.840.113549.1.1.10"), der(5, &[])]);
+    let user = user_of(&null);
+    m.refuse(
+        "NULL for parameters",
+        proxy(&user, &usual, sha256, 32),
+        w.path(),
+        "cert.key-kind",
+    );
+    // The user's own certificate, whose private key says what it is for, as OpenSSL writes it; or does not.
+    let plain = key.private_key_to_pkcs8().unwrap();
+    let (rsa, pss) = (
+        sequence(&[oid("1.2.840.113549.1.1.1"), der(5, &[])]),
+        unlimited.clone(),
+    );
+    let at = plain
+        .windows(rsa.len())
+        .position(|part| part == rsa)
+        .unwrap();
+    let tail = &plain[at + rsa.len()..];
+    let private = sequence(&[der(2, &[0]), pss, tail.to_vec()]);
+    let user = user_of(&unlimited);
+    let own = |key: &[u8]| user.pem() + &block("PRIVATE KEY", key);
+    m.accept("its private key", own(&private), w.path());
+    m.refuse(
+        "a private key for anything",
+        own(&plain),
+        w.path(),
+        "bundle.key-mismatch",
+    );
+    m.finish(10);
 }

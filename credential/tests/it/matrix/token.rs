@@ -406,3 +406,121 @@ fn tokens() {
     }
     m.finish(120);
 }
+
+/// Keys of a set that share a name, or say what they must not; numbers and texts at the edge of what JSON has.
+#[test]
+fn odd_sets_and_numbers() {
+    let mut m = Matrix::default();
+    let folder = tempfile::tempdir().unwrap();
+    let (rsa, ec) = (rsa_key(2048), ec_key());
+    let file = folder.path().join("jwks");
+    let mut judge = |case: &str, set: &str, text: &str, wanted: &str| {
+        fs::write(&file, set).unwrap();
+        let issuer = TokenIssuer {
+            url: ISSUER.into(),
+            jwks: file.clone(),
+        };
+        let options = TokenOptions::new(vec![issuer], vec!["here".into()]);
+        let got = match verify_token(text.as_bytes(), &options, NOW) {
+            Ok(token) => token.identity().to_string(),
+            Err(error) => error.code().to_owned(),
+        };
+        m.note(case, got == wanted, wanted, &got);
+    };
+    let jane = "https://issuer.example,jane";
+    let header = |algorithm: &str, kid: &str| format!(r#"{{"alg":"{algorithm}","kid":"{kid}"}}"#);
+    let es = token(&ec, &header("ES256", "k"), &claims(""));
+    let rs = token(&rsa, &header("RS256", "k"), &claims(""));
+    let one = jwks(&[jwk(&ec, "k", "")]);
+    // RFC 7517 4.5: keys of different kinds may share a name.
+    let both = jwks(&[jwk(&rsa, "k", ""), jwk(&ec, "k", "")]);
+    judge("two kinds of one name, EC", &both, &es, jane);
+    judge("two kinds of one name, RSA", &both, &rs, jane);
+    let twins = jwks(&[jwk(&ec_key(), "k", ""), jwk(&ec, "k", "")]);
+    judge("two EC keys of one name", &twins, &es, "jwks.malformed");
+    judge(
+        "the same key twice",
+        &jwks(&[jwk(&ec, "k", ""), jwk(&ec, "k", "")]),
+        &es,
+        "jwks.malformed",
+    );
+    for (case, more, wanted) in [
+        (
+            "for another algorithm",
+            r#","alg":"ES384""#,
+            "token.algorithm",
+        ),
+        (
+            "for signing only",
+            r#","key_ops":["sign"]"#,
+            "token.algorithm",
+        ),
+        ("for verifying", r#","key_ops":["verify"]"#, jane),
+        ("with a certificate", r#","x5c":["MIIB"]"#, jane),
+        ("with its secret half", r#","d":"AAAA""#, jane),
+    ] {
+        judge(
+            &format!("a key {case}"),
+            &jwks(&[jwk(&ec, "k", more)]),
+            &es,
+            wanted,
+        );
+    }
+    for (case, set) in [
+        ("no set", "{}".to_owned()),
+        ("an empty set", jwks(&[])),
+        ("a byte order mark", format!("\u{feff}{one}")),
+        ("something behind it", format!("{one}{{}}")),
+        ("its keys twice", one.replacen('{', r#"{"keys":[],"#, 1)),
+        ("a list", format!("[{one}]")),
+    ] {
+        let wanted = if case == "an empty set" {
+            "token.key"
+        } else {
+            "jwks.malformed"
+        };
+        judge(&format!("a set: {case}"), &set, &es, wanted);
+    }
+    for (name, value, wanted) in [
+        ("exp", "1e400", "token.malformed"),
+        ("exp", "18446744073709551616", "token.claim"),
+        ("exp", "-0", "token.expired"),
+        ("exp", "253402300800", "token.claim"),
+        ("exp", "[1798765200]", "token.claim"),
+        ("nbf", "1798765201", "token.not-yet-valid"),
+        ("iat", "-1", "token.claim"),
+        ("iat", "0", "token.lifetime"),
+        ("sub", r#""\ud83d""#, "token.malformed"),
+        ("sub", r#""\ud83d\ude00""#, "token.claim"),
+        ("sub", r#""a,b""#, "https://issuer.example,a,b"),
+        ("aud", r#"{"here":1}"#, "token.claim"),
+        ("aud", r#"["there","here","here"]"#, jane),
+        ("iss", r#"["https://issuer.example"]"#, "token.claim"),
+        ("iss", r#""https:\/\/issuer.example""#, jane),
+        ("jti", "[]", jane),
+        ("wlcg.ver", r#""1.0""#, jane),
+        ("wlcg.ver", r#""1.2""#, jane),
+    ] {
+        let text = token(&ec, &header("ES256", "k"), &with(name, value));
+        judge(&format!("{name} {value}"), &one, &text, wanted);
+    }
+    let deep = format!(r#","x":{}{}"#, "[".repeat(200), "]".repeat(200));
+    let text = token(&ec, &header("ES256", "k"), &claims(&deep));
+    judge(
+        "two hundred lists in each other",
+        &one,
+        &text,
+        "token.malformed",
+    );
+    for algorithm in ["PS256", "RS512", "ES256K", "EdDSA", "none", ""] {
+        let text = token(&ec, &header(algorithm, "k"), &claims(""));
+        judge(algorithm, &one, &text, "token.algorithm");
+    }
+    judge(
+        "a name of nothing",
+        &one,
+        &token(&ec, &header("ES256", ""), &claims("")),
+        "token.key",
+    );
+    m.finish(40);
+}

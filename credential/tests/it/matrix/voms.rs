@@ -378,3 +378,149 @@ fn attributes() {
     );
     m.finish(90);
 }
+
+/// Attributes that are rare, from servers that something is wrong with.
+#[test]
+fn rare_attributes() {
+    let vo = Vo::new();
+    let mut m = Matrix::default();
+    let mut judge = |case: &str, bundle: String, deserves| {
+        m.judge(case, bundle, vo.w.path(), &vo.options, deserves)
+    };
+    let is = Deserves::Identity(JANE);
+    for fqan in [
+        "/vo.lab/Capability=NULL",
+        "/vo.lab/Role=a b",
+        "/vo.lab/g/Capability=x",
+        "/vo.lab/Role",
+    ] {
+        let ac = vo.ac(|ac| ac.fqans = vec![fqan.into()]);
+        judge(fqan, vo.with(&[ac]), is);
+    }
+    for fqan in [
+        "/vo.lab/Role=a/Role=b",
+        "/vo.lab/Capability=a/Role=b",
+        "/vo.lab/Role=a/g",
+        "/vo.lab//g",
+        "/vo.lab/",
+        "vo.lab/g",
+        "/VO.LAB",
+        "/",
+        "",
+        "/vo.lab/role=a=b",
+        "/vo.lab/Group=a",
+        "/vo.lab/\u{e9}",
+    ] {
+        let ac = vo.ac(|ac| ac.fqans = vec![fqan.into()]);
+        judge(fqan, vo.with(&[ac]), Deserves::Code("ac.fqan"));
+    }
+    let bad: [(&str, Change, &str); 6] = [
+        (
+            "two issuers",
+            |ac| {
+                let names = [der(0xa4, &jane()), der(0xa4, &jane())].concat();
+                ac.issuer = der(0xa0, &sequence(&[names]));
+            },
+            "ac.issuer",
+        ),
+        (
+            "a key of another server",
+            |ac| {
+                ac.extra
+                    .push(("2.5.29.35", false, sequence(&[der(0x80, &[9; 20])])));
+            },
+            "ac.issuer",
+        ),
+        (
+            "two values of the attribute",
+            |ac| {
+                let one = voms_attribute(
+                    "vo.lab://voms.example.org:15000",
+                    &sequence(&[der(4, b"/vo.lab")]),
+                );
+                let mut two = one.clone();
+                two.extend(&one[2..]);
+                ac.attributes = Some(sequence(&[one[2..].to_vec(), one[2..].to_vec()]));
+            },
+            "ac.malformed",
+        ),
+        (
+            "ends before it begins",
+            |ac| {
+                ac.not_before = time(NOW + 9);
+                ac.not_after = time(NOW + 5);
+            },
+            "ac.not-yet-valid",
+        ),
+        (
+            "a holder's number with a zero too many",
+            |ac| {
+                let name = Spec::ca("/C=XX/O=Lab/CN=Lab CA").self_signed();
+                let name = name.x509.subject_name().to_der().unwrap();
+                ac.holder = holder(&name, &[0, 7]);
+            },
+            "ac.holder",
+        ),
+        (
+            "for this host's namesake elsewhere",
+            |ac| {
+                ac.extra
+                    .push((TARGETS, true, targets(0x86, &["here.example.evil.net"])));
+            },
+            "ac.target",
+        ),
+    ];
+    for (case, change, code) in bad {
+        judge(case, vo.with(&[vo.ac(change)]), Deserves::Code(code));
+    }
+    // The server is on the list of its CA.
+    let list = crate::common::crl::CrlSpec::new(&vo.w.ca, &[&vo.server]).signed_by(&vo.w.ca);
+    let path =
+        vo.w.path()
+            .join(format!("{}.r0", crate::common::hash(&vo.w.ca)));
+    fs::write(&path, list).unwrap();
+    judge(
+        "from a revoked server",
+        vo.with(&[vo.ac(|_| ())]),
+        Deserves::Code("ac.signer"),
+    );
+    fs::remove_file(&path).unwrap();
+    // Other lines of the list of names.
+    let lsc = vo.vomsdir.path().join("vo.lab/voms.example.org.lsc");
+    let names = fs::read_to_string(&lsc).unwrap();
+    for (case, text, deserves) in [
+        (
+            "two chains, the second fits",
+            format!("/CN=a\n/CN=b\n------NEXT CHAIN------\n{names}"),
+            is,
+        ),
+        (
+            "two chains, neither fits",
+            "/CN=a\n/CN=b\n------ NEXT CHAIN ------\n/CN=c\n/CN=d\n".to_owned(),
+            Deserves::Code("ac.lsc"),
+        ),
+        (
+            "blanks and an empty line",
+            format!("\n  {}\n", names.replace('\n', "  \n")),
+            is,
+        ),
+        (
+            "only the server",
+            names.lines().next().unwrap().to_owned(),
+            Deserves::Code("ac.lsc-malformed"),
+        ),
+        (
+            "small letters",
+            names.to_lowercase(),
+            Deserves::Code("ac.lsc"),
+        ),
+    ] {
+        fs::write(&lsc, text).unwrap();
+        judge(
+            &format!("the list: {case}"),
+            vo.with(&[vo.ac(|_| ())]),
+            deserves,
+        );
+    }
+    m.finish(28);
+}
