@@ -14,6 +14,8 @@
 //! It joins no pool and runs no jobs; the pilot does, and decides by the verdict.
 pub mod builtin;
 pub mod check;
+#[cfg(test)]
+mod corpus;
 pub mod custom;
 pub mod engine;
 pub mod fetch;

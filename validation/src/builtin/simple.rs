@@ -45,6 +45,19 @@ pub(super) async fn gather_and_judge<T: Send + 'static>(
     }
 }
 
+/// What is wrong, and what to do about it.
+pub(super) type Trouble = (String, String);
+
+/// The first trouble is the failure, the site's; all of them are its detail.
+pub(super) fn judge_site(troubles: &[Trouble]) -> Outcome {
+    let Some((why, hint)) = troubles.first() else {
+        return Outcome::passed();
+    };
+    let outcome = Outcome::failed(Failure::site(why.clone(), hint.clone()).kind("WN_Resource"));
+    let lines: Vec<&str> = troubles.iter().map(|(why, _)| why.as_str()).collect();
+    outcome.detail(lines.join("\n"))
+}
+
 /// A number for a metric; what is too large for it loses its last digits.
 #[allow(
     clippy::cast_precision_loss,

@@ -170,6 +170,13 @@ fn limits() -> Vec<Case> {
                    mkdir $G; echo 90M > $G/$M; sh -c \"while [ -d /proc/$$ ]; do sleep 0.1; done; rmdir $G\" >/dev/null 2>&1 & echo $$ > $G/cgroup.procs")
             .finds("memory", "factory", FACTORY)
             .says("memory."),
+        Case::new("half-a-core")
+            .root("if [ -d /sys/fs/cgroup/cpu ]; then G=/sys/fs/cgroup/cpu/node-$$; mkdir $G; echo 100000 > $G/cpu.cfs_period_us; echo 50000 > $G/cpu.cfs_quota_us\n\
+                   else G=/sys/fs/cgroup/node-$$; mkdir $G; echo '50000 100000' > $G/cpu.max; fi\n\
+                   sh -c \"while [ -d /proc/$$ ]; do sleep 0.1; done; rmdir $G\" >/dev/null 2>&1 & echo $$ > $G/cgroup.procs")
+            .knob("NUM_CPUS", 2)
+            .finds("cpus", "site", FIT)
+            .says("cpu."),
         Case::new("in-a-user-namespace")
             .account("exec unshare --user --map-current-user sh -ec 'exec \"$PROGRAM\" validate --config \"$W/pilot.conf\" --format json \"$@\"' sh \"$@\"")
             .finds("switch-helper", "site", SITE)
@@ -337,6 +344,15 @@ fn network() -> Vec<Case> {
             .says("ahead of that of the collector"),
         Case::new("clock-behind")
             .account("export LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1) FAKETIME=-3h")
+            .finds("clock", "site", SITE)
+            .says("behind that of the collector"),
+        // By such clocks proxy, token and certificates are over, or not yet valid; the collector is asked as anybody.
+        Case::new("clock-years-ahead")
+            .account("export LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1) FAKETIME=+3000d")
+            .finds("clock", "site", SITE)
+            .says("ahead of that of the collector"),
+        Case::new("clock-years-behind")
+            .account("export LD_PRELOAD=$(find /usr/lib -name libfaketime.so.1) FAKETIME=-3000d")
             .finds("clock", "site", SITE)
             .says("behind that of the collector"),
         Case::new("collector-down")

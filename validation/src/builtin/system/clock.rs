@@ -293,6 +293,18 @@ fn judge(facts: &Facts, most: u64) -> Outcome {
     }
 }
 
+/// A long time in a unit that people see through.
+fn in_words(seconds: f64) -> String {
+    const HOUR: f64 = 3600.0;
+    if seconds < 2.0 * HOUR {
+        String::new()
+    } else if seconds < 48.0 * HOUR {
+        format!(" (about {:.0} hours)", seconds / HOUR)
+    } else {
+        format!(" (about {:.0} days)", seconds / (24.0 * HOUR))
+    }
+}
+
 fn wrong(reading: &Reading, most: u64, is_synchronised: bool) -> Failure {
     let direction = if reading.ahead > 0.0 {
         "ahead of"
@@ -300,8 +312,9 @@ fn wrong(reading: &Reading, most: u64, is_synchronised: bool) -> Failure {
         "behind"
     };
     let why = format!(
-        "the node's clock is {:.0} s {direction} that of {}, and {most} s are tolerated (SAILPLANE_CHECK_CLOCK)",
+        "the node's clock is {:.0} s{} {direction} that of {}, and {most} s are tolerated (SAILPLANE_CHECK_CLOCK)",
         reading.ahead.abs(),
+        in_words(reading.ahead.abs()),
         reading.whose
     );
     let hint = if is_synchronised {

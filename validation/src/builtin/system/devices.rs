@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::net::system_words;
-use super::super::simple::{gather_and_judge, probe};
+use super::super::simple::{Trouble, gather_and_judge, judge_site as judge, probe};
 use crate::check::Check;
-use crate::outcome::{Failure, Outcome};
 use crate::probe::Probe;
 
 /// Path, numbers (`linux:Documentation/admin-guide/devices.txt`), whether it is written to.
@@ -31,9 +30,6 @@ pub(in super::super) fn check() -> Arc<dyn Probe> {
         }))
     })
 }
-
-/// What is wrong, and what to do.
-type Trouble = (String, String);
 
 fn gather() -> Vec<Trouble> {
     let devices = DEVICES
@@ -83,15 +79,6 @@ fn device(path: &Path, (major, minor): (u64, u64), is_written: bool) -> Option<T
         "chmod 666 {name}; if the mode is right, it is mounted nodev, or the container forbids it"
     );
     Some((why, hint))
-}
-
-fn judge(troubles: &[Trouble]) -> Outcome {
-    let Some((why, hint)) = troubles.first() else {
-        return Outcome::passed();
-    };
-    let outcome = Outcome::failed(Failure::site(why.clone(), hint.clone()).kind("WN_Resource"));
-    let lines: Vec<&str> = troubles.iter().map(|(why, _)| why.as_str()).collect();
-    outcome.detail(lines.join("\n"))
 }
 
 #[cfg(test)]

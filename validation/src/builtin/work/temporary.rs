@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::net::system_words;
-use super::super::simple::{gather_and_judge, probe};
+use super::super::simple::{Trouble, gather_and_judge, judge_site as judge, probe};
 use super::trial_file::TrialPath;
 use super::{mount_of, place};
 use crate::check::{Check, Severity};
-use crate::outcome::{Failure, Outcome};
 use crate::probe::Probe;
 
 /// Written in trial.
@@ -28,9 +27,6 @@ pub(in super::super) fn check() -> Arc<dyn Probe> {
         }))
     })
 }
-
-/// What is wrong, and what to do.
-type Trouble = (String, String);
 
 fn gather() -> Vec<Trouble> {
     let own = std::env::var_os("TMPDIR").map(PathBuf::from);
@@ -89,15 +85,6 @@ fn look(path: &Path, is_public: bool) -> Option<Trouble> {
             format!("chmod 1777 {}", path.display()),
         )
     })
-}
-
-fn judge(troubles: &[Trouble]) -> Outcome {
-    let Some((why, hint)) = troubles.first() else {
-        return Outcome::passed();
-    };
-    let outcome = Outcome::failed(Failure::site(why.clone(), hint.clone()).kind("WN_Resource"));
-    let lines: Vec<&str> = troubles.iter().map(|(why, _)| why.as_str()).collect();
-    outcome.detail(lines.join("\n"))
 }
 
 #[cfg(test)]
