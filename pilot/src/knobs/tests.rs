@@ -484,6 +484,64 @@ fn port_ranges_for_the_command_port_and_for_jobs() {
 }
 
 #[test]
+fn the_command_port_is_opened_by_a_list_or_a_certificate_and_by_nothing_else() {
+    for closed in [
+        "",
+        "ALLOW_READ =\n",
+        "DENY_READ = *\n",
+        "ALLOW_WRITE = *\n",
+        "ALLOW_ADVERTISE_STARTD = *\n",
+        "SEC_READ_AUTHENTICATION = REQUIRED\n",
+    ] {
+        let knobs = load(closed);
+        assert!(knobs.port_security.is_none(), "{closed}");
+        assert_eq!(knobs.warnings, Vec::<String>::new(), "{closed}");
+    }
+    for opener in [
+        "ALLOW_READ",
+        "ALLOW_READ_STARTD",
+        "ALLOW_DAEMON",
+        "ALLOW_DAEMON_STARTD",
+        "ALLOW_ADMINISTRATOR",
+        "ALLOW_ADMINISTRATOR_STARTD",
+    ] {
+        let knobs = load(&format!("{opener} = alice@site.example.org\n"));
+        assert!(
+            knobs.port_security.is_some(),
+            "{opener}: {:?}",
+            knobs.warnings
+        );
+    }
+}
+
+#[test]
+fn a_mistake_about_the_command_port_keeps_it_closed_and_is_named() {
+    for (text, named) in [
+        ("ALLOW_READ = 192.0.2.0/99\n", "ALLOW_READ"),
+        (
+            "ALLOW_READ = *\nCERTIFICATE_MAPFILE = /no/such/map\n",
+            "/no/such/map",
+        ),
+        (
+            "AUTH_SSL_SERVER_CERTFILE = /no/such/cert.pem\n",
+            "AUTH_SSL_SERVER_",
+        ),
+        (
+            "ALLOW_READ = *\nSEC_READ_AUTHENTICATION = SOMETIMES\n",
+            "SEC_READ_AUTHENTICATION",
+        ),
+    ] {
+        let knobs = load(text);
+        assert!(knobs.port_security.is_none(), "{text}");
+        let told = knobs.warnings.join("\n");
+        assert!(
+            told.contains(named) && told.contains("open to holders of claims only"),
+            "{text}: {told}"
+        );
+    }
+}
+
+#[test]
 fn numbers_may_be_expressions_and_refer_to_facts() {
     let knobs = load(
         "NUM_CPUS = $(DETECTED_CPUS) / 2\nMEMORY = 1024 * 4\nMachineMaxVacateTime = 2 * 60\nCLAIM_WORKLIFE = -1\n\
