@@ -39,6 +39,7 @@ mod date;
 mod delegation;
 mod der;
 mod error;
+mod expression;
 mod extension;
 mod files;
 #[doc(hidden)]

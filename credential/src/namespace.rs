@@ -2,6 +2,7 @@
 //! in that of the IGTF. Both are read and judged as plain text over the spellings of names; files
 //! are opened elsewhere.
 
+use crate::expression::Expression;
 use crate::name::{Name, modern_types};
 
 /// The file cannot be understood near this line.
@@ -20,7 +21,23 @@ pub(crate) struct Namespace {
 struct Rule {
     ca: Ca,
     permits: bool,
-    subject: Pattern,
+    subject: Subject,
+}
+
+/// What a subject must look like.
+#[derive(Debug)]
+enum Subject {
+    Glob(Pattern),
+    Expression(Expression),
+}
+
+impl Subject {
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Glob(pattern) => pattern.matches(name),
+            Self::Expression(expression) => expression.matches(name),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +82,7 @@ impl Namespace {
                         self.rules.push(Rule {
                             ca: Ca::Named(name.clone()),
                             permits: true,
-                            subject: Pattern::glob(&modern_types(pattern)),
+                            subject: Subject::Glob(Pattern::glob(&modern_types(pattern))),
                         });
                     }
                 }
@@ -103,11 +120,13 @@ impl Namespace {
                 None if ca.is_word("SELF") => Ca::Itself,
                 None => return Err(malformed),
             };
-            let expression = pattern.quoted().ok_or(malformed)?;
+            let expression = modern_types(pattern.quoted().ok_or(malformed)?);
             self.rules.push(Rule {
                 ca,
                 permits,
-                subject: Pattern::expression(&modern_types(expression)).ok_or(malformed)?,
+                subject: Expression::parse(&expression)
+                    .map(Subject::Expression)
+                    .ok_or(malformed)?,
             });
         }
         match statements.remainder() {
@@ -258,30 +277,6 @@ impl Pattern {
             byte => Piece::Byte(byte),
         };
         Self(text.bytes().map(piece).collect())
-    }
-
-    /// The regular expressions that these files have: `.`, `.*`, a backslash before a byte that is
-    /// meant, anchors at the ends. `None` for more than that: to guess would be to trust.
-    fn expression(text: &str) -> Option<Self> {
-        let text = text.strip_prefix('^').unwrap_or(text);
-        let mut pieces: Vec<Piece> = Vec::with_capacity(text.len());
-        let mut bytes = text.bytes().peekable();
-        while let Some(byte) = bytes.next() {
-            let piece = match byte {
-                b'\\' => Piece::Byte(bytes.next().filter(|next| !next.is_ascii_alphanumeric())?),
-                b'.' if bytes.peek() == Some(&b'*') => {
-                    bytes.next();
-                    Piece::Run
-                }
-                b'.' => Piece::Any,
-                b'$' if bytes.peek().is_none() => break,
-                b'*' | b'+' | b'?' | b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'$' | b'('
-                | b')' => return None,
-                byte => Piece::Byte(byte),
-            };
-            pieces.push(piece);
-        }
-        Some(Self(pieces))
     }
 
     fn matches(&self, text: &str) -> bool {

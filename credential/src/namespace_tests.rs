@@ -126,6 +126,8 @@ fn c14_namespaces_permit_and_deny() {
         "/O=Lab/.*",
         "/O=Lab/CN=Jane Doe",
         "^/O=Lab/CN=Jane.Doe$",
+        "/O=(Lab|Else)/.*",
+        "/O=[Ll]ab/.*",
         ".*",
     ] {
         let text = format!(
@@ -147,6 +149,9 @@ fn c14_namespaces_permit_and_deny() {
     // A dot is any one character, and everything must fit.
     let text = statement("PERMIT", "/O=Lab/CN=Jane");
     assert!(!namespaces(&text).unwrap().permits(&ca(), &jane()));
+    // A star is no wildcard, as it is in signing policies.
+    let text = statement("PERMIT", "/O=Lab*");
+    assert!(!namespaces(&text).unwrap().permits(&ca(), &jane()));
     for bad in [
         "",
         "TO Issuer",
@@ -154,9 +159,9 @@ fn c14_namespaces_permit_and_deny() {
         "TO Issuer /O=Lab PERMIT Subject \"x\"",
         "TO Issuer \"/O=Lab\" PERMIT Subject x",
         "TO Issuer \"/O=Lab PERMIT Subject x",
-        &statement("PERMIT", "/O=(Lab|Else)/.*"),
-        &statement("PERMIT", "/O=[Ll]ab/.*"),
-        &statement("PERMIT", "/O=Lab*"),
+        &statement("PERMIT", "/O=(Lab|Else/.*"),
+        &statement("PERMIT", "/O=[Ll/.*"),
+        &statement("PERMIT", "*"),
         &statement("PERMIT", "\\d"),
         &(statement("PERMIT", ".*") + "TO"),
     ] {

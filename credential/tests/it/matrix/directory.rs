@@ -578,6 +578,12 @@ fn namespaces() {
             statement("PERMIT", "/C=XX/.*") + &statement("DENY", "/C=XX/O=Lab/CN=Mallory"),
         ),
         ("escaped dots", statement("PERMIT", r"/C=XX/O=Lab/CN=.*")),
+        ("a set", statement("PERMIT", "/C=[XY]X/O=Lab/CN=[^/]+")),
+        ("alternatives", statement("PERMIT", "(/C=DE|/C=XX)/.*")),
+        (
+            "an optional part",
+            statement("PERMIT", "/C=XX(/O=Lab)?/CN=.*"),
+        ),
         (
             "CR LF",
             statement("PERMIT", "/C=XX/.*").replace('\n', "\r\n"),
@@ -616,13 +622,23 @@ fn namespaces() {
             "chain.namespace",
         ),
         (
-            "a set of characters",
-            statement("PERMIT", "/C=[XY]X/.*"),
+            "a set of other characters",
+            statement("PERMIT", "/C=[YZ]X/.*"),
+            "chain.namespace",
+        ),
+        (
+            "alternatives, none of which fits",
+            statement("PERMIT", "(/C=YX|/C=DE)/.*"),
+            "chain.namespace",
+        ),
+        (
+            "a class by name",
+            statement("PERMIT", "/C=[[:upper:]]*/.*"),
             "namespace.malformed",
         ),
         (
-            "alternatives",
-            statement("PERMIT", "(/C=XX|/C=DE)/.*"),
+            "a count",
+            statement("PERMIT", "/C=X{2}/.*"),
             "namespace.malformed",
         ),
         (
