@@ -22,6 +22,7 @@ pub(super) struct Programs {
     pub(super) policy: PathBuf,
     /// What asks the name service.
     pub(super) names: PathBuf,
+    pub(super) names_nss: PathBuf,
     /// The agent in the sandbox.
     pub(super) job: PathBuf,
 }
@@ -83,6 +84,7 @@ impl Programs {
             verify: find("sailplane-verify")?,
             policy: find("sailplane-policy")?,
             names: find("sailplane-names")?,
+            names_nss: find("sailplane-names-nss")?,
             job: find("sailplane-job")?,
             sailplane,
         })

@@ -148,6 +148,8 @@ impl Scene {
         stage.program(&programs.verify, &folder.join("sailplane-verify"), 0o755)?;
         stage.program(&programs.policy, &folder.join("sailplane-policy"), 0o755)?;
         stage.program(&programs.names, &folder.join("sailplane-names"), 0o755)?;
+        let names_nss = folder.join("sailplane-names-nss");
+        stage.program(&programs.names_nss, &names_nss, 0o755)?;
         stage.program(&programs.switch, &folder.join("sailplane-switch"), 0o4755)?;
         stage.folder(&stage.path("leases"), 0o755, None)?;
         let map: String = self

@@ -239,7 +239,9 @@ impl Names {
         let program = own.with_file_name("sailplane-names");
         let program = program.display();
         if self.ended == Some(i32::from(CANNOT_START) << 8) {
-            let text = format!("{program} cannot be started; check that all can execute it");
+            let text = format!(
+                "{program}, or {program}-nss, cannot be started; check that all can execute them"
+            );
             return helper(RefusalClass::SitePermanent, "policy.missing", text, false);
         }
         trouble("policy.silent", format!("{program} has not answered"))

@@ -7,8 +7,9 @@
 //!
 //! - `sailplane-policy check FILE`: all that is wrong with a configuration; for administrators.
 //! - `sailplane-policy trace FILE ...`: who was this uid, what did this name run.
-//! - `sailplane-names` (or `sailplane-policy names`): accounts and groups; on a socket from root. A second
-//!   one, on descriptor 3, shows root what was asked and answered.
+//! - `sailplane-names`: accounts and groups; on a socket from root. A second one, on descriptor 3, shows root
+//!   what was asked and answered. Where more than the files of /etc must be asked it becomes
+//!   `sailplane-names-nss` (or `sailplane-policy names`).
 
 mod admit;
 mod bans;
@@ -23,6 +24,7 @@ mod gridmap;
 mod hours;
 mod lease_name;
 mod lines;
+mod local;
 mod mapper;
 mod names;
 mod pattern;
@@ -59,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
         ["names"] => serve(&mut names::NameService),
+        ["local-names"] => serve(&mut local::LocalNames::new()),
         ["check", "--content-only", file] => report(Path::new(file), false),
         ["check", file] => report(Path::new(file), true),
         ["trace", file, query @ ..] => answer(Path::new(file), query),

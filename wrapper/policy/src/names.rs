@@ -77,13 +77,6 @@ fn found<T>(result: Result<Option<T>, Errno>) -> Result<Option<T>, Errno> {
 }
 
 fn account(user: User, groups: Vec<u32>) -> Entry {
-    let plain = |path: PathBuf, otherwise: &str| {
-        if is_plain_absolute(&path) {
-            path
-        } else {
-            PathBuf::from(otherwise)
-        }
-    };
     Entry::Account {
         name: user.name,
         uid: user.uid.as_raw(),
@@ -91,6 +84,15 @@ fn account(user: User, groups: Vec<u32>) -> Entry {
         groups,
         home: plain(user.dir, "/"),
         shell: plain(user.shell, "/bin/sh"),
+    }
+}
+
+/// The path, if it can be one.
+pub(crate) fn plain(path: PathBuf, otherwise: &str) -> PathBuf {
+    if is_plain_absolute(&path) {
+        path
+    } else {
+        PathBuf::from(otherwise)
     }
 }
 

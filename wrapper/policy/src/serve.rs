@@ -8,7 +8,7 @@ use launch_protocol::MAX_PACKET;
 use launch_protocol::policy::{Answer, Query, Reply, Request};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockType, UnixAddr, getsockopt, recvmsg, sendmsg, sockopt,
+    ControlMessageOwned, MsgFlags, SockType, UnixAddr, getsockopt, recv, recvmsg, sendmsg, sockopt,
 };
 
 use crate::refuse::site;
@@ -16,6 +16,16 @@ use crate::sys;
 
 /// Something that answers questions about names.
 pub(crate) trait Service {
+    /// Can it answer these? Asked before they are taken from the socket; if it cannot, [`Service::pass_on`] comes next.
+    fn can_answer(&mut self, _queries: &[Query]) -> bool {
+        true
+    }
+
+    /// Becomes somebody who can, and who finds the question still waiting. Returns only if that fails.
+    fn pass_on(&mut self) -> ExitCode {
+        ExitCode::FAILURE
+    }
+
     /// One entry a query, or why there are none.
     fn answer(&mut self, queries: &[Query]) -> Reply;
 }
@@ -49,6 +59,11 @@ pub(crate) fn serve(
     std::panic::set_hook(Box::new(|_| {}));
     let mut buffer = vec![0; MAX_PACKET];
     loop {
+        if let Ok(request) = Request::decode(ahead(socket, &mut buffer))
+            && !service.can_answer(&request.queries)
+        {
+            return service.pass_on();
+        }
         let (packet, files) = match receive(socket, &mut buffer) {
             Ok(Some(received)) => received,
             Ok(None) => return ExitCode::SUCCESS,
@@ -77,6 +92,12 @@ pub(crate) fn serve(
 
 /// A packet and what came beside it.
 type Received<'a> = (&'a [u8], Vec<OwnedFd>);
+
+/// The packet that comes next, which stays where it is; nothing: none comes, or it is of no use.
+fn ahead<'a>(socket: BorrowedFd<'_>, buffer: &'a mut [u8]) -> &'a [u8] {
+    let length = recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK).unwrap_or(0);
+    buffer.get(..length).unwrap_or_default()
+}
 
 /// One packet; `None`: the end.
 fn receive<'a>(
@@ -140,7 +161,7 @@ fn too_much(id: u32) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, recv, send as send_raw, socketpair};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, send as send_raw, socketpair};
 
     use super::*;
 

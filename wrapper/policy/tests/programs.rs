@@ -139,13 +139,39 @@ fn a_thousand_decisions_with_a_large_map() {
 
 #[test]
 fn s3_the_name_service_is_a_program_of_its_own() {
+    for program in [
+        env!("CARGO_BIN_EXE_sailplane-names"),
+        env!("CARGO_BIN_EXE_sailplane-names-nss"),
+    ] {
+        let mut servant = Servant::start(program, &[]);
+        let queries = vec![Query::Uid(0), Query::Account("no-such-account".to_owned())];
+        let Reply::Names(entries) = servant.ask(queries) else {
+            panic!("names");
+        };
+        assert!(matches!(&entries[0], Some(Entry::Account { uid: 0, .. })));
+        assert_eq!(entries[1], None);
+        assert_eq!(servant.end(), Some(0));
+    }
+}
+
+/// What is in no file is asked of every service, by another program in the same process: it is never lost.
+#[test]
+fn s3_what_the_files_leave_open_is_asked_of_the_name_service() {
     let mut servant = Servant::start(env!("CARGO_BIN_EXE_sailplane-names"), &[]);
-    let queries = vec![Query::Uid(0), Query::Account("no-such-account".to_owned())];
-    let Reply::Names(entries) = servant.ask(queries) else {
+    let pid = servant.child.id();
+    let program = || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+    let Reply::Names(known) = servant.ask(vec![Query::Uid(0)]) else {
         panic!("names");
     };
-    assert!(matches!(&entries[0], Some(Entry::Account { uid: 0, .. })));
-    assert_eq!(entries[1], None);
+    assert!(known[0].is_some());
+    // With and without such a group, files or not: this is one that no file decides.
+    let nogroup = Query::Group("nobody".to_owned());
+    let Reply::Names(unknown) = servant.ask(vec![nogroup, Query::Uid(0)]) else {
+        panic!("names");
+    };
+    assert_eq!(unknown.len(), 2);
+    assert_eq!(unknown[1], known[0]);
+    assert!(program().contains("sailplane-names-nss"), "{}", program());
     assert_eq!(servant.end(), Some(0));
 }
 

@@ -107,14 +107,14 @@ pub(crate) fn introduce(
     meanwhile: impl FnOnce(&Standing, Group),
 ) -> Result<(Broker, Standing), Refusal> {
     let libexec = Libexec::own()?;
-    // First of all: its libraries take the longest time. What it may trust it will be told.
-    let early = Some("sailplane-verify").filter(|_| mode == Mode::Serve);
-    let early = early.and_then(|name| libexec.find(name).ok());
-    let early = early.and_then(|program| Verifier::start(program, ground.null.as_fd()).ok());
     let program = libexec.find("sailplane-broker")?;
     let started = programs::start_broker(&program, mode, words, ground);
     let (pid, socket) = started.map_err(system("starting sailplane-broker"))?;
-    let (_, questions, names) = start_names(&libexec.find("sailplane-names")?, ground)?;
+    let (_, questions, names) = start_names(&libexec.find_names()?, ground)?;
+    // Its libraries take the longest time. What it may trust it will be told.
+    let early = Some("sailplane-verify").filter(|_| mode == Mode::Serve);
+    let early = early.and_then(|name| libexec.find(name).ok());
+    let early = early.and_then(|program| Verifier::start(program, ground.null.as_fd()).ok());
     let mut broker = Broker { pid, wire: Wire::new(socket), names };
     let standing = listen(mode, ground, &mut broker, (questions, libexec, early), meanwhile)?;
     Ok((broker, standing))

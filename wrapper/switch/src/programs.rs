@@ -51,6 +51,12 @@ impl Libexec {
         let path = self.path.join(name);
         trusted::check_in(&self.dir, "libexec", &path).map(|()| path)
     }
+
+    /// The name service, and what it may become.
+    pub(crate) fn find_names(&self) -> Result<PathBuf, Refusal> {
+        self.find("sailplane-names-nss")?;
+        self.find("sailplane-names")
+    }
 }
 
 /// One that must be known before the configuration is.

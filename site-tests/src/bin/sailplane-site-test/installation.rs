@@ -13,12 +13,13 @@ use super::ground::{self, Ground};
 use super::results::{Found, Results, check, warning};
 
 /// The programs that the helper starts.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "sailplane-broker",
     "sailplane-admin",
     "sailplane-verify",
     "sailplane-policy",
     "sailplane-names",
+    "sailplane-names-nss",
     "sailplane-job",
 ];
 

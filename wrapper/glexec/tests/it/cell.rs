@@ -97,6 +97,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
             "sailplane-job",
             "sailplane-policy",
             "sailplane-names",
+            "sailplane-names-nss",
             "sailplane-glexec",
             "sailplane-glexec-wrap",
             "sailplane-glexec-unwrap",

@@ -1,6 +1,6 @@
-//! `sailplane-names`: what the name service of this node knows. A program of its own, because the
-//! plug-ins of name services need the system's C library.
+//! `sailplane-names`: accounts and groups. What the files of /etc decide alone it says itself; for everything else it
+//! becomes `sailplane-names-nss`, which takes longer to start than all the rest.
 
 fn main() -> std::process::ExitCode {
-    sailplane_policy::run([std::ffi::OsString::from("names")])
+    sailplane_policy::run([std::ffi::OsString::from("local-names")])
 }

@@ -107,6 +107,7 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
         ("sailplane-glexec", folder.join("sailplane-glexec")),
         ("sailplane-policy", folder.join("sailplane-policy")),
         ("sailplane-names", folder.join("sailplane-names")),
+        ("sailplane-names-nss", folder.join("sailplane-names-nss")),
         ("sailplane-verify", verifier),
     ]
 }
