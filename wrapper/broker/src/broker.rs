@@ -127,9 +127,10 @@ impl Broker {
 
     /// Serves until the pilot is gone and everything of it is cleaned up.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        // It may have said something already.
+        // It may have said something already, and an answer of the name service may have come with another one.
         let mut events = Events {
             channel: true,
+            names: true,
             ..Events::default()
         };
         loop {
@@ -152,7 +153,10 @@ impl Broker {
                 return Ok(());
             }
             events = if self.has_news() {
-                Events::default()
+                Events {
+                    names: true,
+                    ..Events::default()
+                }
             } else {
                 self.wait()?
             };
@@ -188,9 +192,7 @@ impl Broker {
                 // More numbers are known now than those that may be in use.
                 self.tools.ready.expect(None);
             }
-            if self.openings.is_empty() {
-                self.anticipate();
-            } else {
+            if !self.openings.is_empty() {
                 self.grow_ready();
             }
         }
@@ -208,10 +210,7 @@ impl Broker {
             }
             match self.channel.receive() {
                 Incoming::Request(request, descriptors) => self.serve(request, descriptors)?,
-                Incoming::Nothing => {
-                    self.anticipate();
-                    break;
-                }
+                Incoming::Nothing => break,
                 Incoming::End => self.leave("end of channel", grace),
                 Incoming::Malformed => self.leave("malformed packet", Duration::ZERO),
             }
@@ -372,7 +371,7 @@ impl Broker {
             Some(now + IDLE)
         } else {
             let servants = site.names.is_running() || verifiers.is_warm();
-            let warm = servants || ready.is_warm() || self.nest_is_warm;
+            let warm = servants || ready.is_made() || self.nest_is_warm;
             warm.then_some(self.warm_until)
         }
     }
@@ -696,13 +695,6 @@ impl Broker {
         }
     }
 
-    /// After the greeting: who has just started will want a payload, and soon.
-    fn anticipate(&mut self) {
-        if self.greeted && !self.opened && !self.tools.ready.is_warm() {
-            self.grow_ready();
-        }
-    }
-
     /// While a credential is being verified: goes on with the payload that it may get.
     fn grow_ready(&mut self) {
         let Tools {
@@ -713,7 +705,7 @@ impl Broker {
             serial,
             ..
         } = &mut self.tools;
-        if hierarchies.has_groups() && ready.is_growing(site) {
+        if hierarchies.has_groups() && !ready.is_made() && ready.is_cold(site) {
             ready.warm_up(monitor, hierarchies, site, serial);
             self.nest_is_warm &= !ready.is_made();
         }
@@ -984,7 +976,7 @@ impl Broker {
             let text = "without cgroup2 one account can run one payload at a time";
             Err(trouble("lease.busy", text.to_owned()))
         } else {
-            Nest::make(monitor, hierarchies, payload, label, place, limits)
+            Nest::make(monitor, hierarchies, payload, label, place, limits, false)
         };
         self.nest_is_warm = false;
         if made.is_err() {

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use launch_protocol::broker::{OpenLimits, Refusal};
-use launch_protocol::monitor::{Account, Ask, Errand, Reply, Target};
+use launch_protocol::monitor::{Account, Ask, Reply, Target};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::group::{Group, Hierarchies};
-use crate::monitor::{DONE, Monitor, exit_status};
+use crate::monitor::{IN_USE, Monitor, exit_status};
 use crate::site::Site;
 
 /// After so many numbers that others have, or that are in use, none is kept ready: somebody else may
 /// need the rest.
 const IN_VAIN: u32 = 4;
-/// How long the agent of one that is not wanted any more may take to end.
+/// How long an agent may take to begin, and that of one that is not wanted any more to end.
 const ENDING: Duration = Duration::from_secs(2);
 /// How often, a millisecond apart, it is tried to remove one.
 const BURIALS: u32 = 50;
@@ -40,6 +40,17 @@ impl Nest {
             .is_some_and(|found| found.contains(PollFlags::POLLHUP))
     }
 
+    /// Has its agent said that it serves? Waited for: it may have just been started.
+    fn serves(&self) -> bool {
+        let mut agent = [PollFd::new(self.agent.1.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(
+            &mut agent,
+            PollTimeout::try_from(ENDING).unwrap_or(PollTimeout::ZERO),
+        );
+        let [agent] = agent;
+        agent.revents() == Some(PollFlags::POLLIN)
+    }
+
     /// Makes them for a payload that has its account.
     pub(crate) fn make(
         monitor: &Monitor,
@@ -48,12 +59,14 @@ impl Nest {
         label: &str,
         place: Option<PathBuf>,
         limits: OpenLimits,
+        alone: bool,
     ) -> Result<Self, Refusal> {
         let ask = Ask::Make {
             payload,
             label: label.to_owned(),
             place,
             limits,
+            alone,
         };
         match monitor.ask_with(&ask, &[])? {
             (
@@ -82,7 +95,7 @@ impl Nest {
 /// What is ready of the next payload.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    state: State,
+    made: Option<Made>,
     /// Where the last payload was wanted, and the next will be.
     place: Option<PathBuf>,
     /// The last one had a dynamic account, or the configuration lets one expect it.
@@ -92,26 +105,13 @@ pub(crate) struct Ready {
     barren: bool,
 }
 
+/// A whole one. Its agent ends if anything else runs as the account.
 #[derive(Debug)]
-enum State {
-    Nothing,
-    /// A child looks whether anything runs as the account.
-    Looking {
-        payload: u32,
-        account: Account,
-        child: i32,
-    },
-    /// Nothing does.
-    Leased {
-        payload: u32,
-        account: Account,
-    },
-    Made {
-        payload: u32,
-        account: Account,
-        place: Option<PathBuf>,
-        nest: Nest,
-    },
+struct Made {
+    payload: u32,
+    account: Account,
+    place: Option<PathBuf>,
+    nest: Nest,
 }
 
 /// What somebody who needs a payload gets.
@@ -128,7 +128,7 @@ impl Ready {
     /// Nothing yet. `place`: where to make the first.
     pub(crate) fn new(place: Option<PathBuf>) -> Self {
         Self {
-            state: State::Nothing,
+            made: None,
             place,
             expected: false,
             in_vain: 0,
@@ -138,34 +138,20 @@ impl Ready {
 
     /// Is there anything to do?
     pub(crate) fn is_cold(&self, site: &Site) -> bool {
-        match &self.state {
-            State::Nothing => {
-                self.expected && !self.barren && site.dynamic.is_large() && !site.is_ignorant()
-            }
-            State::Looking { .. } => false,
-            State::Leased { .. } => !self.barren,
-            State::Made { place, .. } => *place != self.place,
+        match &self.made {
+            None => self.expected && !self.barren && site.dynamic.is_large() && !site.is_ignorant(),
+            Some(made) => made.place != self.place,
         }
     }
 
-    /// Is anything ready, or on its way?
-    pub(crate) fn is_warm(&self) -> bool {
-        !matches!(self.state, State::Nothing)
-    }
-
-    /// Is there something to do that brings it nearer to be complete?
-    pub(crate) fn is_growing(&self, site: &Site) -> bool {
-        !matches!(self.state, State::Made { .. }) && self.is_cold(site)
-    }
-
-    /// Has it a group?
+    /// Is there one?
     pub(crate) fn is_made(&self) -> bool {
-        matches!(self.state, State::Made { .. })
+        self.made.is_some()
     }
 
-    /// Is everything ready, where it is wanted?
+    /// Is there one where it is wanted?
     pub(crate) fn is_complete(&self) -> bool {
-        matches!(&self.state, State::Made { place, .. } if *place == self.place)
+        self.made.as_ref().is_some_and(|it| it.place == self.place)
     }
 
     /// Somebody will ask soon, and want it there.
@@ -185,30 +171,19 @@ impl Ready {
         site: &mut Site,
         serial: &mut u32,
     ) {
-        match std::mem::replace(&mut self.state, State::Nothing) {
-            State::Nothing => self.lease(monitor, site, serial),
-            State::Leased { payload, account } => {
-                let (place, limits) = (self.place.clone(), OpenLimits::default());
-                let made = Nest::make(monitor, hierarchies, payload, "", place.clone(), limits);
-                self.state = if let Ok(nest) = made {
-                    State::Made {
-                        payload,
-                        account,
-                        place,
-                        nest,
-                    }
-                } else {
-                    // Whoever asks will be told why.
-                    self.barren = true;
-                    State::Leased { payload, account }
-                };
-            }
-            State::Made { payload, nest, .. } => take_down(monitor, payload, &nest),
-            looking @ State::Looking { .. } => self.state = looking,
+        match self.made.take() {
+            None => self.make(monitor, hierarchies, site, serial),
+            Some(made) => take_down(monitor, made.payload, &made.nest),
         }
     }
 
-    fn lease(&mut self, monitor: &Monitor, site: &mut Site, serial: &mut u32) {
+    fn make(
+        &mut self,
+        monitor: &Monitor,
+        hierarchies: &Hierarchies,
+        site: &mut Site,
+        serial: &mut u32,
+    ) {
         for uid in site.dynamic.free() {
             if self.in_vain >= IN_VAIN {
                 break;
@@ -226,99 +201,71 @@ impl Ready {
                 self.in_vain += 1;
                 continue;
             };
-            match monitor.errand(payload, Errand::Alone { home: false }) {
-                Ok(child) => {
-                    self.state = State::Looking {
-                        payload,
-                        account,
-                        child,
-                    };
-                    return;
-                }
-                Err(_) => {
-                    let _ = monitor.order(&Ask::Bury { payload });
-                    break;
-                }
+            let (place, limits) = (self.place.clone(), OpenLimits::default());
+            let made = Nest::make(
+                monitor,
+                hierarchies,
+                payload,
+                "",
+                place.clone(),
+                limits,
+                true,
+            );
+            if let Ok(nest) = made {
+                self.made = Some(Made {
+                    payload,
+                    account,
+                    place,
+                    nest,
+                });
+                return;
             }
+            // Whoever asks will be told why.
+            let _ = monitor.order(&Ask::Bury { payload });
+            break;
         }
         self.barren = true;
     }
 
     /// Takes note that a child has been reaped; true if it was ours.
     pub(crate) fn reaped(&mut self, monitor: &Monitor, child: i32, status: i32) -> bool {
-        match std::mem::replace(&mut self.state, State::Nothing) {
-            State::Looking {
-                payload,
-                account,
-                child: looking,
-            } if looking == child => {
-                if exit_status(status) == Some(DONE) {
-                    self.in_vain = 0;
-                    self.state = State::Leased { payload, account };
-                } else {
-                    // Something runs as this number that no broker answers for.
-                    let _ = monitor.order(&Ask::Bury { payload });
-                    self.in_vain += 1;
-                    self.barren = self.in_vain >= IN_VAIN;
-                }
-                true
-            }
-            State::Made { payload, nest, .. } if nest.agent.0 == child => {
-                self.barren = true;
-                bury(monitor, payload);
-                true
-            }
-            other => {
-                self.state = other;
-                false
-            }
-        }
+        let Some(made) = self.made.take_if(|made| made.nest.agent.0 == child) else {
+            return false;
+        };
+        // Or something runs as this number that no broker answers for: the next may do.
+        self.in_vain += 1;
+        self.barren = exit_status(status) != Some(IN_USE) || self.in_vain >= IN_VAIN;
+        bury(monitor, made.payload);
+        true
     }
 
     /// What there is, for whom it fits.
     pub(crate) fn take(&mut self, monitor: &Monitor, place: Option<&PathBuf>) -> Option<Taken> {
-        if let State::Looking { child, .. } = &self.state {
-            let child = *child;
-            let status = monitor.wait_for(child, ENDING).unwrap_or(libc::SIGKILL);
-            self.reaped(monitor, child, status);
-        }
-        match std::mem::replace(&mut self.state, State::Nothing) {
-            State::Made { payload, nest, .. } if nest.has_died() => {
-                take_down(monitor, payload, &nest);
-                None
-            }
-            State::Leased { payload, account } => Some(Taken {
+        let fits = |made: &mut Made| made.place.as_ref() == place || made.nest.has_died();
+        let Made {
+            payload,
+            account,
+            nest,
+            ..
+        } = self.made.take_if(fits)?;
+        if nest.serves() {
+            self.in_vain = 0;
+            let nest = Some(nest);
+            return Some(Taken {
                 payload,
                 account,
-                nest: None,
-            }),
-            State::Made {
-                payload,
-                account,
-                place: its,
                 nest,
-            } if its.as_ref() == place => Some(Taken {
-                payload,
-                account,
-                nest: Some(nest),
-            }),
-            other => {
-                self.state = other;
-                None
-            }
+            });
         }
+        self.in_vain += 1;
+        take_down(monitor, payload, &nest);
+        None
     }
 
     /// Takes it down.
     pub(crate) fn cool_down(&mut self, monitor: &Monitor) {
-        match std::mem::replace(&mut self.state, State::Nothing) {
-            State::Nothing => {}
-            State::Looking { payload, child, .. } => {
-                let _ = monitor.wait_for(child, ENDING);
-                bury(monitor, payload);
-            }
-            State::Leased { payload, .. } => bury(monitor, payload),
-            State::Made { payload, nest, .. } => take_down(monitor, payload, &nest),
+        if let Some(made) = self.made.take() {
+            take_down(monitor, made.payload, &made.nest);
         }
     }
 }
@@ -408,7 +355,7 @@ mod tests {
     #[test]
     fn one_is_ready_for_whoever_wants_it_in_the_same_place() {
         let mut stage = Stage::new();
-        assert!(stage.ready.is_cold(&stage.site) && !stage.ready.is_warm());
+        assert!(stage.ready.is_cold(&stage.site) && !stage.ready.is_made());
         stage.grow();
         assert!(stage.ready.is_complete());
         assert!(stage.ready.take(&stage.monitor, None).is_none());
@@ -445,7 +392,7 @@ mod tests {
         let free = stage.site.dynamic.free();
         stage.fake.books().taken.extend(&free[..4]);
         stage.grow();
-        assert!(!stage.ready.is_warm() && !stage.ready.is_cold(&stage.site));
+        assert!(!stage.ready.is_made() && !stage.ready.is_cold(&stage.site));
         stage.ready.expect(None);
         stage.grow();
         assert!(stage.ready.is_complete());
@@ -455,10 +402,7 @@ mod tests {
     fn what_is_not_wanted_any_more_goes() {
         let mut stage = Stage::new();
         stage.grow();
-        let agent = match &stage.ready.state {
-            State::Made { nest, .. } => nest.agent.0,
-            other => panic!("{other:?}"),
-        };
+        let agent = stage.ready.made.as_ref().expect("made").nest.agent.0;
         stage.fake.end(agent, libc::SIGKILL);
         stage.ready.cool_down(&stage.monitor);
         assert!(stage.fake.books().leased.is_empty());
@@ -466,11 +410,8 @@ mod tests {
         assert!(asked.contains(&"Kill".to_owned()) && asked.ends_with(&["Bury".to_owned()]));
         // One whose agent has died is no good.
         stage.grow();
-        let State::Made { nest, .. } = &stage.ready.state else {
-            panic!("made");
-        };
-        let agent = nest.agent.0;
+        let agent = stage.ready.made.as_ref().expect("made").nest.agent.0;
         assert!(stage.ready.reaped(&stage.monitor, agent, 9));
-        assert!(!stage.ready.is_warm() && stage.fake.books().leased.is_empty());
+        assert!(!stage.ready.is_made() && stage.fake.books().leased.is_empty());
     }
 }

@@ -169,8 +169,15 @@ impl Books {
                     Reply::Account(account(uid))
                 }
             }
-            Ask::Make { .. } => {
+            Ask::Make { payload, alone, .. } => {
                 let (child, beside) = self.child();
+                let uid = self.uids.get(&payload).copied().unwrap_or_default();
+                if alone && self.busy.contains(&uid) {
+                    self.kept.pop();
+                    self.ended.push((child, 2 << 8));
+                } else if let Some(agent) = self.kept.last() {
+                    transmit(agent.as_fd(), b"ready", &[]).expect("heard");
+                }
                 let reply = Reply::Made {
                     child,
                     group: "group".to_owned(),

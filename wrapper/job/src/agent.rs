@@ -15,7 +15,7 @@ use nix::errno::Errno;
 
 use crate::channel::{Channel, Incoming};
 use crate::files::Sandbox;
-use crate::{Failure, become_payload, list, proxy, sys, words};
+use crate::{Failure, become_payload, errands, list, proxy, sys, words};
 
 /// What the site allows a payload to be; root says so when it starts the agent.
 #[derive(Debug, Default)]
@@ -30,16 +30,19 @@ pub(crate) struct Rules {
 #[derive(Debug, Default)]
 struct Orders {
     rules: Rules,
+    /// It ends unless it is the account's only process.
+    if_alone: bool,
     /// Empty: there is none.
     sandbox: PathBuf,
 }
 
-/// `[--no-links] [--not-owned-by UID]... [SANDBOX]`, as root writes it.
+/// `[--if-alone] [--no-links] [--not-owned-by UID]... [SANDBOX]`, as root writes it.
 fn orders(words: impl Iterator<Item = OsString>) -> Option<Orders> {
     let mut orders = Orders::default();
     let mut words = words.peekable();
     while let Some(word) = words.next() {
         match word.to_str() {
+            Some("--if-alone") => orders.if_alone = true,
             Some("--no-links") => orders.rules.no_links = true,
             Some("--not-owned-by") => {
                 let uid = words.next()?.to_str()?.parse().ok()?;
@@ -56,10 +59,18 @@ fn orders(words: impl Iterator<Item = OsString>) -> Option<Orders> {
 /// channel breaks (status 1).
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let taken = Channel::take().zip(orders(arguments));
-    let Some((mut channel, Orders { rules, sandbox })) = taken else {
+    let Some((mut channel, orders)) = taken else {
         words::complain("sailplane-job is started by sailplane-switch, not by hand");
         return ExitCode::from(2);
     };
+    let Orders {
+        rules,
+        if_alone,
+        sandbox,
+    } = orders;
+    if if_alone && let Some(status) = errands::unless_alone() {
+        return ExitCode::from(status);
+    }
     sys::clear_umask();
     let sandbox = (!sandbox.as_os_str().is_empty()).then(|| Sandbox::enter(sandbox));
     let sandbox = match sandbox.transpose() {

@@ -64,6 +64,22 @@ fn is_unused(words: &mut dyn Iterator<Item = OsString>) -> u8 {
     }
 }
 
+/// The same for an agent, which goes on with the limit that it has: the status with which it is to end, if it is.
+pub(crate) fn unless_alone() -> Option<u8> {
+    let Ok((soft, hard)) = sys::limit(sys::PROCESSES) else {
+        return Some(CONFUSED);
+    };
+    // What may have no second process cannot try; somebody else must look.
+    if sys::set_limit(sys::PROCESSES, 2, hard).is_err() {
+        return Some(CONFUSED);
+    }
+    let alone = sys::can_fork();
+    match sys::set_limit(sys::PROCESSES, soft, hard) {
+        Ok(()) => (!alone).then_some(IN_USE),
+        Err(_) => Some(CONFUSED),
+    }
+}
+
 fn is_clean(home: &Path) -> bool {
     if home.parent().is_none() {
         return true;

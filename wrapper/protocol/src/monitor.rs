@@ -248,6 +248,8 @@ pub enum Ask {
         place: Option<PathBuf>,
         /// Of its group.
         limits: OpenLimits,
+        /// The agent ends, with the status of [`crate::errand::Errand::Alone`], unless it is its account's only process.
+        alone: bool,
     },
     /// Set limits of a payload that was made ahead of need. Answered by [`Reply::Done`].
     Limit {
@@ -566,12 +568,14 @@ impl Ask {
                 label,
                 place,
                 limits,
+                alone,
             } => {
                 w.u8(13);
                 w.u32(*payload);
                 w.text("label", label, Text::Printable, MAX_LABEL);
                 w.option(place.as_ref(), |w, path| w.path("place", path));
                 limits.put(w);
+                w.bool(*alone);
             }
             Self::Limit {
                 payload,
@@ -710,6 +714,7 @@ impl Ask {
                 label: r.text("label", Text::Printable, MAX_LABEL)?,
                 place: r.option("place", |r| r.path("place"))?,
                 limits: OpenLimits::take(r)?,
+                alone: r.bool("alone")?,
             },
             14 => Self::Limit {
                 payload: r.u32()?,
@@ -1110,6 +1115,7 @@ mod tests {
                 label: "12.0".to_owned(),
                 place: Some("/work".into()),
                 limits: OpenLimits::default(),
+                alone: true,
             },
             Ask::Errand {
                 payload: 3,

@@ -65,8 +65,15 @@ const NO_LINKS: &str = "prohibit_exec_via_symlink=yes";
 
 impl Order {
     /// What the site's settings make of a child for this account. `own_proc`: it was born into process numbers
-    /// of its own; `places`: the sandbox, and behind it `/tmp` and `/var/tmp`.
-    pub fn new(account: &Account, settings: &Settings, own_proc: bool, places: Vec<Place>) -> Self {
+    /// of its own; `places`: the sandbox, and behind it `/tmp` and `/var/tmp`; `alone`: as of
+    /// [`crate::monitor::Ask::Make`].
+    pub fn new(
+        account: &Account,
+        settings: &Settings,
+        own_proc: bool,
+        places: Vec<Place>,
+        alone: bool,
+    ) -> Self {
         let Settings {
             limits,
             isolation,
@@ -77,6 +84,10 @@ impl Order {
         let mut places = places.into_iter();
         let sandbox = places.next();
         let mut words: Vec<OsString> = Vec::new();
+        if alone {
+            // Not an errand: those are known by their first word.
+            words.push("--if-alone".into());
+        }
         if front.iter().any(|word| word == NO_LINKS) {
             words.push("--no-links".into());
         }

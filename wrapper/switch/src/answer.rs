@@ -57,11 +57,13 @@ impl Monitor {
                 plain(Reply::Account((*account).clone()))
             }
             Ask::Lease { payload, target, groups, sweep: false } => self.lease(payload, &target, groups.as_ref()),
-            Ask::Make { payload, label, place, limits } => self.make(payload, label, place.as_deref(), &limits),
+            Ask::Make { payload, label, place, limits, alone } => {
+                self.make(payload, label, place.as_deref(), &limits, alone)
+            }
             Ask::Limit { payload, label, limits } => self.limit(payload, label, &limits),
             Ask::Hatch { payload } => {
                 self.find(payload)?.account()?;
-                let (child, socket) = self.start_agent(payload, None)?;
+                let (child, socket) = self.start_agent(payload, (None, false))?;
                 Ok((Reply::Started { child }, vec![socket]))
             }
             Ask::Signal { child, signal } => self.signal(child, signal),
@@ -211,7 +213,7 @@ impl Monitor {
         (reply, Vec::new())
     }
 
-    fn make(&mut self, payload: u32, label: String, place: Option<&Path>, limits: &OpenLimits) -> Answer {
+    fn make(&mut self, payload: u32, label: String, place: Option<&Path>, limits: &OpenLimits, alone: bool) -> Answer {
         let Standing { settings, caller: pilot, tracking, .. } = &self.standing;
         let open = |path| Place::open(path, &settings.execute_dirs, pilot.uid);
         let place = place.map(open).transpose()?;
@@ -246,7 +248,7 @@ impl Monitor {
         };
         let sandbox = held.sandbox.as_ref().map(Sandbox::path);
         held.group = Some(nest.group);
-        let (child, socket) = self.start_agent(payload, Some(nest.waiting))?;
+        let (child, socket) = self.start_agent(payload, (Some(nest.waiting), alone))?;
         Ok((Reply::Made { child, group: nest.name, sandbox }, vec![socket]))
     }
 

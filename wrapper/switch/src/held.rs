@@ -50,7 +50,7 @@ impl Held {
     /// Sends a child that waits in the group, or a new one, on its way to be an agent.
     pub(crate) fn start_agent(
         &mut self,
-        waiting: Option<Waiting>,
+        (waiting, alone): (Option<Waiting>, bool),
         standing: &Standing,
         ground: &Ground,
     ) -> Result<(Pid, OwnedFd), Errno> {
@@ -62,7 +62,7 @@ impl Held {
             None => hatch(group, standing, ground)?,
         };
         let places = self.sandbox.as_ref().map(Sandbox::whereabouts).unwrap_or_default();
-        let order = Order::new(account, &standing.settings, numbers.is_some(), places);
+        let order = Order::new(account, &standing.settings, numbers.is_some(), places, alone);
         let packet = order.encode().map_err(|_| Errno::E2BIG)?;
         transmit(socket.as_fd(), &packet, &[])?;
         self.numbers = numbers;

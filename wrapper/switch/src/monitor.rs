@@ -21,7 +21,7 @@ use crate::guardian::Guardian;
 use crate::held::Held;
 use crate::introduce::{self, Broker, Ground, Standing, ended, until};
 use crate::nest::{Nursery, Waiting};
-use crate::programs;
+use crate::programs::Libexec;
 use crate::refuse::{failed, system};
 use crate::spawn;
 use crate::startup::SavedLimits;
@@ -205,11 +205,15 @@ impl Monitor {
         Reply::Endings { ended: self.ended.drain(..count).collect(), terminate: self.terminate }
     }
 
-    /// Starts an agent in a payload's group.
-    pub(crate) fn start_agent(&mut self, payload: u32, waiting: Option<Waiting>) -> Result<(i32, OwnedFd), Refusal> {
+    /// Starts an agent in a payload's group: who waits there, if anybody does; must it be alone in its account?
+    pub(crate) fn start_agent(
+        &mut self,
+        payload: u32,
+        how: (Option<Waiting>, bool),
+    ) -> Result<(i32, OwnedFd), Refusal> {
         let failed = failed("spawn.failed", "the agent could not be started");
         let held = self.held.get_mut(&payload).ok_or(Errno::ESRCH).map_err(&failed)?;
-        let (pid, socket) = held.start_agent(waiting, &self.standing, &self.ground).map_err(failed)?;
+        let (pid, socket) = held.start_agent(how, &self.standing, &self.ground).map_err(failed)?;
         self.children.insert(pid.as_raw(), Some(payload));
         Ok((pid.as_raw(), socket))
     }
@@ -249,7 +253,7 @@ impl Monitor {
 
     /// Starts the name service again.
     pub(crate) fn restart_names(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
-        let program = programs::beside_ourselves("sailplane-names")?;
+        let program = Libexec::own()?.find_names()?;
         let (pid, questions, names) = introduce::start_names(&program, &self.ground)?;
         self.broker.names = names;
         Ok((self.started(pid), vec![questions]))

@@ -168,6 +168,7 @@ fn make(payload: u32, place: Option<&str>) -> Ask {
         label: "1.0".to_owned(),
         place: place.map(Into::into),
         limits: OpenLimits::default(),
+        alone: false,
     }
 }
 
