@@ -202,15 +202,14 @@ async fn a_tree_that_keeps_forking_is_killed() {
 #[tokio::test]
 async fn many_at_a_time_do_not_hold_each_other() {
     // A keeper that held another's pipe would keep it from being heard.
-    let slow = tokio::spawn(shell("sleep 1000").deadline(within(1500)).run());
+    let slow = tokio::spawn(shell("sleep 20").run());
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..20 {
         all.spawn(shell("exit 0").run());
     }
-    let begin = Instant::now();
     while let Some(ended) = all.join_next().await {
         assert_eq!(ended.unwrap().unwrap().how, How::Exited(0));
     }
-    assert!(begin.elapsed() < Duration::from_millis(1400));
-    assert_eq!(slow.await.unwrap().unwrap().how, How::TimedOut);
+    assert!(!slow.is_finished(), "nothing has waited for the slow one");
+    slow.abort();
 }
