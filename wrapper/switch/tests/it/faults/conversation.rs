@@ -30,11 +30,12 @@ pub(super) fn judge(cell: &Cell, uid: u32, place: &str, text: &str) -> Result<()
     let ids = format!("{uid}\t{uid}\t{uid}\t{uid}");
     let caps = [none.as_str(); 5].join(" ");
     let expected = |groups: &str| format!("{ids} {ids} {groups}  {caps} 1");
-    let fewer = expected(&uid.to_string());
-    let all = match uid == cell.alice {
-        true => expected(&format!("{uid} {}", uid + 1)),
-        false => fewer.clone(),
+    // A number of its own has no further groups.
+    let (fewer, all) = match uid == cell.alice {
+        true => (uid.to_string(), format!("{uid} {}", uid + 1)),
+        false => (String::new(), String::new()),
     };
+    let (fewer, all) = (expected(&fewer), expected(&all));
     let mut lines = text
         .lines()
         .filter(|line| line.starts_with(|first: char| first.is_ascii_digit() || first == '/'));
