@@ -104,17 +104,7 @@ fn one_that_was_made_ahead_is_a_payload_like_any_other() {
         assert_eq!((output, status), (wanted, 0));
         // Killing one leaves the other, and the one that waits.
         let third = await_ready(&[&one, &two]);
-        pilot.kill(one.payload);
-        assert!(matches!(
-            pilot.event(),
-            Answer::Exited { wait_status: 9, .. }
-        ));
-        assert_eq!(
-            pilot.event(),
-            Answer::Empty {
-                payload: one.payload
-            }
-        );
+        pilot.kill_to_the_end(one.payload);
         assert!(processes_of(one.uid).is_empty() && !processes_of(third).is_empty());
         pilot.close(one.payload);
         pilot.close(two.payload);

@@ -324,6 +324,17 @@ impl Pilot {
         assert_eq!(self.ask(Command::Kill { payload }, &[]).0, Answer::Done);
     }
 
+    /// Kills a payload and hears that it is dead, and then that nothing of it is left.
+    pub(crate) fn kill_to_the_end(&mut self, payload: u32) {
+        self.kill(payload);
+        let exited = self.event();
+        assert!(
+            matches!(exited, Answer::Exited { payload: whose, wait_status: 9, .. } if whose == payload),
+            "{exited:?}"
+        );
+        assert_eq!(self.event(), Answer::Empty { payload });
+    }
+
     /// Announces a payload.
     pub(crate) fn prepare(&mut self) {
         assert_eq!(self.ask(Command::Prepare, &[]).0, Answer::Done);

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command as Program;
 use std::time::Duration;
 
-use launch_protocol::broker::{Answer, Opened};
+use launch_protocol::broker::Opened;
 
 use crate::cell::{Cell, LIBEXEC, groups_of, in_cell, names_in, own, processes_of, put};
 use crate::client::{Pilot, Start, eventually};
@@ -367,17 +367,7 @@ fn k5_no_way_to_hide_from_the_kill_works() {
             "{:?}",
             processes_of(opened.uid)
         );
-        pilot.kill(opened.payload);
-        assert!(matches!(
-            pilot.event(),
-            Answer::Exited { wait_status: 9, .. }
-        ));
-        assert_eq!(
-            pilot.event(),
-            Answer::Empty {
-                payload: opened.payload
-            }
-        );
+        pilot.kill_to_the_end(opened.payload);
         assert_eq!(processes_of(opened.uid), Vec::<u32>::new());
         pilot.close(opened.payload);
         assert_eq!(pilot.hang_up(), Some(0));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use launch_protocol::broker::{Answer, SignalScope};
+use launch_protocol::broker::SignalScope;
 
 use crate::cell::{EXECUTE, in_cell, names_in, processes_of};
 use crate::client::{Pilot, eventually};
@@ -38,17 +38,7 @@ fn k3_without_cgroups_everything_is_still_found_and_killed() {
         );
         pilot.signal(opened.payload, libc::SIGSTOP, SignalScope::All);
         pilot.signal(opened.payload, libc::SIGCONT, SignalScope::All);
-        pilot.kill(opened.payload);
-        assert!(matches!(
-            pilot.event(),
-            Answer::Exited { wait_status: 9, .. }
-        ));
-        assert_eq!(
-            pilot.event(),
-            Answer::Empty {
-                payload: opened.payload
-            }
-        );
+        pilot.kill_to_the_end(opened.payload);
         assert!(processes_of(opened.uid).is_empty());
         assert_eq!(pilot.run(opened.payload, "echo again").0, "again\n");
         pilot.close(opened.payload);
@@ -113,17 +103,7 @@ fn kill_comets(pilot: &mut Pilot, credential: &str) {
     let running = pilot.begin(opened.payload, COMETS);
     assert_eq!(running.line(), "up");
     let start = std::time::Instant::now();
-    pilot.kill(opened.payload);
-    assert!(matches!(
-        pilot.event(),
-        Answer::Exited { wait_status: 9, .. }
-    ));
-    assert_eq!(
-        pilot.event(),
-        Answer::Empty {
-            payload: opened.payload
-        }
-    );
+    pilot.kill_to_the_end(opened.payload);
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",

@@ -78,17 +78,7 @@ fn k8_a_suspended_payload_stands_still_and_can_be_killed() {
             cpu(&mut pilot) > before + 20_000
         });
         pilot.signal(opened.payload, libc::SIGSTOP, SignalScope::All);
-        pilot.kill(opened.payload);
-        assert!(matches!(
-            pilot.event(),
-            Answer::Exited { wait_status: 9, .. }
-        ));
-        assert_eq!(
-            pilot.event(),
-            Answer::Empty {
-                payload: opened.payload
-            }
-        );
+        pilot.kill_to_the_end(opened.payload);
         // The group is not suspended any more.
         assert_eq!(pilot.run(opened.payload, "echo alive").0, "alive\n");
         pilot.close(opened.payload);
