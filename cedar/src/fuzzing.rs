@@ -1,7 +1,9 @@
 //! Entry points for fuzzers: each takes any bytes and must neither panic nor loop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::ccb::{Heard, Place, Registration, Settings};
 use crate::entropy::{Entropy, EntropyError, Purpose};
 use crate::frame::Channel;
 use crate::secret::SessionKey;
@@ -99,6 +101,61 @@ pub fn fuzz_scitoken(data: &[u8]) {
         && let Ok(Some(issued)) = crate::net::fuzz_issued(&ad)
     {
         assert_eq!(ad.string("Token").as_deref(), Some(issued.text.expose()));
+    }
+}
+
+/// A CCB server that sends these messages, each behind its length in two bytes; one of no length lets time pass, or ends
+/// the connection.
+pub fn fuzz_ccb(data: &[u8]) {
+    let place = Place {
+        peer: [192, 0, 2, 1].into(),
+        local: [192, 0, 2, 9].into(),
+    };
+    let mut registration = Registration::new(Settings {
+        name: "fuzz".to_owned(),
+        heartbeat: Some(Duration::from_secs(300)),
+        reconnect: Duration::from_secs(60),
+        max_dials: 2,
+    });
+    let mut now = Duration::ZERO;
+    registration.connected(now, place);
+    let mut dialling = Vec::new();
+    let mut rest = data;
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
+        let (body, after) = after.split_at(length);
+        rest = after;
+        now = now.saturating_add(Duration::from_secs(100));
+        let up = if body.is_empty() {
+            registration.tick(now).is_ok()
+        } else {
+            let ad = MessageReader::new(Coding::Encrypted, body).ad();
+            match ad.map(|ad| registration.heard(now, &ad)) {
+                Ok(Ok(Heard::Dial(request))) => {
+                    if let Ok((target, address)) = request.target(place) {
+                        assert!(!address.ip().is_loopback() && address.port() != 0);
+                        assert!(request.hello(&target, "STARTD").is_ok());
+                    }
+                    dialling.push(request);
+                    true
+                }
+                Ok(Ok(_)) => true,
+                Ok(Err(_)) | Err(_) => false,
+            }
+        };
+        assert_eq!(registration.dials(), dialling.len());
+        assert!(dialling.len() <= 2, "no more at once than allowed");
+        if let Some(contact) = registration.contact() {
+            let ours = Sinful::new(place.local, 1).with("CCBID", Some(contact.as_str()));
+            assert_eq!(Sinful::parse(&ours.to_string()).as_ref(), Ok(&ours));
+        }
+        if !up {
+            if let Some(request) = dialling.pop() {
+                registration.finished(&request, &Err("no".to_owned()));
+            }
+            registration.lost(7);
+            registration.connected(now, place);
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod ad_wire;
+pub mod ccb;
 pub mod claim;
 pub mod command;
 pub mod crypto;

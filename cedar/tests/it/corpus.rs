@@ -9,7 +9,7 @@ type Target = fn(&[u8]);
 
 #[test]
 fn every_kept_input_of_the_fuzzers_runs_through() {
-    let targets: [(&str, Target); 7] = [
+    let targets: [(&str, Target); 8] = [
         ("cedar_frame", fuzzing::fuzz_cedar_frame),
         ("cedar_ad", fuzzing::fuzz_cedar_ad),
         (
@@ -21,6 +21,7 @@ fn every_kept_input_of_the_fuzzers_runs_through() {
             fuzzing::fuzz_cedar_handshake_server,
         ),
         ("cedar_methods", fuzzing::fuzz_cedar_methods),
+        ("ccb", fuzzing::fuzz_ccb),
         ("sinful", fuzzing::fuzz_sinful),
         ("scitoken", fuzzing::fuzz_scitoken),
     ];

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "tokio")]
 mod access;
+mod ccb;
 mod corpus;
 #[cfg(feature = "tokio")]
 mod crowd;
