@@ -1,8 +1,10 @@
 //! Connections over TCP, with tokio.
 //!
-//! [`Client`] starts commands, [`Server`] accepts them, [`Stream`] carries the messages after that.
+//! [`Client`] starts commands, [`Server`] accepts them, [`Stream`] carries the messages after that. [`Registrations`] make
+//! connections to those who cannot make them to us.
 
 mod admission;
+mod ccb;
 mod client;
 mod config;
 mod error;
@@ -13,6 +15,7 @@ mod session_cache;
 mod stream;
 mod token_request;
 
+pub use self::ccb::{RegistrationError, Registrations, Reversed, Standing, contacts};
 pub use crate::security::client::Proof;
 pub use crate::security::server::Policies;
 pub use client::Client;

@@ -264,6 +264,11 @@ impl Registration {
         present.then(|| request.outcome(report.as_ref().err().map(String::as_str)))
     }
 
+    /// Nothing is known of how a connection came out that was being made.
+    pub fn abandoned(&mut self) {
+        self.dials = self.dials.saturating_sub(1);
+    }
+
     /// When [`tick`](Self::tick) is to be called next; `None`: not before something else happens.
     pub fn due(&self) -> Option<Duration> {
         match self.link {

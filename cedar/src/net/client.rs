@@ -3,7 +3,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -34,6 +34,7 @@ use crate::security::{
 pub struct Client {
     config: Arc<ClientConfig>,
     sessions: SessionCache,
+    command_sock: Arc<Mutex<Option<Sinful>>>,
 }
 
 /// A command to be started, and where.
@@ -62,9 +63,22 @@ impl Client {
     /// A client with its own view of the shared `sessions`.
     pub fn new(config: ClientConfig, sessions: SessionCache) -> Self {
         Self {
+            command_sock: Arc::new(Mutex::new(config.command_sock.clone())),
             config: Arc::new(config),
             sessions,
         }
+    }
+
+    /// Our own address has changed; clones of this client tell it to servers from now on, too.
+    pub fn set_command_sock(&self, address: Sinful) {
+        *self.command_sock() = Some(address);
+    }
+
+    fn command_sock(&self) -> MutexGuard<'_, Option<Sinful>> {
+        // One assignment cannot be half done.
+        self.command_sock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The configuration.
@@ -90,6 +104,26 @@ impl Client {
             auth_command: None,
         })
         .await
+    }
+
+    /// Starts `command` with a handshake of its own, whatever sessions there are, and keeps its session for this
+    /// connection only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] with the address, the command and the step that failed.
+    pub async fn start_command_afresh(
+        &self,
+        address: &Sinful,
+        command: i32,
+    ) -> Result<Stream, Error> {
+        let target = Target {
+            address,
+            command,
+            auth_command: None,
+        };
+        let (dialled, done) = self.negotiate(&target).await?;
+        Ok(self.stream(&target, dialled, done))
     }
 
     /// Starts `command` in the session `session_id`, such as that of a claim. There is no way back to
@@ -182,6 +216,25 @@ impl Client {
     }
 
     async fn full_handshake(&self, target: &Target<'_>) -> Result<Stream, Error> {
+        let (dialled, mut done) = self.negotiate(target).await?;
+        if let Some(session) = done.session.take() {
+            let mut commands = std::mem::take(&mut done.valid_commands);
+            if !commands.contains(&target.command) && target.auth_command.is_none() {
+                commands.push(target.command);
+            }
+            let key = target.address.to_string();
+            let mut sessions = self.sessions.lock();
+            sessions.bind(&key, &commands, &session.id);
+            sessions.insert(session);
+        }
+        Ok(self.stream(target, dialled, done))
+    }
+
+    /// A handshake, with the credentials of the moment.
+    async fn negotiate(
+        &self,
+        target: &Target<'_>,
+    ) -> Result<(Dialled, Box<ClientEstablished>), Error> {
         let proofs = Proofs {
             tokens: self.tokens().await,
             ssl: self.ssl().await,
@@ -194,20 +247,7 @@ impl Client {
             .request(target, &dialled, proofs)
             .and_then(|request| ClientHandshake::new_session(request, &mut SystemEntropy));
         let handshake = start.map_err(|error| target.error(Step::Prepare, error))?;
-        let (dialled, mut done) = self
-            .run(target, dialled, handshake, Step::Handshake)
-            .await?;
-        if let Some(session) = done.session.take() {
-            let mut commands = std::mem::take(&mut done.valid_commands);
-            if !commands.contains(&target.command) && target.auth_command.is_none() {
-                commands.push(target.command);
-            }
-            let key = target.address.to_string();
-            let mut sessions = self.sessions.lock();
-            sessions.bind(&key, &commands, &session.id);
-            sessions.insert(session);
-        }
-        Ok(self.stream(target, dialled, done))
+        self.run(target, dialled, handshake, Step::Handshake).await
     }
 
     /// The tokens of the moment: files may have been renewed since the last handshake.
@@ -308,7 +348,7 @@ impl Client {
             fs: config.credentials.fs == FsAuthentication::On && is_local,
             version: config.version.clone(),
             subsystem: config.subsystem.clone(),
-            command_sock: config.command_sock.as_ref().map(ToString::to_string),
+            command_sock: self.command_sock().as_ref().map(ToString::to_string),
             trust_domain: config.trust_domain.clone(),
             pid: config.pid,
             now: unix_now(),

@@ -58,7 +58,7 @@ pub struct ClientConfig {
     pub version: String,
     /// `TOOL`, `STARTD`, `STARTER`; informational.
     pub subsystem: String,
-    /// Our own address if we have a command port.
+    /// Our own address if we have a command port; [`Client::set_command_sock`](super::Client::set_command_sock) changes it later.
     pub command_sock: Option<Sinful>,
     /// Our trust domain if known; the server's own answer decides which token is used.
     pub trust_domain: Option<String>,

@@ -10,6 +10,8 @@
 #[cfg(feature = "tokio")]
 mod access;
 mod ccb;
+#[cfg(feature = "tokio")]
+mod ccb_net;
 mod corpus;
 #[cfg(feature = "tokio")]
 mod crowd;
