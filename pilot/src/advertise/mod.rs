@@ -7,3 +7,4 @@ pub mod link;
 pub mod live;
 pub mod offer;
 pub mod os;
+pub mod published;

@@ -8,6 +8,7 @@ use cedar::Sinful;
 use classad::{ClassAd, Expr};
 
 use super::facts::NodeFacts;
+use super::published::Published;
 use crate::knobs::Attribute;
 
 /// Who the pilot is.
@@ -17,8 +18,8 @@ pub struct Identity {
     pub startd_name: String,
     /// `Machine`: the host's name.
     pub machine: String,
-    /// The command port.
-    pub address: Sinful,
+    /// Where the command port is found.
+    pub address: Published,
     /// Unix time of the start.
     pub started: i64,
     /// The `$CondorVersion: ... $` text.
@@ -144,12 +145,13 @@ pub fn base_ad(node: &NodeFacts, identity: &Identity, offer: &Offer, slot: u32) 
 }
 
 fn who(ad: &mut ClassAd, identity: &Identity, slot: u32) {
-    let address = identity.address.to_string();
+    let sinful = identity.address.get();
+    let address = sinful.to_string();
     ad.insert("Name", identity.slot_name(slot));
     ad.insert("Machine", identity.machine.as_str());
     ad.insert("MyAddress", address.as_str());
     ad.insert("StartdIpAddr", address);
-    if let Some(list) = address_v1(&identity.address) {
+    if let Some(list) = address_v1(&sinful) {
         ad.insert("AddressV1", list);
     }
     ad.insert("SlotID", i64::from(slot));
@@ -255,8 +257,12 @@ pub(super) fn signed(value: u64) -> i64 {
 }
 
 /// The address once more as a list of routes, as newer peers read it
-/// (`htcondor:src/condor_utils/condor_sinful.cpp`). `None` when the host is a name.
+/// (`htcondor:src/condor_utils/condor_sinful.cpp`). `None` when the host is a name, and when the way leads through a
+/// broker: they have all of that in the old form, too.
 fn address_v1(address: &Sinful) -> Option<String> {
+    if address.ccb_contacts().is_some() {
+        return None;
+    }
     let ip = address.socket_addr()?;
     let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let route = |kind: &str| {

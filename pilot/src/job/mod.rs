@@ -38,14 +38,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cedar::ClaimId;
 use cedar::net::{Client, Stream};
-use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
 use launch_protocol::broker::OpenLimits;
 use launch_protocol::exec::IoPriority;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::advertise::published::Published;
 use crate::broker::Broker;
 use crate::identity::IdentityPolicy;
 use crate::transfer::DelegationKeys;
@@ -269,7 +270,7 @@ pub struct JobServices {
     /// For the connections of the file transfer.
     pub client: Client,
     /// The pilot's own command address (`StarterIpAddr`).
-    pub address: Sinful,
+    pub address: Published,
     /// Keys made ahead of need for delegated proxies.
     pub delegation_keys: DelegationKeys,
     /// Clean-ups that outlive [`run()`]. The pilot waits for it to be empty before it ends.
@@ -280,7 +281,7 @@ impl JobServices {
     /// Services with a fresh key store and an empty set of clean-ups. Must be called inside a tokio runtime, because
     /// the first delegation key is made in the background from now on.
     #[must_use]
-    pub fn new(config: Arc<JobConfig>, broker: Broker, client: Client, address: Sinful) -> Self {
+    pub fn new(config: Arc<JobConfig>, broker: Broker, client: Client, address: Published) -> Self {
         Self {
             config,
             broker,

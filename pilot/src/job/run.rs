@@ -125,7 +125,7 @@ impl Job {
         let info = usage::starter_info(
             config,
             &self.slot,
-            &self.services.address,
+            &self.services.address.get(),
             self.clock.now(),
             plan::lease(&ad).is_some(),
         );
@@ -294,7 +294,7 @@ impl Job {
         }
         let last = ending.figures.exited(
             self.clock.now(),
-            &self.services.address,
+            &self.services.address.get(),
             ending.exit.wait_status,
             &ending.exit.ended,
         );
@@ -423,7 +423,7 @@ impl Job {
         let sent = ending.sent.as_deref().unwrap_or_default();
         let ad = ending
             .figures
-            .last(self.clock.now(), &self.services.address, sent);
+            .last(self.clock.now(), &self.services.address.get(), sent);
         self.shadow
             .call(Call::JobExit {
                 wait_status: exit.wait_status,

@@ -403,7 +403,7 @@ impl Running<'_> {
         }
         let ad = self.figures.running(
             now,
-            &self.services.address,
+            &self.services.address.get(),
             self.services.config.update_interval,
             self.suspended,
         );

@@ -12,20 +12,20 @@ use launch_protocol::exec::{IoClass, IoPriority};
 use super::detected::Detected;
 use super::error::{KnobErrors, Problem};
 use super::reader::{Reader, is_configured};
-use super::{Knobs, Offered, SwitchWish, attributes, listing, security, table};
+use super::{Knobs, Offered, SwitchWish, attributes, ccb, listing, security, table};
 use crate::identity::CredentialWish;
 use crate::job::environment;
 use crate::slot::eviction::Eviction;
 
 /// Where collectors listen: `htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`.
-const COLLECTOR_PORT: u16 = 9618;
+pub(super) const COLLECTOR_PORT: u16 = 9618;
 
 /// `MaxVacateTime`, for a `MachineMaxVacateTime` that needs a job to be evaluated.
 const VACATE: Duration = Duration::from_secs(600);
 
 /// Knobs of HTCondor's startd and starter that change what happens to jobs there and have no effect here; and the
 /// value that asks for what the pilot does anyway, empty where there is none.
-const WITHOUT_EFFECT: [(&str, &str); 14] = [
+const WITHOUT_EFFECT: [(&str, &str); 12] = [
     ("SUSPEND", "False"),
     ("WANT_SUSPEND", "False"),
     ("CONTINUE", "True"),
@@ -35,9 +35,7 @@ const WITHOUT_EFFECT: [(&str, &str); 14] = [
     ("SLOT_TYPE_1", ""),
     ("USER_JOB_WRAPPER", ""),
     ("STARTD_CRON_JOBLIST", ""),
-    ("CCB_ADDRESS", ""),
     ("TCP_FORWARDING_HOST", ""),
-    ("PRIVATE_NETWORK_NAME", ""),
     ("OUT_LOWPORT", ""),
     ("SINGULARITY_JOB", "False"),
 ];
@@ -73,6 +71,7 @@ pub(super) fn read(reader: &mut Reader<'_>, detected: &Detected) -> Knobs {
         port_security: security::port(reader),
         network_interface: reader.text("NETWORK_INTERFACE").unwrap_or_default(),
         network_hostname: reader.text("NETWORK_HOSTNAME"),
+        ccb: ccb::read(reader),
         port_range: command_ports.or(ports),
         job_port_range: ports,
         startd_name: reader.text("STARTD_NAME"),

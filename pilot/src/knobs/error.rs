@@ -123,6 +123,14 @@ pub enum Problem {
         /// The item.
         text: String,
     },
+    /// Nothing that can stand in an address.
+    #[error(
+        "{text:?} cannot be the name of a network: letters, digits and punctuation are allowed, blanks are not"
+    )]
+    NetworkName {
+        /// The value.
+        text: String,
+    },
     /// Not REQUIRED, PREFERRED, OPTIONAL or NEVER.
     #[error("expected REQUIRED, PREFERRED, OPTIONAL or NEVER, got {text:?}")]
     Wish {

@@ -5,6 +5,7 @@
 //! ignored, and those whose absence would surprise are warned of.
 
 mod attributes;
+mod ccb;
 mod check;
 mod detected;
 mod error;
@@ -31,6 +32,7 @@ use pool::security::Security;
 use crate::identity::CredentialWish;
 use crate::slot::eviction::Eviction;
 
+pub use self::ccb::Ccb;
 pub use self::detected::Detected;
 pub use self::error::{KnobError, KnobErrors, Problem};
 pub use self::listing::manual;
@@ -63,6 +65,8 @@ pub struct Knobs {
     pub network_interface: String,
     /// `NETWORK_HOSTNAME`.
     pub network_hostname: Option<String>,
+    /// `CCB_*` and `PRIVATE_NETWORK_NAME`: how a pilot is reached that cannot be connected to.
+    pub ccb: Ccb,
     /// `IN_LOWPORT` and `IN_HIGHPORT`, else `LOWPORT` and `HIGHPORT`: where the command port may be.
     pub port_range: Option<(u16, u16)>,
     /// `LOWPORT` and `HIGHPORT`, told to jobs.

@@ -132,6 +132,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether a knob is true; false if it is not set.
+    pub(super) fn flag(&mut self, name: &'static str) -> bool {
+        let (_, kind) = self.look_up(name);
+        matches!(self.of_kind(name, kind), Some(Value::Flag(true)))
+    }
+
     pub(super) fn expression(&mut self, name: &str) -> Expr {
         let (name, _) = self.look_up(name);
         self.expression_of(name)

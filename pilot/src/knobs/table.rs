@@ -228,6 +228,54 @@ pub static TABLE: &[Knob] = &[
         "",
         "Last port of the range for the command port, if IN_HIGHPORT is not set; told to jobs as _CONDOR_HIGHPORT.",
     ),
+    // -- reached through a broker
+    knob(
+        &["CCB_ADDRESS"],
+        Kind::List,
+        None,
+        "",
+        "Brokers of connections (CCB servers, which HTCondor's collectors are) for a pilot that cannot be connected to, behind NAT \
+         or a firewall: names or addresses, with port (9618 if left out), mostly $(COLLECTOR_HOST). The pilot registers at each, and \
+         connects itself to whoever asks there for it. If not set, the command port must be reachable.",
+    ),
+    knob(
+        &["CCB_HEARTBEAT_INTERVAL"],
+        Kind::Integer(0, LONG),
+        Some("300"),
+        "s",
+        "Silence on the connection to a broker after which the pilot says that it is there; after three times that the \
+         connection is made anew. 0: never. Choose less than what the NAT keeps silent connections.",
+    ),
+    knob(
+        &["CCB_RECONNECT_TIME"],
+        Kind::Integer(1, LONG),
+        Some("60"),
+        "s",
+        "Pause before a lost connection to a broker is made again, half of it at the least; longer, up to ten times, if that \
+         is in vain.",
+    ),
+    knob(
+        &["CCB_TIMEOUT"],
+        Kind::Integer(1, LONG),
+        Some("300"),
+        "s",
+        "How long a pilot that must have a broker (CCB_REQUIRED_TO_START) waits for one at its start.",
+    ),
+    knob(
+        &["CCB_REQUIRED_TO_START"],
+        Kind::Flag,
+        Some("False"),
+        "",
+        "Whether the pilot ends if no broker of CCB_ADDRESS registers it. Otherwise it waits a while for them, then shows itself under \
+         its own address, and under the broker's as soon as it has one.",
+    ),
+    knob(
+        &["PRIVATE_NETWORK_NAME"],
+        Kind::Text,
+        None,
+        "",
+        "Name of the network the pilot is in: daemons with the same name connect directly and not through a broker.",
+    ),
     // -- names
     knob(
         &["STARTD_NAME"],

@@ -435,6 +435,33 @@ fn slots_have_accounts() {
 }
 
 #[test]
+fn brokers_of_connections_are_addresses_as_collectors_are() {
+    let knobs = load(
+        "CCB_ADDRESS = $(COLLECTOR_HOST), <192.0.2.1:9620?sock=c>#7 b:9619 cm.example.org:9618\n\
+         CCB_HEARTBEAT_INTERVAL = 0\nPRIVATE_NETWORK_NAME = site.lan\n",
+    );
+    let brokers: Vec<String> = knobs.ccb.brokers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        brokers,
+        [
+            "<cm.example.org:9618>",
+            "<192.0.2.1:9620?sock=c>",
+            "<b:9619>"
+        ],
+        "each once"
+    );
+    assert_eq!(knobs.ccb.heartbeat, None);
+    assert_eq!(knobs.ccb.private_network.as_deref(), Some("site.lan"));
+    assert!(knobs.warnings.is_empty(), "{:?}", knobs.warnings);
+    let none = load("").ccb;
+    assert!(none.brokers.is_empty() && !none.required);
+    assert_eq!(none.heartbeat, Some(Duration::from_secs(300)));
+    let wrong = mistakes("CCB_ADDRESS = nowhere:0, [::1\nPRIVATE_NETWORK_NAME = a b\n");
+    assert_eq!(wrong.len(), 3, "{wrong:?}");
+    assert!(wrong.iter().all(|line| line.contains("/pilot.conf:")));
+}
+
+#[test]
 fn the_committed_page_of_the_manual_is_the_tables() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/knobs.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -49,18 +49,32 @@ pub(super) fn identity(
         .network_hostname
         .clone()
         .unwrap_or_else(|| node.kernel.nodename.clone());
-    let address = Sinful::new(address.ip(), address.port())
-        .with_addrs()
-        .alias(&host)
-        .no_udp();
     Identity {
         startd_name: startd_name(knobs.startd_name.as_deref(), &host),
+        address: self::address(address, &host, None, None).into(),
         machine: host,
-        address,
         started: clock.started(),
         condor_version: cedar::version::COMPATIBLE.banner(PROGRAM),
         condor_platform: node.platform(),
     }
+}
+
+/// The address of the command port at `place`; `contacts`: where brokers can be asked for it. The parameters stand in the
+/// order in which HTCondor writes them.
+pub(super) fn address(
+    place: SocketAddr,
+    host: &str,
+    private_network: Option<&str>,
+    contacts: Option<&str>,
+) -> Sinful {
+    let mut address = Sinful::new(place.ip(), place.port());
+    if let Some(contacts) = contacts {
+        address = address.with("CCBID", Some(contacts));
+    }
+    if let Some(network) = private_network {
+        address = address.with("PrivNet", Some(network));
+    }
+    address.with_addrs().alias(host).no_udp()
 }
 
 /// The client for collectors, schedds and shadows.
@@ -68,7 +82,7 @@ pub(super) fn client(knobs: &Knobs, identity: &Identity, sessions: SessionCache)
     let mut config = ClientConfig::new("STARTD", PROGRAM);
     config.policy = knobs.client_policy.clone();
     config.credentials = knobs.credentials.clone();
-    config.command_sock = Some(identity.address.clone());
+    config.command_sock = Some(identity.address.get());
     config.trust_domain.clone_from(&knobs.trust_domain);
     Client::new(config, sessions)
 }

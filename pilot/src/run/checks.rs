@@ -22,9 +22,6 @@ use super::{Reload, StartError};
 use crate::advertise::facts::NodeFacts;
 use crate::knobs::{Knobs, Offered, SwitchWish};
 
-/// Where CCB servers listen: they are collectors (`htcondor:src/condor_utils/param_info.in`, `COLLECTOR_PORT`).
-const CCB_PORT: u16 = 9618;
-
 /// The engine with everything that is to be checked, and a directory for it.
 pub(crate) struct Checks {
     /// What runs them.
@@ -172,10 +169,7 @@ fn setup(knobs: &Knobs, node: &NodeFacts, scratch: PathBuf) -> Setup {
         scratch,
         program: std::env::current_exe().ok(),
         collectors: knobs.collectors.iter().map(endpoint).collect(),
-        ccb: ccb(knobs
-            .configuration
-            .get("CCB_ADDRESS")
-            .map_or("", String::as_str)),
+        ccb: knobs.ccb.brokers.iter().map(endpoint).collect(),
         pilot_proxy: knobs.pilot_proxy.clone(),
         token_directories: knobs.credentials.token_directories.clone(),
         ca_directory: knobs.ca_directory.clone(),
@@ -198,26 +192,6 @@ fn setup(knobs: &Knobs, node: &NodeFacts, scratch: PathBuf) -> Setup {
         slot_users: knobs.slot_users.clone(),
         configuration: knobs.configuration.clone(),
     }
-}
-
-/// The brokers for connections from outside. The pilot has no use for them itself; who configures them expects that the node
-/// reaches them. What cannot be read is tried as a name, so that its check says so.
-fn ccb(text: &str) -> Vec<Endpoint> {
-    text.split([',', ' ', '\t'])
-        .filter(|word| !word.is_empty())
-        .map(|word| {
-            // The number of a registered daemon is no part of the address.
-            let word = word.split('#').next().unwrap_or(word);
-            Sinful::from_contact(word, CCB_PORT).map_or_else(
-                |_| Endpoint {
-                    text: word.to_owned(),
-                    host: word.to_owned(),
-                    port: CCB_PORT,
-                },
-                |address| endpoint(&address),
-            )
-        })
-        .collect()
 }
 
 /// How a broker is started that does what the pilot's own will do.
@@ -378,27 +352,5 @@ impl Drop for Scratch {
         if gone.is_none() {
             tracing::warn!("the checks' directory is left: its file system does not answer");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ccb_servers_of_the_configuration() {
-        let found: Vec<(String, u16)> = ccb("a.example, <192.0.2.1:9620?sock=c>#7 b:9619")
-            .into_iter()
-            .map(|one| (one.host, one.port))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("a.example".to_owned(), 9618),
-                ("192.0.2.1".to_owned(), 9620),
-                ("b".to_owned(), 9619)
-            ]
-        );
-        assert_eq!(ccb(""), []);
     }
 }

@@ -5,6 +5,7 @@
 //! says so (`failing`) instead of that ad.
 
 mod assemble;
+mod brokers;
 pub(crate) mod checks;
 mod failing;
 mod foreign;
@@ -43,6 +44,7 @@ use crate::serve::Port;
 use crate::serve::address::{self, AddressError};
 use crate::slot::claims::ClaimError;
 use crate::slot::clock::Clock;
+use brokers::Brokers;
 use checks::{Checked, Checks};
 use failing::Failing;
 pub use foreign::ForeignError;
@@ -89,6 +91,12 @@ pub enum StartError {
     /// What a check says about the configuration cannot be.
     #[error("a check of the node changes the configuration into one that is wrong")]
     Knobs(#[source] KnobErrors),
+    /// Nobody passes connections on to the pilot.
+    #[error("no CCB server of CCB_ADDRESS registers the pilot: {why}")]
+    NoBroker {
+        /// What came of it.
+        why: String,
+    },
     /// No claim ids.
     #[error("no claim ids")]
     Claim(#[from] ClaimError),
@@ -122,6 +130,7 @@ impl StartError {
             Self::Unfit { failure, .. } => Exit::of_class(Class::of(failure)),
             Self::Knobs(_) => Exit::Factory,
             Self::Address(_) => Exit::SiteTransient,
+            Self::NoBroker { .. } => Exit::Pool,
             Self::Claim(_) | Self::Signals(_) | Self::Port(_) | Self::Policy(_) => Exit::Pilot,
         }
     }
@@ -149,6 +158,11 @@ impl StartError {
             )),
             Self::Switch(SwitchError::Foreign(ForeignError::Trial { .. })) => Some(
                 "the site must allow it in sudoers: PILOT ALL=(ACCOUNTS) NOPASSWD: /path/of/sailplane".to_owned(),
+            ),
+            Self::NoBroker { .. } => Some(
+                "check that the node reaches the brokers of CCB_ADDRESS; without CCB_REQUIRED_TO_START the pilot starts \
+                 nevertheless"
+                    .to_owned(),
             ),
             Self::Switch(SwitchError::Root) => Some(
                 "start the pilot under an ordinary account, or install the identity-switch helper"
@@ -183,6 +197,8 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
     let identity = Arc::new(assemble::identity(&knobs, &node, address, &clock));
     let sessions = SessionCache::new();
     let client = assemble::client(&knobs, &identity, sessions.clone());
+    let (mut brokers, reversed) = Brokers::new(address, client.clone(), Arc::clone(&identity));
+    brokers.register(&knobs.ccb);
     let (startd, commands) = StartdCommands::channel();
     let (board, reader) = Board::new();
     let stop = CancellationToken::new();
@@ -190,7 +206,7 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
     let files = CredentialFiles::of(&knobs.credentials, &knobs.client_policy);
     let link = Link {
         // Each link gets its own.
-        collector: identity.address.clone(),
+        collector: identity.address.get(),
         client: client.clone(),
         identity: Arc::clone(&identity),
         interval: knobs.update_interval,
@@ -214,9 +230,24 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
         }
     };
     let heed = Heed::of(&knobs);
-    let fit = match fit(&knobs, reload, heed, checked.as_ref(), switched) {
+    let fit = async {
+        let fit = fit(&knobs, reload, heed, checked.as_ref(), switched)?;
+        // The checks may have brought brokers with them.
+        brokers.register(&fit.knobs.ccb);
+        brokers.settle().await?;
+        Ok(fit)
+    };
+    let fit = tokio::select! {
+        fit = fit => fit,
+        signal = signals.any() => {
+            let why = format!("{signal}, before the pilot had joined");
+            return Ok(Ending { exit: Exit::Retired, why });
+        }
+    };
+    let fit = match fit {
         Ok(fit) => fit,
         Err(error) => {
+            drop((brokers, reversed));
             let failing = Failing {
                 knobs: &knobs,
                 node: &node,
@@ -262,12 +293,14 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
     let port = tokio::spawn(
         Port {
             listener,
+            reversed,
             server,
             startd: startd.clone(),
             stop: stop.clone(),
         }
         .run(),
     );
+    let follower = brokers.follow(startd.clone());
     let health = checked.map(|checked| {
         let result = result_file::place(&knobs);
         tokio::spawn(health::watch(
@@ -299,7 +332,7 @@ pub async fn run(knobs: Knobs, reload: Reload<'_>) -> Result<Ending, StartError>
     let ending = slots.run().await;
     stop.cancel();
     let ending = blame_the_pool(ending, links.join_all().await);
-    drop(watchers);
+    drop((watchers, follower));
     cleanups.close();
     if timeout(CLEAN_UP, cleanups.wait()).await.is_err() {
         tracing::warn!("not everything is cleaned up; the helper goes on with it");

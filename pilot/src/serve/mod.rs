@@ -19,9 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cedar::net::Server;
+use cedar::net::{Reversed, Server};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Port {
     /// Where connections come in.
     pub listener: TcpListener,
+    /// Connections that were made to peers who cannot make them to us. They are served like all others: who speaks at
+    /// their other ends has to prove it there.
+    pub reversed: mpsc::Receiver<Reversed>,
     /// Does the handshakes.
     pub server: Arc<Server>,
     /// Who answers.
@@ -48,7 +51,7 @@ pub struct Port {
 
 impl Port {
     /// Serves until told to stop. Connections in progress are then dropped.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut tasks = JoinSet::new();
         loop {
@@ -57,6 +60,7 @@ impl Port {
             };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
+                Some(Reversed { tcp, peer }) = self.reversed.recv() => Ok((tcp, peer)),
                 () = self.stop.cancelled() => return,
             };
             while tasks.try_join_next().is_some() {}

@@ -9,6 +9,7 @@ use cedar::{ClaimId, Sinful};
 use classad::ClassAd;
 
 use super::event::{ClaimNumber, Time};
+use crate::advertise::published::Published;
 
 /// How long the session of an ended claim stays known: the submit side may be on its way with a last word, and
 /// deserves an answer instead of a broken handshake.
@@ -59,7 +60,7 @@ pub struct Proof {
 /// All claims that can still be spoken of.
 #[derive(Debug)]
 pub struct ClaimBook {
-    address: Sinful,
+    address: Published,
     birth: i64,
     next: u64,
     sessions: SessionCache,
@@ -69,9 +70,9 @@ pub struct ClaimBook {
 }
 
 impl ClaimBook {
-    /// An empty book; ids will name `address` and `birth`, the unix time of the start.
+    /// An empty book; ids will name what `address` is when they are made, and `birth`, the unix time of the start.
     #[must_use]
-    pub fn new(address: Sinful, birth: i64, sessions: SessionCache) -> Self {
+    pub fn new(address: Published, birth: i64, sessions: SessionCache) -> Self {
         Self {
             address,
             birth,
@@ -89,7 +90,7 @@ impl ClaimBook {
     /// [`ClaimError`].
     pub fn mint(&mut self, slot: usize) -> Result<ClaimNumber, ClaimError> {
         let number = ClaimNumber(self.next);
-        let id = ClaimId::mint(&self.address, self.birth, self.next)?;
+        let id = ClaimId::mint(&self.address.get(), self.birth, self.next)?;
         self.next += 1;
         self.sessions.register_claim(&id, SUBMIT_SIDE)?;
         self.by_session.insert(id.session_id().to_owned(), number);
@@ -180,7 +181,7 @@ mod tests {
 
     fn book() -> ClaimBook {
         ClaimBook::new(
-            Sinful::new(Ipv4Addr::LOCALHOST.into(), 4711),
+            Sinful::new(Ipv4Addr::LOCALHOST.into(), 4711).into(),
             1_700_000_000,
             SessionCache::new(),
         )

@@ -126,6 +126,8 @@ pub enum Order {
         /// The ads are to go out soon, not only when their time comes: something else than figures has changed.
         announce: bool,
     },
+    /// The pilot is found under another address.
+    Moved,
     /// The end of the pilot's time moved.
     End(Option<EndOfLife>),
 }

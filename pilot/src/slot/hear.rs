@@ -137,15 +137,13 @@ impl Startd {
                 announce,
             } => {
                 self.offer.checks = attributes;
-                for seat in &mut self.seats {
-                    let base = base_ad(&self.node, &self.identity, &self.offer, seat.number);
-                    seat.base = Arc::new(base);
-                }
+                self.base_ads();
                 for slot in (0..self.seats.len()).filter(|_| announce) {
                     self.board.changed(slot, false);
                 }
                 self.bar(Bar::Checks, why);
             }
+            Order::Moved => self.moved(),
             Order::End(end) => {
                 if self.end != end {
                     self.end = end;
@@ -154,6 +152,38 @@ impl Startd {
                     }
                 }
             }
+        }
+    }
+
+    fn base_ads(&mut self) {
+        for seat in &mut self.seats {
+            let base = base_ad(&self.node, &self.identity, &self.offer, seat.number);
+            seat.base = Arc::new(base);
+        }
+    }
+
+    /// The pilot has another address. Claims that somebody holds go on: their jobs have their connections. Those that are
+    /// only offered name the old address, so that others are offered.
+    fn moved(&mut self) {
+        self.base_ads();
+        for slot in 0..self.seats.len() {
+            let Some(seat) = self.seats.get_mut(slot) else {
+                continue;
+            };
+            if seat.machine.ended() {
+                continue;
+            }
+            match self.claims.mint(slot) {
+                Ok(next) => {
+                    let old = seat.machine.offer_instead(next);
+                    self.claims.end(self.clock.now(), old);
+                }
+                Err(error) => {
+                    self.retire(Exit::Pilot, format!("{error}"), Duration::ZERO);
+                    return;
+                }
+            }
+            self.board.changed(slot, true);
         }
     }
 

@@ -123,6 +123,11 @@ impl Machine {
         self.offered
     }
 
+    /// Offers `next` from now on; what was offered is given back, and is good for nothing any more.
+    pub fn offer_instead(&mut self, next: ClaimNumber) -> ClaimNumber {
+        std::mem::replace(&mut self.offered, next)
+    }
+
     /// The claim a schedd holds, and since when.
     #[must_use]
     pub fn claim(&self) -> Option<(ClaimNumber, Time)> {

@@ -12,7 +12,9 @@ fn identity() -> Identity {
     Identity {
         startd_name: "pilot_1@node7".to_owned(),
         machine: "node7".to_owned(),
-        address: Sinful::parse("<10.1.2.3:4711?addrs=10.1.2.3-4711&noUDP>").unwrap(),
+        address: Sinful::parse("<10.1.2.3:4711?addrs=10.1.2.3-4711&noUDP>")
+            .unwrap()
+            .into(),
         started: 1_700_000_000,
         condor_version: cedar::version::COMPATIBLE.banner("test"),
         condor_platform: "$CondorPlatform: X86_64-Test_1 $".to_owned(),

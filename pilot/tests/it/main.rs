@@ -15,3 +15,4 @@ mod foreign;
 mod own;
 mod pair;
 mod programs;
+mod reversed;

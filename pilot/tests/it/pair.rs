@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cedar::claim::ClaimId;
-use cedar::net::{Client, ClientConfig, Server, ServerConfig, SessionCache, Stream};
+use cedar::net::{Client, ClientConfig, Reversed, Server, ServerConfig, SessionCache, Stream};
 use cedar::security::server::CommandTable;
 use cedar::security::{EXECUTE_SIDE, Level};
 use cedar::{Sinful, command};
@@ -13,6 +13,7 @@ use classad::{ClassAd, Expr};
 use sailplane::advertise::board::{Board, BoardReader};
 use sailplane::advertise::facts::NodeFacts;
 use sailplane::advertise::offer::{Identity, Offer};
+use sailplane::advertise::published::Published;
 use sailplane::job::{Activation, JobEnd, JobProgress, StopOrder};
 use sailplane::serve::Port;
 use sailplane::slot::clock::Clock;
@@ -47,6 +48,10 @@ impl Played {
 pub(crate) struct Pilot {
     pub(crate) startd: StartdHandle,
     pub(crate) address: Sinful,
+    /// The address in ads and claim ids.
+    pub(crate) published: Published,
+    /// Where connections are given to the command port that were made by the pilot.
+    pub(crate) reversed: mpsc::Sender<Reversed>,
     pub(crate) ending: JoinHandle<Ending>,
     _board: BoardReader,
     jobs: mpsc::Receiver<Played>,
@@ -86,11 +91,12 @@ impl Pilot {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = Sinful::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).no_udp();
+        let published = Published::new(address.clone());
         let clock = Clock::start();
         let identity = Arc::new(Identity {
             startd_name: "test".to_owned(),
             machine: "test".to_owned(),
-            address: address.clone(),
+            address: published.clone(),
             started: clock.started(),
             condor_version: cedar::version::COMPATIBLE.banner("test"),
             condor_platform: "$CondorPlatform: X86_64-Test $".to_owned(),
@@ -186,8 +192,10 @@ impl Pilot {
             commands,
         };
         let slots = Startd::new(parts, &NodeFacts::probe()).unwrap();
+        let (reversed, connections) = mpsc::channel(1);
         let port = Port {
             listener,
+            reversed: connections,
             server: Arc::new(server),
             startd: startd.clone(),
             stop: CancellationToken::new(),
@@ -196,6 +204,8 @@ impl Pilot {
         Self {
             startd,
             address,
+            published,
+            reversed,
             ending: tokio::spawn(slots.run()),
             _board: reader,
             jobs,
@@ -292,6 +302,12 @@ impl SubmitSide {
             address,
             heard,
         }
+    }
+
+    /// The same, who finds the pilot elsewhere.
+    pub(crate) fn through(mut self, address: Sinful) -> Self {
+        self.pilot = address;
+        self
     }
 
     pub(crate) async fn open(&self, command: i32) -> Result<Stream, cedar::net::Error> {

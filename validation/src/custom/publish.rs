@@ -14,9 +14,12 @@ use super::dashboard::Dashboard;
 use super::vars::{Entry, JobName, Piece, Type};
 use crate::outcome::Attribute;
 
-/// Knobs that are taken over as they are: amounts, times, preferences. Those of security, addresses and helpers are the
-/// pilot's alone.
-const TAKEN: [&str; 15] = [
+/// Knobs that are taken over as they are: amounts, times, preferences, and who passes connections on to a pilot behind
+/// NAT. Those of security, of other addresses and of helpers are the pilot's alone.
+const TAKEN: [&str; 18] = [
+    "CCB_ADDRESS",
+    "CCB_HEARTBEAT_INTERVAL",
+    "PRIVATE_NETWORK_NAME",
     "NUM_CPUS",
     "MEMORY",
     "RESERVED_MEMORY",
@@ -594,6 +597,32 @@ mod tests {
                 ("WANT_HOLD", "MemoryUsage > 2000"),
                 ("WANT_HOLD_REASON", "\"too \\\"much\\\" memory\""),
                 ("WANT_HOLD_SUBCODE", "7"),
+            ]
+        );
+    }
+
+    #[test]
+    fn brokers_of_connections_become_a_knob() {
+        // As glideinWMS's own script brings them.
+        let published = run(
+            "CCB_ADDRESS ccb1.example.org:9620,ccb2.example.org:9620\nCCB_HEARTBEAT_INTERVAL 120\n",
+            &[(
+                Scope::Factory,
+                "CCB_ADDRESS C - + Y N -\nCCB_HEARTBEAT_INTERVAL I - + N N -\n",
+            )],
+        );
+        assert_eq!(published.problems, []);
+        assert!(published.unsupported.is_empty());
+        let knobs: Vec<(&str, &str)> = published
+            .knobs
+            .iter()
+            .map(|(knob, value)| (knob.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            knobs,
+            [
+                ("CCB_ADDRESS", "ccb1.example.org:9620,ccb2.example.org:9620"),
+                ("CCB_HEARTBEAT_INTERVAL", "120"),
             ]
         );
     }

@@ -340,7 +340,7 @@ pub(super) async fn begin(setup: Setup) -> Journey {
         config: Arc::new(config),
         broker,
         client: Client::new(ClientConfig::new("STARTD", "test"), pilot_sessions),
-        address: pilot_address,
+        address: pilot_address.into(),
         delegation_keys: DelegationKeys::lazy(),
         cleanups: tokio_util::task::TaskTracker::new(),
     };
