@@ -136,6 +136,8 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     if tokio::time::timeout(FAREWELL, tasks.wait()).await.is_err() {
         tracing::debug!("some connections were still busy");
     }
+    // First what the logs still lack: the queue forgets it then.
+    pool.log.flush().await;
     pool.queue.close().await;
     pool.log.flush().await;
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
@@ -18,12 +18,22 @@ const CHILD: &str = "POOL_TEST_USER_FILES";
 /// Users' files with children of this test program.
 pub(crate) struct Files {
     pub(crate) files: UserFiles,
-    _program: TempDir,
+    program: TempDir,
 }
+
+impl Files {
+    /// The program of the children.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.program.path().join(PROGRAM)
+    }
+}
+
+/// Its name.
+const PROGRAM: &str = "child";
 
 pub(crate) fn user_files(idle: Duration) -> Files {
     let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("child");
+    let program = directory.path().join(PROGRAM);
     let this = std::env::current_exe().unwrap();
     let text = format!(
         "#!/bin/sh\nshift\n{CHILD}=\"$*\" exec '{}' --exact files::testing::child --nocapture --test-threads=1\n",
@@ -37,15 +47,19 @@ pub(crate) fn user_files(idle: Duration) -> Files {
         .status()
         .unwrap();
     assert!(written.success());
-    let config = FilesConfig {
+    Files {
+        files: with_program(program, idle),
+        program: directory,
+    }
+}
+
+/// Users' files with children of a test program that is there already.
+pub(crate) fn with_program(program: PathBuf, idle: Duration) -> UserFiles {
+    UserFiles::new(FilesConfig {
         program,
         idle,
         max_children: 8,
-    };
-    Files {
-        files: UserFiles::new(config),
-        _program: directory,
-    }
+    })
 }
 
 /// Not a test: the life of a child.

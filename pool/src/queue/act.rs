@@ -18,7 +18,7 @@ use super::select::{Condition, Selection};
 use super::store::{Op, Request};
 use super::{Queue, now};
 use crate::JobId;
-use crate::user_log::Event;
+use crate::user_log::{Entry, Event};
 
 /// Jobs acted on at a time.
 const PORTION: usize = 500;
@@ -154,7 +154,8 @@ impl Actor {
 #[derive(Default)]
 pub(super) struct Effects {
     ops: Vec<Op>,
-    events: Vec<(classad::ClassAd, Event)>,
+    /// What the jobs' logs tell.
+    entries: Vec<Entry>,
     interrupts: Vec<(JobId, InterruptKind)>,
     /// There may be a job to run now.
     pub(super) released: bool,
@@ -294,21 +295,20 @@ impl Queue {
         if effects.released {
             self.inner.changed.notify_one();
         }
-        if effects.ops.is_empty() {
+        let mut ops = effects.ops;
+        let outgoing = self.inner.outbox.keep(effects.entries, &mut ops);
+        if ops.is_empty() {
             // Nothing to store; the receiver is alive.
             let _ = sender.send(Ok(()));
             return receiver;
         }
         let queue = self.clone();
-        let events = effects.events;
         self.send(Request {
-            ops: effects.ops,
+            ops,
             keep: true,
             done: Some(Box::new(move |result| {
                 if result.is_ok() {
-                    for (ad, event) in events {
-                        queue.inner.events.event(&ad, event);
-                    }
+                    queue.hand_over(outgoing);
                 }
                 let _ = sender.send(result);
             })),
@@ -361,8 +361,7 @@ impl Queue {
         if model.running.contains(&id) {
             effects.interrupts.push((id, InterruptKind::Hold));
         } else {
-            let event = life::held_event(&edit);
-            effects.events.push((edit.ad().clone(), event));
+            self.tell(&edit, &life::held_event(&edit), effects);
         }
     }
 
@@ -382,7 +381,7 @@ impl Queue {
         let event = Event::Released {
             reason: Some(reason.to_owned()),
         };
-        effects.events.push((edit.ad().clone(), event));
+        self.tell(&edit, &event, effects);
         effects.released = true;
     }
 
@@ -412,8 +411,7 @@ impl Queue {
         if running && !force {
             return;
         }
-        let event = life::aborted(&edit);
-        effects.events.push((edit.ad().clone(), event));
+        self.tell(&edit, &life::aborted(&edit), effects);
         model.totals.removed += 1;
         if life::where_to(&edit, now) == Next::Leaves {
             if running {
@@ -421,6 +419,12 @@ impl Queue {
             }
             effects.ops.extend(self.retire(model, id));
         }
+    }
+
+    /// The job's log is to tell this.
+    fn tell(&self, edit: &Edit, event: &Event, effects: &mut Effects) {
+        let entry = self.inner.events.compose(edit.ad(), event);
+        effects.entries.extend(entry);
     }
 
     pub(super) fn put(&self, model: &mut Model, id: JobId, edit: &Edit, effects: &mut Effects) {

@@ -6,11 +6,18 @@
 //! | `model`, `autocluster`, `offer` | the queue in memory, and which job is next |
 //! | `store` | the file: one SQLite data base, one writer, group commit |
 //! | `operations`, `act`, `amend`, `periodic` | changes: in memory first, then on disk, and only then promised |
+//! | `outbox` | what the jobs' logs are to tell, kept on the disk until they tell it |
 //! | `wire` | the commands of `condor_q`, `condor_rm`, `condor_history`, `condor_submit` and our own |
 //!
 //! A promise (a submission accepted, a start allowed, an end acknowledged) is given when the change is on the disk. A disk
 //! that does not work refuses submissions and starts at once; what has happened already waits in memory until it can be
 //! written.
+//!
+//! What the job's log tells of a change (it was submitted, ended, held, released, removed) is stored in the same transaction as
+//! the change. When the log has it, or it was given up because the log cannot be written, it goes with whatever is stored
+//! next, or within seconds. What is left when the queue is opened is compared with the end of the log, and appended if it
+//! is not there: each such event stands in the log once, whenever the process was killed. What a run reports on its way
+//! (it executes, its size, its connection) is not kept so; a crash may take the last of it.
 
 mod act;
 mod ads;
@@ -24,6 +31,7 @@ mod life;
 mod model;
 mod offer;
 mod operations;
+mod outbox;
 mod periodic;
 mod policy;
 mod run;
@@ -58,6 +66,7 @@ pub use wire::{
 
 use crate::JobId;
 use model::Model;
+use outbox::Outbox;
 use policy::System;
 use store::{Lock, Op, Request, Writer};
 
@@ -75,6 +84,7 @@ struct Inner {
     /// Locked after the model, so that requests are written in the order of the changes.
     writer: Mutex<Writer>,
     events: Arc<dyn EventSink>,
+    outbox: Outbox,
     listener: Mutex<Option<mpsc::UnboundedSender<Interrupt>>>,
     changed: Arc<Notify>,
     /// When the periodic expressions were evaluated last.
@@ -92,7 +102,8 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Opens or makes the queue.
+    /// Opens or makes the queue. Events that an earlier process stored and may not have written are handed to `events` at
+    /// once.
     ///
     /// # Errors
     /// Another process has it, the disk does not work, or the data base is damaged or newer than this program.
@@ -125,12 +136,17 @@ impl Queue {
         for (job, ad) in loaded.jobs {
             model.add_job(job, ad, runs.remove(&job));
         }
-        let writer = Writer::start(connection, config.max_history).map_err(OpenError::Thread)?;
+        let (outbox, left) = Outbox::new(loaded.events);
+        let writer = Writer::start(connection, config.max_history, outbox.settled().clone())
+            .map_err(OpenError::Thread)?;
         let system = System {
             hold: config.system_periodic_hold.clone(),
             release: config.system_periodic_release.clone(),
             remove: config.system_periodic_remove.clone(),
         };
+        if !left.is_empty() {
+            events.replay(left);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -139,6 +155,7 @@ impl Queue {
                 model: Mutex::new(model),
                 writer: Mutex::new(writer),
                 events,
+                outbox,
                 listener: Mutex::new(None),
                 changed: Arc::new(Notify::new()),
                 policies_at: AtomicI64::new(0),

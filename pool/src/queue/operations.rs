@@ -14,7 +14,7 @@ use super::store::{Op, Request};
 use super::submission::{Facts, Prepared, prepare};
 use super::{Queue, now};
 use crate::JobId;
-use crate::user_log::Event;
+use crate::user_log::{Entry, Event};
 
 /// Longest wait before a job that failed to start is offered again, in seconds.
 const LONGEST_PAUSE: i64 = 300;
@@ -107,8 +107,51 @@ impl Queue {
             mut procs,
         } = prepared;
         let config = &self.inner.config;
-        let count = procs.len();
         let owner: Arc<str> = owner.into();
+        let (number, next) = self.make_room(&owner, reserved, procs.len())?;
+        // Without the lock: there may be thousands.
+        cluster.insert("ClusterId", number);
+        cluster.insert(
+            "TotalSubmitProcs",
+            i64::try_from(procs.len()).unwrap_or(i64::MAX),
+        );
+        let mut ops = vec![Op::NextCluster(next), Op::Cluster(number, cluster.clone())];
+        let mut entries = Vec::new();
+        for own in &mut procs {
+            let job = JobId::new(number, proc_of(own));
+            let name = &config.schedd_name;
+            own.insert("GlobalJobId", format!("{name}#{job}#{qdate}"));
+            self.tell_submitted(&cluster, own, &mut entries);
+            ops.push(Op::Job(job, own.clone()));
+        }
+        let model = self.model();
+        let outgoing = self.inner.outbox.keep(entries, &mut ops);
+        let queue = self.clone();
+        self.send(Request {
+            ops,
+            keep: false,
+            done: Some(Box::new(move |result| {
+                queue.admitted(&owner, number, cluster, procs, result.is_ok());
+                if result.is_ok() {
+                    queue.hand_over(outgoing);
+                    queue.inner.changed.notify_one();
+                }
+                // Nobody may be waiting any more; the jobs are in the queue all the same.
+                let _ = told.send(result);
+            })),
+        });
+        drop(model);
+        Ok(number)
+    }
+
+    /// The number of a cluster whose jobs count from now on, and the one after it.
+    fn make_room(
+        &self,
+        owner: &Arc<str>,
+        reserved: Option<i32>,
+        count: usize,
+    ) -> Result<(i32, i32), SubmitError> {
+        let config = &self.inner.config;
         let mut model = self.model();
         let have = model.jobs.len() + model.arriving;
         if have + count > config.max_jobs_submitted {
@@ -117,8 +160,8 @@ impl Queue {
                 config.max_jobs_submitted
             )));
         }
-        let arriving = model.arriving_by_owner.get(&owner).copied().unwrap_or(0);
-        let have = model.owners.get(&owner).map_or(0, |counts| counts.total()) + arriving;
+        let arriving = model.arriving_by_owner.get(owner).copied().unwrap_or(0);
+        let have = model.owners.get(owner).map_or(0, |counts| counts.total()) + arriving;
         if have + count > config.max_jobs_per_owner {
             return Err(SubmitError::Limit(format!(
                 "{owner} has {have} jobs and may have up to {} (MAX_JOBS_PER_OWNER)",
@@ -129,32 +172,30 @@ impl Queue {
             Some(number) => number,
             None => model.take_cluster()?,
         };
-        let next = model.next_cluster;
         model.arriving += count;
         *model
             .arriving_by_owner
-            .entry(Arc::clone(&owner))
+            .entry(Arc::clone(owner))
             .or_default() += count;
-        cluster.insert("ClusterId", number);
-        cluster.insert("TotalSubmitProcs", i64::try_from(count).unwrap_or(0));
-        let mut ops = vec![Op::NextCluster(next), Op::Cluster(number, cluster.clone())];
-        for own in &mut procs {
-            let job = JobId::new(number, proc_of(own));
-            let name = &config.schedd_name;
-            own.insert("GlobalJobId", format!("{name}#{job}#{qdate}"));
-            ops.push(Op::Job(job, own.clone()));
+        Ok((number, model.next_cluster))
+    }
+
+    /// What the log tells of a new job.
+    fn tell_submitted(&self, cluster: &ClassAd, own: &ClassAd, entries: &mut Vec<Entry>) {
+        let events = &self.inner.events;
+        // One whole ad at a time: thousands of them would take much memory.
+        let mut ad = cluster.clone();
+        ad.update(own);
+        let submit = Event::Submit {
+            host: self.inner.config.address.clone(),
+            notes: ad.string("SubmitEventNotes"),
+            user_notes: ad.string("SubmitEventUserNotes"),
+        };
+        entries.extend(events.compose(&ad, &submit));
+        if super::model::status(&ad) == Status::Held {
+            let edit = super::edit::Edit::new(ad);
+            entries.extend(events.compose(edit.ad(), &life::held_event(&edit)));
         }
-        let queue = self.clone();
-        self.send(Request {
-            ops,
-            keep: false,
-            done: Some(Box::new(move |result| {
-                queue.admitted(&owner, number, cluster, procs, result.is_ok());
-                // Nobody may be waiting any more; the jobs are in the queue all the same.
-                let _ = told.send(result);
-            })),
-        });
-        Ok(number)
     }
 
     fn admitted(
@@ -165,41 +206,22 @@ impl Queue {
         procs: Vec<ClassAd>,
         stored: bool,
     ) {
-        let mut jobs = Vec::with_capacity(procs.len());
-        {
-            let mut model = self.model();
-            model.arriving = model.arriving.saturating_sub(procs.len());
-            if let Some(arriving) = model.arriving_by_owner.get_mut(owner) {
-                *arriving = arriving.saturating_sub(procs.len());
-                if *arriving == 0 {
-                    model.arriving_by_owner.remove(owner);
-                }
-            }
-            if stored {
-                model.totals.submitted += i64::try_from(procs.len()).unwrap_or(0);
-                model.add_cluster(number, cluster);
-                for own in procs {
-                    let job = JobId::new(number, proc_of(&own));
-                    model.add_job(job, own, None);
-                    jobs.push(job);
-                }
+        let mut model = self.model();
+        model.arriving = model.arriving.saturating_sub(procs.len());
+        if let Some(arriving) = model.arriving_by_owner.get_mut(owner) {
+            *arriving = arriving.saturating_sub(procs.len());
+            if *arriving == 0 {
+                model.arriving_by_owner.remove(owner);
             }
         }
-        // One whole ad at a time: thousands of them would take much memory.
-        for ad in jobs.into_iter().filter_map(|job| self.job(job)) {
-            let text = |name| ad.string(name);
-            let submit = Event::Submit {
-                host: self.inner.config.address.clone(),
-                notes: text("SubmitEventNotes"),
-                user_notes: text("SubmitEventUserNotes"),
-            };
-            self.inner.events.event(&ad, submit);
-            if super::model::status(&ad) == Status::Held {
-                let edit = super::edit::Edit::new(ad.clone());
-                self.inner.events.event(&ad, life::held_event(&edit));
+        if stored {
+            model.totals.submitted += i64::try_from(procs.len()).unwrap_or(0);
+            model.add_cluster(number, cluster);
+            for own in procs {
+                let job = JobId::new(number, proc_of(&own));
+                model.add_job(job, own, None);
             }
         }
-        self.inner.changed.notify_one();
     }
 
     /// The job runs; durable when it returns. To be called before the claim is activated.
@@ -322,17 +344,17 @@ impl Queue {
             Next::Leaves => ops.extend(self.retire(&mut model, id)),
             Next::Stays => ops.extend(model.stored(id)),
         }
+        let events = finished.events.iter();
+        let entries = events.filter_map(|event| self.inner.events.compose(&changes.whole, event));
+        let outgoing = self.inner.outbox.keep(entries.collect(), &mut ops);
         let (sender, receiver) = oneshot::channel();
         let queue = self.clone();
-        let events = finished.events;
         self.send(Request {
             ops,
             keep: true,
             done: Some(Box::new(move |result| {
                 if result.is_ok() {
-                    for event in events {
-                        queue.inner.events.event(&changes.whole, event);
-                    }
+                    queue.hand_over(outgoing);
                 }
                 let _ = sender.send(result);
             })),
@@ -361,13 +383,14 @@ impl Queue {
         ops
     }
 
-    /// Hands everything that changed in memory only to the writer, and waits for it.
+    /// Hands everything that changed in memory only to the writer, and waits for it. With it go the events that their logs
+    /// have by now.
     pub(super) async fn store_progress(&self) {
         let receiver = {
             let mut model = self.model();
             let dirty = std::mem::take(&mut model.dirty);
             let ops: Vec<Op> = dirty.iter().filter_map(|id| model.stored(*id)).collect();
-            if ops.is_empty() {
+            if ops.is_empty() && self.inner.outbox.settled().is_empty() {
                 return;
             }
             let (sender, receiver) = oneshot::channel();

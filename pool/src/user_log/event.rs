@@ -2,11 +2,31 @@
 
 use classad::ClassAd;
 
+use super::entry::{Entry, Receipt};
+
 /// Takes the events of jobs. The log writer implements it; whoever changes a job calls it.
+///
+/// An event that something stands on (a job is in the queue, it ended) is composed first, kept on the disk with the
+/// change that it tells of, and then appended; a later process replays what the receipts do not say to be settled.
 pub trait EventSink: Send + Sync {
-    /// Something happened to `job` (its merged ad: log file, format, job number and owner are taken from it). Must
-    /// not block.
-    fn event(&self, job: &ClassAd, event: Event);
+    /// Something happened to `job` that its log tells and that a crash may take away again. Must not block.
+    fn event(&self, job: &ClassAd, event: Event) {
+        if let Some(entry) = self.compose(job, &event) {
+            self.append(entry, Receipt::none());
+        }
+    }
+
+    /// What the log of `job` (its merged ad: log file, format, job number and owner are taken from it) will say of an
+    /// event that happens now; `None`: it has no log. Must not block.
+    fn compose(&self, job: &ClassAd, event: &Event) -> Option<Entry>;
+
+    /// Appends an entry, and settles the receipt when it stands in the log or is given up. Entries of one log stand there in
+    /// the order of these calls. Must not block.
+    fn append(&self, entry: Entry, receipt: Receipt);
+
+    /// Appends those of the entries that do not stand in their logs already, in order, before anything that comes later.
+    /// Must not block.
+    fn replay(&self, entries: Vec<(Entry, Receipt)>);
 }
 
 /// Processor time of a job, or of what served it, in whole seconds.

@@ -3,16 +3,21 @@
 //! The text of an event is a plain function ([`format()`]); [`UserLog`] appends it to the file named by the job's `UserLog`,
 //! opened as the job's owner. Each file has one writer, so that events stand in the order in which they were reported. As
 //! with HTCondor's default (`ENABLE_USERLOG_LOCKING = false`) no lock is taken: each event is appended whole.
+//!
+//! An [`Entry`] with a [`Receipt`] is kept by the queue until it stands in the log; what a crash left in between is replayed.
 
 mod ad;
+mod entry;
 mod event;
 mod form;
 mod format;
+mod replay;
 #[cfg(test)]
 mod tests;
 mod usage;
 mod writer;
 
+pub use entry::{Entry, Log, Receipt, Settled};
 pub use event::{Cpu, Ended, Event, EventSink, TransferStep};
 pub use form::DateForm;
 pub use format::format;

@@ -10,15 +10,18 @@ use std::time::Duration;
 
 use classad::ClassAd;
 use condorconf::{Config, Error};
+use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 use super::ad;
+use super::entry::{Entry, Log, Receipt};
 use super::event::{Event, EventSink};
 use super::form::DateForm;
 use super::format::format;
+use super::replay::look;
 use crate::JobId;
 use crate::files::{FileError, OpenWrite, OwnerFiles, UserFiles};
 
@@ -28,6 +31,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const MOST_WAITING: usize = 16 << 20;
 /// Text that is written at once, bytes.
 const BATCH: usize = 256 << 10;
+/// An event that has stayed half written for so long has no writer any more.
+const HALF_WRITTEN: Duration = Duration::from_secs(1);
 
 /// Writes event logs. Clones share everything.
 #[derive(Debug, Clone)]
@@ -46,13 +51,6 @@ struct Shared {
     writers: Mutex<HashMap<Log, Writer>>,
 }
 
-/// A log file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Log {
-    owner: String,
-    path: PathBuf,
-}
-
 #[derive(Debug)]
 struct Writer {
     work: mpsc::UnboundedSender<Work>,
@@ -61,8 +59,21 @@ struct Writer {
 
 #[derive(Debug)]
 enum Work {
-    Text(String),
+    Text(String, Receipt),
+    /// What an earlier process may have appended or not.
+    Replay(Vec<(String, Receipt)>),
     Flush(oneshot::Sender<()>),
+}
+
+impl Work {
+    /// Text in it, bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Text(text, _) => text.len(),
+            Self::Replay(texts) => texts.iter().map(|(text, _)| text.len()).sum(),
+            Self::Flush(_) => 0,
+        }
+    }
 }
 
 impl UserLog {
@@ -102,7 +113,7 @@ impl UserLog {
             return Ok(());
         };
         let files = self.shared.files.as_owner(&log.owner);
-        open(&files, &log.path).await.map(drop)
+        open(&files, &log.path, false).await.map(drop)
     }
 
     /// Waits until everything reported so far is in its file, or could not be written.
@@ -130,35 +141,38 @@ impl UserLog {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands text to the log's writer, which is started if there is none.
-    fn send(&self, log: Log, text: String) {
+    /// Hands work to the log's writer, which is started if there is none.
+    fn send(&self, log: Log, mut work: Work) {
         let mut writers = self.writers();
-        let size = text.len();
-        let mut text = text;
+        let size = work.size();
         if let Some(writer) = writers.get(&log) {
-            if writer.waiting.load(Ordering::Relaxed) + size > MOST_WAITING {
-                warn!(
-                    "the event log {} of {} does not keep up: an event is lost",
-                    log.path.display(),
-                    log.owner
-                );
-                return;
-            }
+            let waiting = writer.waiting.load(Ordering::Relaxed);
+            work = match work {
+                Work::Text(_, receipt) if waiting + size > MOST_WAITING => {
+                    warn!(
+                        "the event log {} of {} does not keep up: an event is lost",
+                        log.path.display(),
+                        log.owner
+                    );
+                    receipt.settle();
+                    return;
+                }
+                work => work,
+            };
             writer.waiting.fetch_add(size, Ordering::Relaxed);
-            match writer.work.send(Work::Text(text)) {
+            match writer.work.send(work) {
                 Ok(()) => return,
-                Err(mpsc::error::SendError(Work::Text(back))) => text = back,
-                Err(_) => return,
+                Err(mpsc::error::SendError(back)) => work = back,
             }
         }
-        let (work, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(size));
         // The receiver is at hand, so it takes it.
-        let _ = work.send(Work::Text(text));
+        let _ = sender.send(work);
         writers.insert(
             log.clone(),
             Writer {
-                work,
+                work: sender,
                 waiting: Arc::clone(&waiting),
             },
         );
@@ -175,20 +189,33 @@ impl UserLog {
 }
 
 impl EventSink for UserLog {
-    fn event(&self, job: &ClassAd, event: Event) {
-        let (Some(log), Some(id)) = (log_of(job), id_of(job)) else {
-            return;
-        };
+    fn compose(&self, job: &ClassAd, event: &Event) -> Option<Entry> {
+        let (log, id) = (log_of(job)?, id_of(job)?);
         let now = jiff::Zoned::now();
         let form = self.shared.form;
-        let mut text = format(&event, id, &now, form);
+        let mut text = format(event, id, &now, form);
         if let Some(wanted) = job.string("JobAdInformationAttrs")
             && !wanted.is_empty()
         {
-            let more = ad::information(&event, job, &wanted, id, &now, form);
+            let more = ad::information(event, job, &wanted, id, &now, form);
             text.push_str(&format(&more, id, &now, form));
         }
-        self.send(log, text);
+        Some(Entry { log, text })
+    }
+
+    fn append(&self, entry: Entry, receipt: Receipt) {
+        self.send(entry.log, Work::Text(entry.text, receipt));
+    }
+
+    fn replay(&self, entries: Vec<(Entry, Receipt)>) {
+        let mut logs: HashMap<Log, Vec<(String, Receipt)>> = HashMap::new();
+        for (entry, receipt) in entries {
+            let texts = logs.entry(entry.log).or_default();
+            texts.push((entry.text, receipt));
+        }
+        for (log, texts) in logs {
+            self.send(log, Work::Replay(texts));
+        }
     }
 }
 
@@ -209,15 +236,25 @@ fn id_of(job: &ClassAd) -> Option<JobId> {
     Some(JobId::new(number("ClusterId")?, number("ProcId")?))
 }
 
-async fn open(files: &OwnerFiles, path: &Path) -> Result<File, FileError> {
+async fn open(files: &OwnerFiles, path: &Path, read: bool) -> Result<File, FileError> {
     let how = OpenWrite {
         mode: 0o644,
         create: true,
         append: true,
+        read,
         ..OpenWrite::default()
     };
     let (file, _) = files.open_write(path, how).await?;
     Ok(File::from(file))
+}
+
+/// Work on a file, which may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())
 }
 
 /// The writer of one log.
@@ -245,11 +282,20 @@ impl Task {
                 return;
             };
             let mut batch = String::new();
+            let mut receipts = Vec::new();
             let mut flushes = Vec::new();
+            let mut replay = None;
             let mut next = Some(work);
             while let Some(work) = next {
                 match work {
-                    Work::Text(text) => batch.push_str(&text),
+                    Work::Text(text, receipt) => {
+                        batch.push_str(&text);
+                        receipts.push(receipt);
+                    }
+                    Work::Replay(texts) => {
+                        replay = Some(texts);
+                        break;
+                    }
                     Work::Flush(done) => flushes.push(done),
                 }
                 next = if batch.len() < BATCH {
@@ -260,8 +306,16 @@ impl Task {
             }
             if !batch.is_empty() {
                 let size = batch.len();
-                file = self.append(file, &files, batch).await;
-                self.waiting.fetch_sub(size, Ordering::Relaxed);
+                let appended = self.append(file, &files, batch).await;
+                file = self.heard(appended);
+                self.settle(size, receipts);
+            }
+            if let Some(texts) = replay {
+                let size = texts.iter().map(|(text, _)| text.len()).sum();
+                let (texts, receipts) = texts.into_iter().unzip();
+                let replayed = self.replay(&files, texts).await;
+                file = self.heard(replayed);
+                self.settle(size, receipts);
             }
             for done in flushes {
                 // Nobody may be waiting any more.
@@ -280,27 +334,71 @@ impl Task {
         true
     }
 
+    /// Text of that many bytes is written or given up.
+    fn settle(&self, size: usize, receipts: Vec<Receipt>) {
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+        for receipt in receipts {
+            receipt.settle();
+        }
+    }
+
     /// Writes whole events with one call, so that a reader sees no half of one and other writers come before or after.
     async fn append(
-        &mut self,
+        &self,
         file: Option<File>,
         files: &OwnerFiles,
         text: String,
-    ) -> Option<File> {
-        let outcome = match file {
-            Some(file) => Ok(file),
-            None => open(files, &self.key.path)
+    ) -> Result<File, String> {
+        let file = match file {
+            Some(file) => file,
+            None => open(files, &self.key.path, false)
                 .await
-                .map_err(|error| error.to_string()),
+                .map_err(|error| error.to_string())?,
         };
         let sync = self.log.shared.sync;
-        let outcome = match outcome {
-            Ok(file) => tokio::task::spawn_blocking(move || write(file, &text, sync))
-                .await
-                .map_err(|error| error.to_string())
-                .and_then(|written| written.map_err(|error| error.to_string())),
-            Err(why) => Err(why),
+        blocking(move || write(file, &text, sync)).await
+    }
+
+    /// Appends what does not stand in the log yet, after the last whole event there.
+    async fn replay(&self, files: &OwnerFiles, texts: Vec<String>) -> Result<File, String> {
+        let file = match open(files, &self.key.path, true).await {
+            Ok(file) => file,
+            // A log that its owner may write but not read: rather a second time than not at all.
+            Err(FileError::Refused {
+                errno: Errno::EACCES,
+                ..
+            }) => return self.append(None, files, texts.concat()).await,
+            Err(error) => return Err(error.to_string()),
         };
+        let texts = Arc::new(texts);
+        let all = Arc::clone(&texts);
+        let (mut file, mut found) = blocking(move || look(file, &all)).await?;
+        if found.is_somebody_at_it() {
+            // Another writer of the same log may be in the middle of an event; one that died there stays there.
+            sleep(HALF_WRITTEN).await;
+            let before = found;
+            (file, found) = blocking(move || look(file, &texts)).await?;
+            found.doubt(&before);
+        }
+        let sync = self.log.shared.sync;
+        let missing = found.missing.len();
+        if missing > 0 {
+            info!(
+                bytes = missing,
+                "events that the pool had not written when it ended are appended to {} of {}",
+                self.key.path.display(),
+                self.key.owner
+            );
+        }
+        blocking(move || {
+            found.cut(&file)?;
+            write(file, &found.missing, sync)
+        })
+        .await
+    }
+
+    /// The file to go on with; a failure is told once.
+    fn heard(&mut self, outcome: Result<File, String>) -> Option<File> {
         match outcome {
             Ok(file) => {
                 self.reported = false;

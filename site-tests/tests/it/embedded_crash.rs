@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{
-    EmbeddedOptions, EmbeddedPool, PILOT_ACCOUNT, Pilot, PilotOptions, helper, process, say, wait,
+    EmbeddedOptions, EmbeddedPool, Event, EventLog, JobId, PILOT_ACCOUNT, Pilot, PilotOptions,
+    helper, process, say, wait,
 };
 
 /// How often the pool is killed.
@@ -16,6 +17,40 @@ const CRASHES: u32 = 8;
 const LIFE: Duration = Duration::from_millis(2500);
 /// Jobs of each submission.
 const JOBS: usize = 6;
+
+/// How often each job ran to its end.
+fn ends(marks: &Path) -> Result<BTreeMap<String, u32>> {
+    let mut ends: BTreeMap<String, u32> = BTreeMap::new();
+    for entry in fs::read_dir(marks)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(job) = name.strip_prefix("ended.") {
+            let job = job.rsplit_once('.').map_or(job, |(job, _)| job);
+            *ends.entry(job.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(ends)
+}
+
+/// The log of the jobs tells of each submission and each end once.
+fn told_once(folder: &Path, jobs: &[JobId]) -> Result<()> {
+    let log = EventLog::new(folder.join("job.log"));
+    let mut told: BTreeMap<JobId, [u32; 2]> = jobs.iter().map(|job| (*job, [0; 2])).collect();
+    for event in log.events()? {
+        let times = told.entry(event.job).or_default();
+        match event.number {
+            Event::SUBMIT => times[0] += 1,
+            Event::TERMINATED => times[1] += 1,
+            _ => {}
+        }
+    }
+    told.retain(|_, times| *times != [1, 1]);
+    ensure!(
+        told.is_empty(),
+        "submissions and ends of jobs in the event log, where they are not 1 and 1: {told:?}; the log is\n{}",
+        fs::read_to_string(log.path())?
+    );
+    Ok(())
+}
 
 /// Each job leaves a mark of its own in a folder when it begins, and another at its end: how often each began and ended
 /// is what the folder says, whatever the pool remembers.
@@ -73,19 +108,27 @@ fn play(pool: &mut EmbeddedPool) -> Result<()> {
         },
     )
     .with_context(|| format!("{}\nthe pool:\n{}", pilot.log(), pool.log()))?;
-    let history = pool.run(["history", "-af", "JobStatus", "ExitCode"])?;
+    check(pool, &folder, marks.path(), acknowledged)
+        .with_context(|| format!("{}\nthe pool:\n{}", pilot.log(), pool.log()))
+}
+
+fn check(pool: &EmbeddedPool, folder: &Path, marks: &Path, acknowledged: usize) -> Result<()> {
+    let names = ["JobStatus", "ExitCode", "ClusterId", "ProcId"];
+    let history = pool.run([&["history", "-af"], &names[..]].concat())?;
+    let mut jobs = Vec::new();
+    for line in history.lines() {
+        let ids = line.strip_prefix("4 0 ").and_then(|ids| {
+            let (cluster, process) = ids.split_once(' ')?;
+            let (cluster, process) = (cluster.parse().ok()?, process.parse().ok()?);
+            Some(JobId { cluster, process })
+        });
+        jobs.extend(ids);
+    }
     ensure!(
-        history.lines().filter(|line| *line == "4 0").count() == acknowledged,
+        jobs.len() == acknowledged,
         "{acknowledged} jobs were acknowledged; the history is\n{history}"
     );
-    let mut ended: BTreeMap<String, u32> = BTreeMap::new();
-    for entry in fs::read_dir(marks.path())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(job) = name.strip_prefix("ended.") {
-            let job = job.rsplit_once('.').map_or(job, |(job, _)| job);
-            *ended.entry(job.to_owned()).or_default() += 1;
-        }
-    }
+    let ended = ends(marks)?;
     ensure!(
         ended.len() == acknowledged,
         "{} jobs of {acknowledged} ran",
@@ -96,13 +139,7 @@ fn play(pool: &mut EmbeddedPool) -> Result<()> {
         twice.is_empty(),
         "ran to their end more than once: {twice:?}"
     );
-    let log = fs::read_to_string(folder.join("job.log"))?;
-    let terminated = log.lines().filter(|line| line.starts_with("005 (")).count();
-    ensure!(
-        terminated == acknowledged,
-        "{terminated} ends in the event log"
-    );
-    Ok(())
+    told_once(folder, &jobs)
 }
 
 #[test]

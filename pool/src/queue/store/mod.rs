@@ -5,6 +5,8 @@ mod schema;
 mod writer;
 
 pub(super) use lock::Lock;
+#[cfg(test)]
+pub(super) use schema::first_format;
 pub(super) use schema::{HistoryQuery, load, note, open, reader};
 pub(super) use writer::{Op, Request, Writer};
 

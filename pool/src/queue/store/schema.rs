@@ -9,10 +9,12 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::JobId;
 use crate::queue::OpenError;
 use crate::queue::run::RunRecord;
+use crate::user_log::{Entry, Log};
 
 /// Format of the file. Raise it with every change of the tables, and convert older ones in [`open`].
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
+/// The first format.
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, ad TEXT NOT NULL) WITHOUT ROWID;
@@ -25,6 +27,11 @@ CREATE INDEX history_by_job ON history (cluster, proc);
 CREATE INDEX history_by_owner ON history (owner);
 ";
 
+/// What the second format has in addition.
+const SECOND: &str = "
+CREATE TABLE events (number INTEGER PRIMARY KEY, owner TEXT NOT NULL, log TEXT NOT NULL, text TEXT NOT NULL);
+";
+
 /// Everything that was in the file.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Loaded {
@@ -32,6 +39,8 @@ pub(in crate::queue) struct Loaded {
     pub(in crate::queue) clusters: Vec<(i32, ClassAd)>,
     pub(in crate::queue) jobs: Vec<(JobId, ClassAd)>,
     pub(in crate::queue) runs: Vec<(JobId, RunRecord)>,
+    /// Events that may not be in their logs yet, in order.
+    pub(in crate::queue) events: Vec<(i64, Entry)>,
 }
 
 /// Opens the data base for writing, made or converted if necessary.
@@ -45,13 +54,10 @@ pub(in crate::queue) fn open(file: &Path) -> Result<Connection, OpenError> {
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(failed)?;
-    match found {
-        VERSION => {}
-        0 => connection
-            .execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
-            ))
-            .map_err(failed)?,
+    let missing = match found {
+        VERSION => return Ok(connection),
+        0 => format!("{TABLES} {SECOND}"),
+        1 => SECOND.to_owned(),
         _ => {
             return Err(OpenError::TooNew {
                 file: file.to_owned(),
@@ -59,7 +65,12 @@ pub(in crate::queue) fn open(file: &Path) -> Result<Connection, OpenError> {
                 known: VERSION,
             });
         }
-    }
+    };
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; {missing} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))
+        .map_err(failed)?;
     Ok(connection)
 }
 
@@ -151,6 +162,17 @@ fn rows(connection: &Connection) -> Result<Loaded, Problem> {
         };
         loaded.runs.push((job, run));
     }
+    let mut query =
+        connection.prepare("SELECT number, owner, log, text FROM events ORDER BY number")?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        let log = Log {
+            owner: row.get(1)?,
+            path: row.get::<_, String>(2)?.into(),
+        };
+        let text = row.get(3)?;
+        loaded.events.push((row.get(0)?, Entry { log, text }));
+    }
     Ok(loaded)
 }
 
@@ -209,4 +231,10 @@ impl HistoryQuery {
         }
         Ok(())
     }
+}
+
+/// A file as the first version of this program made it.
+#[cfg(test)]
+pub(in crate::queue) fn first_format(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("{TABLES} PRAGMA user_version = 1;"))
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::JobId;
 use crate::queue::run::RunRecord;
+use crate::user_log::{Entry, Settled};
 
 /// Most requests in one transaction.
 const GROUP: usize = 1000;
@@ -32,6 +33,8 @@ pub(in crate::queue) enum Op {
     DropRun(JobId),
     History(JobId, String, ClassAd),
     Note(String, ClassAd),
+    /// What a log is to tell.
+    Event(i64, Entry),
 }
 
 /// Told when a request is on the disk, or why not.
@@ -53,10 +56,11 @@ pub(in crate::queue) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. Events that are `settled` are deleted with the next requests.
     pub(in crate::queue) fn start(
         connection: Connection,
         max_history: usize,
+        settled: Settled,
     ) -> std::io::Result<Self> {
         let (requests, inbox) = channel();
         let thread = std::thread::Builder::new()
@@ -67,6 +71,7 @@ impl Writer {
                     connection,
                     max_history: limit,
                     unpruned: PRUNE_STEP,
+                    settled,
                     waiting: VecDeque::new(),
                     failing: None,
                 }
@@ -88,7 +93,10 @@ impl Writer {
             done: Some(done), ..
         }) = back
         {
-            done(Err("the job queue is closed".to_owned()));
+            // Not on this thread: it has the model locked, which the answer needs. If there is none, nobody answers, which
+            // those who wait take for the same.
+            let answer = move || done(Err("the job queue is closed".to_owned()));
+            let _ = std::thread::Builder::new().spawn(answer);
         }
     }
 
@@ -115,6 +123,7 @@ struct Thread {
     connection: Connection,
     max_history: i64,
     unpruned: i64,
+    settled: Settled,
     waiting: VecDeque<Request>,
     /// What the disk said last, while it does not work.
     failing: Option<String>,
@@ -150,14 +159,19 @@ impl Thread {
 
     /// Writes what waits. Afterwards only requests to be kept wait, and only if the disk does not work.
     fn write(&mut self) {
-        match commit(&mut self.connection, self.waiting.iter()) {
+        // Not worth a transaction, that is a wait for the disk, of their own.
+        let settled = self.settled.take();
+        match commit(&mut self.connection, self.waiting.iter(), &settled) {
             Ok(()) => {
                 if self.failing.take().is_some() {
                     tracing::info!("the job queue can be written again");
                 }
                 self.answer_all();
             }
-            Err(error) => self.write_apart(&error),
+            Err(error) => {
+                self.settled.put_back(settled);
+                self.write_apart(&error);
+            }
         }
     }
 
@@ -171,7 +185,7 @@ impl Thread {
         let mut stuck = None;
         for request in std::mem::take(&mut self.waiting) {
             let result = match &stuck {
-                None => commit(&mut self.connection, std::iter::once(&request))
+                None => commit(&mut self.connection, std::iter::once(&request), &[])
                     .map_err(|error| explain(&error)),
                 Some(why) => Err(String::clone(why)),
             };
@@ -204,7 +218,7 @@ impl Thread {
 
     /// The queue is being closed while the disk does not work.
     fn last_try(&mut self) {
-        let result = commit(&mut self.connection, self.waiting.iter());
+        let result = commit(&mut self.connection, self.waiting.iter(), &[]);
         let result = result.map_err(|error| explain(&error));
         if let Err(why) = &result {
             tracing::error!(%why, changes = self.waiting.len(), "closing the job queue with changes that are not on disk");
@@ -236,11 +250,18 @@ fn explain(error: &rusqlite::Error) -> String {
 fn commit<'a>(
     connection: &mut Connection,
     requests: impl Iterator<Item = &'a Request>,
+    settled: &[i64],
 ) -> rusqlite::Result<()> {
     // Dropped without commit, the transaction is rolled back.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for op in requests.flat_map(|request| &request.ops) {
         apply(&transaction, op)?;
+    }
+    if !settled.is_empty() {
+        let mut delete = transaction.prepare_cached("DELETE FROM events WHERE number = ?1")?;
+        for number in settled {
+            delete.execute([number])?;
+        }
     }
     transaction.commit()
 }
@@ -257,6 +278,11 @@ fn apply(transaction: &Transaction<'_>, op: &Op) -> rusqlite::Result<()> {
         Op::Note(name, ad) => run(
             "INSERT OR REPLACE INTO notes VALUES (?1, ?2)",
             params![name, ad.to_new()],
+        ),
+        Op::Event(number, Entry { log, text }) => run(
+            "INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4)",
+            // It comes from an ad, so it is text.
+            params![number, log.owner, log.path.to_string_lossy(), text],
         ),
         Op::Cluster(cluster, ad) => run(
             "INSERT OR REPLACE INTO clusters VALUES (?1, ?2)",

@@ -1,4 +1,5 @@
-//! `kill -9` at any moment: no submission that was acknowledged is lost, no job whose end was acknowledged runs again.
+//! `kill -9` at any moment: no submission that was acknowledged is lost, no job whose end was acknowledged runs again, and
+//! the log tells of each submission and each end once.
 //!
 //! The test runs itself again as a child that works on the queue and writes down, in a file opened for appending, what it
 //! was promised; the parent kills it and compares the queue with the promises.
@@ -9,10 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::outbox::told;
 use super::*;
+use crate::files::testing::{home, owner, user_files, with_program};
+use crate::user_log::{DateForm, UserLog};
 
-/// Set for the child: the folder of the queue.
+/// Set for the child: the folder of the queue, the jobs' log, the program that opens it.
 const CHILD: &str = "SAILPLANE_TEST_QUEUE";
+const LOG: &str = "SAILPLANE_TEST_LOG";
+const PROGRAM: &str = "SAILPLANE_TEST_PROGRAM";
+
+/// How long nobody needs the log's opener.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// How often the child is killed.
 const ROUNDS: u32 = 12;
@@ -29,34 +38,38 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (queue, _) = open(&directory);
+        let path = |name| PathBuf::from(std::env::var_os(name).unwrap());
+        let files = with_program(path(PROGRAM), IDLE);
+        let events = UserLog::new(files, DateForm::default(), true);
+        let queue = Queue::open(config(&directory), Arc::new(events)).unwrap();
+        let cluster = format!("Cmd = \"/bin/true\"\nUserLog = \"{}\"", path(LOG).display());
+        let cluster = ad(&cluster);
         for (job, _) in queue.running() {
             end(&queue, &directory, job).await;
         }
-        let submitters = (0..4).map(|number| {
+        let submitters = (0..4).map(|_| {
             let (queue, directory) = (queue.clone(), directory.clone());
+            let cluster = cluster.clone();
             tokio::spawn(async move {
+                let submitter = who(&owner());
                 loop {
-                    let cluster = ad("Cmd = \"/bin/true\"");
-                    let user = format!("user{number}");
-                    let cluster = queue.submit(&who(&user), cluster, procs(3)).await.unwrap();
+                    let submitted = queue.submit(&submitter, cluster.clone(), procs(3));
+                    let cluster = submitted.await.unwrap();
                     promise(&directory, &format!("submitted {cluster}"));
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             })
         });
         let submitters: Vec<_> = submitters.collect();
+        let user = format!("{}@site.example", owner());
         loop {
-            for number in 0..4 {
-                let user = format!("user{number}@site.example");
-                let slot = run("s").slot_ad;
-                if let Some(next) = queue.next_for(&user, &slot) {
-                    let job = next.job();
-                    // Written down before: a start may be durable without its answer.
-                    promise(&directory, &format!("starting {job}"));
-                    queue.start(job, run("s")).await.unwrap();
-                    end(&queue, &directory, job).await;
-                }
+            let slot = run("s").slot_ad;
+            if let Some(next) = queue.next_for(&user, &slot) {
+                let job = next.job();
+                // Written down before: a start may be durable without its answer.
+                promise(&directory, &format!("starting {job}"));
+                queue.start(job, run("s")).await.unwrap();
+                end(&queue, &directory, job).await;
             }
             tokio::task::yield_now().await;
             assert!(submitters.iter().all(|task| !task.is_finished()));
@@ -81,10 +94,12 @@ fn promise(directory: &Path, line: &str) {
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-fn spawn(directory: &Path) -> Child {
+fn spawn(directory: &Path, log: &Path, program: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "queue::tests::crash::child", "--nocapture"])
         .env(CHILD, directory)
+        .env(LOG, log)
+        .env(PROGRAM, program)
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -125,9 +140,13 @@ fn promises(directory: &Path) -> Promises {
 #[tokio::test]
 async fn a_killed_process_breaks_no_promise() {
     let directory = tempfile::tempdir().unwrap();
+    let home = home(&owner());
+    let log = home.path().join("job.log");
+    let files = user_files(IDLE);
+    let events = UserLog::new(files.files.clone(), DateForm::default(), false);
     let mut before = 0;
     for round in 0..ROUNDS {
-        let mut child = spawn(directory.path());
+        let mut child = spawn(directory.path(), &log, &files.program());
         // Killed in the middle of work: there are promises of this round, and more would come.
         let enough = before + 20 + (round as usize * 7) % 50;
         let made = |promises: &Promises| promises.submitted.len() + promises.ended.len();
@@ -145,12 +164,14 @@ async fn a_killed_process_breaks_no_promise() {
         child.wait().unwrap();
         let promises = promises(directory.path());
         before = made(&promises);
-        check(directory.path(), &promises);
+        let queue = Queue::open(config(directory.path()), Arc::new(events.clone())).unwrap();
+        events.flush().await;
+        let log = std::fs::read_to_string(&log).unwrap();
+        check(&queue, &promises, &log);
     }
 }
 
-fn check(directory: &Path, promises: &Promises) {
-    let (queue, _) = open(directory);
+fn check(queue: &Queue, promises: &Promises, log: &str) {
     let mut history = BTreeMap::<JobId, u32>::new();
     store::HistoryQuery::default()
         .run(&store::reader(&queue.inner.file).unwrap(), |ad| {
@@ -177,6 +198,20 @@ fn check(directory: &Path, promises: &Promises) {
         assert!(history.contains_key(job), "the end of {job} is forgotten");
         assert_eq!(queue.status(*job), None);
     }
+    let mut told: Vec<_> = told(log)
+        .into_iter()
+        .filter(|(number, _)| [0, 5].contains(number))
+        .collect();
+    told.sort_unstable();
+    let submitted = queue.model().jobs.keys().copied().collect::<Vec<_>>();
+    let submitted: BTreeSet<JobId> = submitted
+        .into_iter()
+        .chain(history.keys().copied())
+        .collect();
+    let submitted = submitted.into_iter().map(|job| (0, job));
+    let ended = history.keys().map(|job| (5, *job));
+    let expected: Vec<(u16, JobId)> = submitted.chain(ended).collect();
+    assert_eq!(told, expected, "the log does not tell everything once");
     // What runs has been started by somebody; nothing else says so.
     for (job, _) in queue.running() {
         assert!(promises.starts.contains_key(&job), "{job}");

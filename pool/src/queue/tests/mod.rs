@@ -3,6 +3,7 @@
 mod crash;
 mod disk;
 mod flow;
+mod outbox;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,20 +12,39 @@ use cedar::security::{AuthMethod, PeerIdentity};
 use classad::ClassAd;
 
 use super::*;
-use crate::user_log::Event;
+use crate::user_log::{self, Entry, Event, Receipt};
 
 /// Remembers the numbers of the events of each job.
 #[derive(Default)]
 pub(super) struct Log(pub(super) Mutex<Vec<(String, u16)>>);
 
 impl EventSink for Log {
-    fn event(&self, job: &ClassAd, event: Event) {
+    fn compose(&self, job: &ClassAd, event: &Event) -> Option<Entry> {
         let id = format!(
             "{}.{}",
             job.int("ClusterId").unwrap_or(-1),
             job.int("ProcId").unwrap_or(-1)
         );
-        lock(&self.0).push((id, event.number()));
+        Some(Entry {
+            log: user_log::Log {
+                owner: String::new(),
+                path: id.into(),
+            },
+            text: format!("{}\n", event.number()),
+        })
+    }
+
+    fn append(&self, entry: Entry, receipt: Receipt) {
+        let id = entry.log.path.to_str().unwrap();
+        let numbers = entry.text.lines().map(|number| number.parse().unwrap());
+        lock(&self.0).extend(numbers.map(|number| (id.to_owned(), number)));
+        receipt.settle();
+    }
+
+    fn replay(&self, entries: Vec<(Entry, Receipt)>) {
+        for (entry, receipt) in entries {
+            self.append(entry, receipt);
+        }
     }
 }
 
