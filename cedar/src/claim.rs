@@ -149,6 +149,14 @@ impl ClaimId {
         self.text.expose()
     }
 
+    /// Where the daemon is that made the id; `None` if it begins with no address.
+    pub fn address(&self) -> Option<Sinful> {
+        let text = self.text.expose();
+        // It may have a `#` of its own.
+        let end = text.find('>')?;
+        Sinful::parse(text.get(..=end)?).ok()
+    }
+
     /// The session id: everything before the last `#`. Not secret.
     pub fn session_id(&self) -> &str {
         self.text.expose().get(..self.session_id_len).unwrap_or("")

@@ -183,6 +183,19 @@ impl Sinful {
         self.param("CCBID").filter(|contacts| !contacts.is_empty())
     }
 
+    /// False if this is an address that leads through CCB servers, to none of which `other` leads: the daemon that is at
+    /// `other` now cannot be reached here any more.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        let list = |address: &Self| -> Vec<String> {
+            let contacts = address.ccb_contacts().unwrap_or_default();
+            contacts.split(' ').map(str::to_owned).collect()
+        };
+        self.ccb_contacts().is_none() || {
+            let theirs = list(other);
+            list(self).iter().any(|contact| theirs.contains(contact))
+        }
+    }
+
     /// The entries of `addrs`, in order; damaged entries are left out.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         self.param("addrs")
@@ -376,6 +389,23 @@ mod tests {
         let six = Sinful::new("::1".parse().unwrap(), 1).with_addrs();
         assert_eq!(six.to_string(), "<[::1]:1?addrs=[--1]-1>");
         assert_eq!(six.socket_addr(), Some("[::1]:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_through_brokers_is_good_as_long_as_one_of_them_knows_the_daemon() {
+        let address = |contacts: Option<&str>| {
+            let plain = Sinful::new("192.0.2.1".parse().unwrap(), 1);
+            contacts.map_or_else(
+                || plain.clone(),
+                |list| plain.clone().with("CCBID", Some(list)),
+            )
+        };
+        let (a, b) = (address(Some("h:1#1")), address(Some("h:1#2")));
+        let both = address(Some("h:2#7 h:1#1"));
+        assert!(a.leads_where(&both) && both.leads_where(&a) && a.leads_where(&a));
+        assert!(!a.leads_where(&b) && !b.leads_where(&both));
+        assert!(!a.leads_where(&address(None)));
+        assert!(address(None).leads_where(&a), "it never led through any");
     }
 
     #[test]

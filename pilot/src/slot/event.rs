@@ -228,6 +228,9 @@ pub enum Event {
     },
     /// The pilot ends at once: jobs are killed.
     RetireFast,
+    /// Whoever holds the claim cannot reach us any more, because the id names an address that is no good now: a job
+    /// that runs may end, no other follows.
+    Stranded,
     /// `PREEMPT` is true: the running job uses up its retirement time and is told to end then; no other follows.
     Preempt,
     /// Time passed.

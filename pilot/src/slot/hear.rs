@@ -162,10 +162,11 @@ impl Startd {
         }
     }
 
-    /// The pilot has another address. Claims that somebody holds go on: their jobs have their connections. Those that are
-    /// only offered name the old address, so that others are offered.
+    /// The pilot has another address. Jobs that run go on, they have their connections. A claim whose id names an address
+    /// that leads nowhere any more takes no other job; and what is offered is offered anew.
     fn moved(&mut self) {
         self.base_ads();
+        let address = self.identity.address.get();
         for slot in 0..self.seats.len() {
             let Some(seat) = self.seats.get_mut(slot) else {
                 continue;
@@ -173,6 +174,11 @@ impl Startd {
             if seat.machine.ended() {
                 continue;
             }
+            let stranded = seat
+                .machine
+                .claim()
+                .and_then(|(claim, _)| self.claims.get(claim)?.id.address())
+                .is_some_and(|old| !old.leads_where(&address));
             match self.claims.mint(slot) {
                 Ok(next) => {
                     let old = seat.machine.offer_instead(next);
@@ -182,6 +188,9 @@ impl Startd {
                     self.retire(Exit::Pilot, format!("{error}"), Duration::ZERO);
                     return;
                 }
+            }
+            if stranded {
+                self.event(slot, Event::Stranded);
             }
             self.board.changed(slot, true);
         }

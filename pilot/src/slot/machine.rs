@@ -270,6 +270,7 @@ impl Machine {
             } => self.start(willing, fits_claim, out),
             Event::Retire { limit } => self.retire(now, limit, out),
             Event::RetireFast => self.retire_fast(now, out),
+            Event::Stranded => self.stranded(out),
             Event::Preempt => self.preempt(now, out),
             Event::Tick => self.tick(now, out),
         }
@@ -611,6 +612,17 @@ impl Machine {
         }
         if let Phase::Held(held, Work::Busy(job)) = self.phase {
             self.wind_down(now, held, job, Duration::MAX, out);
+        }
+    }
+
+    fn stranded(&mut self, out: &mut Vec<Action>) {
+        let Phase::Held(mut held, work) = self.phase else {
+            return;
+        };
+        held.closing = true;
+        match work {
+            Work::Idle => self.end_claim(&held, out),
+            _ => self.phase = Phase::Held(held, work),
         }
     }
 

@@ -601,6 +601,7 @@ enum Move {
     Start(bool, bool),
     Retire(u64),
     RetireFast,
+    Stranded,
     Preempt,
     Tick,
 }
@@ -626,9 +627,28 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0_u64..2000).prop_map(Move::Retire),
         1 => Just(Move::RetireFast),
         1 => Just(Move::Preempt),
+        1 => Just(Move::Stranded),
         2 => any::<bool>().prop_map(Move::Suspend),
         4 => Just(Move::Tick),
     ]
+}
+
+#[test]
+fn a_claim_whose_holder_cannot_reach_us_any_more_ends_with_its_job() {
+    let (mut story, claim) = Story::busy();
+    assert_eq!(story.event(Event::Stranded), []);
+    assert_eq!(story.machine.shown(), (State::Claimed, Activity::Busy));
+    assert!(!story.machine.reusable(story.now, claim));
+    story.after(5).ended(claim);
+    // It cannot say goodbye; the schedd is told.
+    let out = story.after(60).event(Event::Tick);
+    assert!(out.contains(&Action::SendRelease(claim)), "{out:?}");
+    assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
+    let idle = story.claim();
+    let out = story.event(Event::Stranded);
+    assert!(out.contains(&Action::SendRelease(idle)), "{out:?}");
+    assert_eq!(story.machine.shown(), (State::Unclaimed, Activity::Idle));
+    assert_eq!(story.event(Event::Stranded), []);
 }
 
 #[test]
@@ -789,6 +809,7 @@ proptest! {
                 Move::Retire(seconds) => Event::Retire { limit: Duration::from_secs(seconds) },
                 Move::RetireFast => Event::RetireFast,
                 Move::Preempt => Event::Preempt,
+                Move::Stranded => Event::Stranded,
                 Move::Tick => Event::Tick,
             };
             let out = story.event(event);
