@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 use crate::helper::Site;
-use crate::{Ad, EmbeddedPool, PILOT_ACCOUNT, Pool, process, say, wait};
+use crate::{Ad, EmbeddedPool, Nat, PILOT_ACCOUNT, Pool, process, say, wait};
 
 /// A pool that pilots can join: HTCondor's own, or the embedded one.
 pub trait Joinable {
@@ -69,6 +69,8 @@ pub struct PilotOptions {
     pub token: Option<PathBuf>,
     /// Variables of its environment.
     pub variables: Vec<(String, String)>,
+    /// The network namespace it runs in, if that is not ours.
+    pub network: Option<PathBuf>,
 }
 
 impl Default for PilotOptions {
@@ -78,11 +80,19 @@ impl Default for PilotOptions {
             knobs: Vec::new(),
             token: None,
             variables: Vec::new(),
+            network: None,
         }
     }
 }
 
 impl PilotOptions {
+    /// Runs it in the network of such a node.
+    #[must_use]
+    pub fn behind(mut self, nat: &Nat) -> Self {
+        self.network = Some(nat.path());
+        self
+    }
+
     /// Adds a variable of its environment.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
@@ -106,6 +116,24 @@ pub struct Pilot {
     folder: PathBuf,
     execute: PathBuf,
     name: String,
+}
+
+/// The pilot's program, to be run in its network. There root enters first, and then becomes the account.
+fn in_network(options: &PilotOptions, owner: (Uid, Gid), program: &Path) -> Command {
+    let Some(network) = &options.network else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", network.display()))
+        .args([
+            "setpriv",
+            &format!("--reuid={}", owner.0),
+            &format!("--regid={}", owner.1),
+        ])
+        .arg("--clear-groups")
+        .arg(program);
+    command
 }
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -153,7 +181,7 @@ impl Pilot {
 
         let execute = site.execute.join(&name);
         let log = File::create(folder.join("pilot.out")).context("make the pilot's output file")?;
-        let mut command = Command::new(&program);
+        let mut command = in_network(options, owner, &program);
         command.args(["run", "--config", "pilot.conf"]);
         let defaults = [
             ("COLLECTOR_HOST", pool.address()),
@@ -197,7 +225,9 @@ impl Pilot {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        command.uid(owner.0.as_raw()).gid(owner.1.as_raw());
+        if options.network.is_none() {
+            command.uid(owner.0.as_raw()).gid(owner.1.as_raw());
+        }
         let child = command.spawn().context("start the pilot")?;
         Ok(Self {
             child,

@@ -5,6 +5,7 @@
 //! are raised by the tests themselves (see the library of this crate).
 
 mod broken_nodes;
+mod ccb;
 mod clock;
 mod commands;
 mod configuration;
