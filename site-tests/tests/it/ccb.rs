@@ -32,7 +32,9 @@ struct Scene {
     pilot: Pilot,
     pool: Pool,
     ca: TestCa,
-    _nat: Nat,
+    nat: Nat,
+    /// Where the collector is for the pilot.
+    collector: String,
 }
 
 impl Scene {
@@ -75,7 +77,8 @@ impl Scene {
             pilot,
             pool,
             ca: site.ca.clone(),
-            _nat: nat,
+            nat,
+            collector,
         })
     }
 
@@ -325,5 +328,53 @@ fn a_check_of_the_factory_brings_the_broker() {
         ensure!(address.contains("CCBID="), "{address}");
         nobody_at(&address)?;
         scene.runs_a_job()
+    });
+}
+
+/// A broker that is not there.
+const AWAY: &str = "127.0.0.1:1";
+
+#[test]
+fn a_broker_that_is_away_hides_no_other_and_may_be_a_reason_not_to_start() {
+    let knobs = |_: &Pool, _: &str| {
+        Ok(vec![
+            ("CCB_ADDRESS", format!("{AWAY}, $(COLLECTOR_HOST)")),
+            ("PRIVATE_NETWORK_NAME", "cluster.lan".to_owned()),
+        ])
+    };
+    on_scene("ccbaway", false, knobs, |scene| {
+        let address = scene.address()?;
+        ensure!(!address.contains(AWAY), "{address}");
+        ensure!(address.contains("CCBID="), "{address}");
+        ensure!(address.contains("&PrivNet=cluster.lan&"), "{address}");
+        scene.runs_a_job()?;
+
+        // Nobody knows this one. It has only itself to offer, or ends, as it is told.
+        let options = |required: &str| {
+            PilotOptions {
+                slots: 1,
+                ..PilotOptions::default()
+            }
+            .behind(&scene.nat)
+            .knob("COLLECTOR_HOST", &scene.collector)
+            .knob("CCB_ADDRESS", AWAY)
+            .knob("CCB_REQUIRED_TO_START", required)
+            .knob("CCB_TIMEOUT", 1)
+            .knob("SAILPLANE_VALIDATION", "NONE")
+            .knob("SAILPLANE_IDENTITY_SWITCH", "NEVER")
+            .knob("SAILPLANE_JOB_AGENT", helper::bare_agent().display())
+        };
+        let site = helper::bare()?;
+        let mut alone = Pilot::start(site, &scene.pool, &options("False"))?;
+        alone.wait_joined(&scene.pool, 1)?;
+        let slot = alone.slots(&scene.pool)?.pop().context("a slot")?;
+        let address = slot.text("MyAddress");
+        ensure!(!address.contains("CCBID="), "{address}");
+        ensure!(said(&alone, "no CCB server of CCB_ADDRESS") > 0);
+        let mut strict = Pilot::start(site, &scene.pool, &options("True"))?;
+        let status = strict.wait_end(wait::PATIENCE)?;
+        ensure!(status.code() == Some(20), "{status}\n{}", strict.log());
+        ensure!(said(&strict, "Connection refused") > 0, "{}", strict.log());
+        Ok(())
     });
 }
