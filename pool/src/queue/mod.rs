@@ -55,7 +55,7 @@ pub use autocluster::significant_for;
 pub use config::{Admission, IsAdministrator, QueueConfig, SystemPolicy};
 pub use error::{NotStartable, OpenError, QueueError, SubmitError};
 pub use offer::Reservation;
-pub use run::{AfterRun, Interrupt, InterruptKind, RunOutcome, RunRecord, Status};
+pub use run::{AfterRun, Interrupt, InterruptKind, LeftClaim, RunOutcome, RunRecord, Status};
 pub use select::Selection;
 #[doc(hidden)]
 pub use wire::fuzzing;
@@ -85,6 +85,7 @@ struct Inner {
     writer: Mutex<Writer>,
     events: Arc<dyn EventSink>,
     outbox: Outbox,
+    left_claims: Mutex<Vec<LeftClaim>>,
     listener: Mutex<Option<mpsc::UnboundedSender<Interrupt>>>,
     changed: Arc<Notify>,
     /// When the periodic expressions were evaluated last.
@@ -156,6 +157,7 @@ impl Queue {
                 writer: Mutex::new(writer),
                 events,
                 outbox,
+                left_claims: Mutex::new(loaded.claims),
                 listener: Mutex::new(None),
                 changed: Arc::new(Notify::new()),
                 policies_at: AtomicI64::new(0),
@@ -191,6 +193,11 @@ impl Queue {
         let mut list: Vec<_> = model.running.iter().filter_map(record).collect();
         list.sort_by_key(|(id, _)| *id);
         list
+    }
+
+    /// Claims to be given back at start-up: their last run is over. To be asked once; tell [`Queue::claim_over`] of each.
+    pub fn left_claims(&self) -> Vec<LeftClaim> {
+        std::mem::take(&mut *lock(&self.inner.left_claims))
     }
 
     /// Wishes about running jobs, from now on; first those that are still unanswered from before. For one listener:

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use cedar::ClaimId;
 use classad::ClassAd;
 
 use super::autocluster::{Autoclusters, ClusterKey};
@@ -117,6 +118,8 @@ pub(super) struct Model {
     pub(super) running: HashSet<JobId>,
     /// Changed in memory, not yet handed to the writer.
     pub(super) dirty: BTreeSet<JobId>,
+    /// Claims that were given back, which is not yet handed to the writer.
+    pub(super) given_back: Vec<ClaimId>,
     /// Jobs being stored: they count for the limits.
     pub(super) arriving: usize,
     pub(super) arriving_by_owner: HashMap<Arc<str>, usize>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cedar::ClaimId;
 use cedar::security::PeerIdentity;
 use classad::{AttrName, ClassAd};
 use tokio::sync::oneshot;
@@ -366,6 +367,12 @@ impl Queue {
         Ok((finished.after, receiver))
     }
 
+    /// A claim that had runs is given back, or the startd has ended it. Stored within seconds; the next process gives back
+    /// what is not.
+    pub fn claim_over(&self, claim: &ClaimId) {
+        self.model().given_back.push(claim.clone());
+    }
+
     /// From the queue to the history.
     pub(super) fn retire(&self, model: &mut super::model::Model, id: JobId) -> Vec<Op> {
         let Some(job) = model.jobs.get(&id) else {
@@ -389,7 +396,8 @@ impl Queue {
         let receiver = {
             let mut model = self.model();
             let dirty = std::mem::take(&mut model.dirty);
-            let ops: Vec<Op> = dirty.iter().filter_map(|id| model.stored(*id)).collect();
+            let mut ops: Vec<Op> = dirty.iter().filter_map(|id| model.stored(*id)).collect();
+            ops.extend(model.given_back.drain(..).map(Op::DropClaim));
             if ops.is_empty() && self.inner.outbox.settled().is_empty() {
                 return;
             }

@@ -103,6 +103,18 @@ pub struct RunRecord {
     pub slot_ad: ClassAd,
 }
 
+/// A claim of an earlier process whose last run is over, but that was not given back, as far as is known: a starter may
+/// still wait there for the answer to its last word.
+#[derive(Debug, Clone)]
+pub struct LeftClaim {
+    /// The claim; a secret.
+    pub claim_id: ClaimId,
+    /// `Name` of the slot.
+    pub slot: String,
+    /// Address of the startd, a sinful.
+    pub startd: String,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub enum RunOutcome {

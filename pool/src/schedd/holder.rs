@@ -99,6 +99,12 @@ impl Holder {
         }
     }
 
+    /// Ends a claim of before the pool was restarted, and whatever still waits there.
+    pub(super) async fn give_back(self) {
+        self.goodbye(Deactivate::Forcibly).await;
+        self.end(Farewell::Release).await;
+    }
+
     async fn end(self, farewell: Farewell) {
         match farewell {
             Farewell::Keep => return,
@@ -113,6 +119,7 @@ impl Holder {
             Farewell::Release | Farewell::None => {}
         }
         self.inner.forget(&self.startd.claim);
+        self.inner.parts.queue.claim_over(&self.startd.claim);
         tracing::debug!(slot = self.slot, claim = %self.startd.claim, "the claim is over");
     }
 

@@ -22,6 +22,7 @@ use cedar::net::{Client, Incoming};
 use cedar::security::server::CommandRule;
 use cedar::security::{EXECUTE_SIDE, Level};
 use cedar::{ClaimId, Sinful, command};
+use classad::ClassAd;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ use crate::JobId;
 use crate::collector::{Collector, Slot};
 use crate::files::UserFiles;
 use crate::negotiator::{Match, MatchSink};
-use crate::queue::{InterruptKind, Queue, RunRecord};
+use crate::queue::{InterruptKind, LeftClaim, Queue, RunRecord};
 use crate::transfer::Transfers;
 use crate::user_log::EventSink;
 
@@ -211,12 +212,15 @@ impl Schedd {
         Ok(())
     }
 
-    /// Reconnects to what ran before a restart, and passes on the queue's wishes about running jobs, until cancelled.
+    /// Reconnects to what ran before a restart, gives back claims on which nothing runs any more, and passes on the queue's wishes about running jobs, until cancelled.
     /// Jobs that run then go on running.
     pub async fn run(&self, cancel: CancellationToken) {
         let inner = &self.inner;
         for (job, record) in inner.parts.queue.running() {
             self.resume(job, record);
+        }
+        for claim in inner.parts.queue.left_claims() {
+            self.give_back(claim);
         }
         let mut wishes = inner.parts.queue.watch();
         loop {
@@ -241,28 +245,60 @@ impl Schedd {
 
     /// Takes up a run of before.
     fn resume(&self, job: JobId, record: RunRecord) {
+        let queue = &self.inner.parts.queue;
+        let holder = self.holder(
+            &record.claim_id,
+            &record.slot,
+            &record.startd,
+            record.slot_ad.clone(),
+            queue.submitter(job).unwrap_or_default(),
+        );
+        if let Some(holder) = holder {
+            tracing::info!(%job, slot = record.slot, "looking for the job that ran before the restart");
+            self.inner.tasks.spawn(holder.resume(job, record));
+        }
+    }
+
+    /// Ends a claim of before. Its starter may not know that the end of its job was taken, and would keep the slot for as
+    /// long as the job's lease.
+    fn give_back(&self, left: LeftClaim) {
+        let ad = ClassAd::new();
+        let holder = self.holder(&left.claim_id, &left.slot, &left.startd, ad, String::new());
+        if let Some(holder) = holder {
+            tracing::info!(
+                slot = left.slot,
+                "giving back a claim of before the restart"
+            );
+            self.inner.tasks.spawn(holder.give_back());
+        }
+    }
+
+    fn holder(
+        &self,
+        claim: &ClaimId,
+        slot: &str,
+        startd: &str,
+        ad: ClassAd,
+        submitter: String,
+    ) -> Option<Holder> {
         let inner = &self.inner;
-        let Ok(address) = Sinful::parse(&record.startd) else {
-            tracing::warn!(%job, startd = record.startd, "the job ran at an address that is none");
-            return;
+        let Ok(address) = Sinful::parse(startd) else {
+            tracing::warn!(slot, startd, "a job ran at an address that is none");
+            return None;
         };
-        let Some(released) = inner.remember(&record.claim_id) else {
-            return;
-        };
-        tracing::info!(%job, slot = record.slot, "looking for the job that ran before the restart");
-        let holder = Holder {
+        let released = inner.remember(claim)?;
+        Some(Holder {
             inner: Arc::clone(inner),
             startd: Startd {
                 client: inner.parts.client.clone(),
                 address,
-                claim: record.claim_id.clone(),
+                claim: claim.clone(),
             },
-            slot: record.slot.clone(),
-            ad: Arc::new(record.slot_ad.clone()),
-            submitter: inner.parts.queue.submitter(job).unwrap_or_default(),
+            slot: slot.to_owned(),
+            ad: Arc::new(ad),
+            submitter,
             released,
-        };
-        inner.tasks.spawn(holder.resume(job, record));
+        })
     }
 }
 

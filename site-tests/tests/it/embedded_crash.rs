@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use sailplane_site_tests::{
@@ -12,11 +12,66 @@ use sailplane_site_tests::{
 };
 
 /// How often the pool is killed.
-const CRASHES: u32 = 8;
-/// How long it lives between two of them.
+const CRASHES: u32 = 12;
+/// How long it lives between two of them, at the most.
 const LIFE: Duration = Duration::from_millis(2500);
 /// Jobs of each submission.
 const JOBS: usize = 6;
+
+/// When the pool is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// Whatever it is doing.
+    Any,
+    /// So long after a job has ended: its output is on the way, or the word of its end.
+    AfterEnd(Duration),
+    /// So long after the queue's file was written for the first time since a job ended: its end is stored and promised,
+    /// and who waits for the event log has yet to be told.
+    Stored(Duration),
+}
+
+impl Moment {
+    fn of(crash: u32) -> Self {
+        let step = crash / 3;
+        match crash % 3 {
+            0 => Self::Any,
+            1 => Self::AfterEnd(Duration::from_millis(20) * step),
+            _ => Self::Stored(Duration::from_millis(1) * step),
+        }
+    }
+
+    /// Waits for it, in a life that began then.
+    fn wait(self, pool: &EmbeddedPool, marks: &Path, began: Instant) -> Result<()> {
+        let left = || LIFE.saturating_sub(began.elapsed());
+        let Some(delay) = (match self {
+            Self::Any => None,
+            Self::AfterEnd(delay) | Self::Stored(delay) => Some(delay),
+        }) else {
+            wait::pause(left());
+            return Ok(());
+        };
+        let before = ends(marks)?.len();
+        // None may end in this life.
+        while ends(marks)?.len() == before && !left().is_zero() {
+            wait::pause(Duration::from_millis(1));
+        }
+        if matches!(self, Self::Stored(_)) {
+            let before = stored(pool)?;
+            while stored(pool)? == before && !left().is_zero() {
+                wait::pause(Duration::from_micros(50));
+            }
+        }
+        wait::pause(delay);
+        Ok(())
+    }
+}
+
+/// What changes when the queue's file is written.
+fn stored(pool: &EmbeddedPool) -> Result<(SystemTime, u64)> {
+    let file = pool.dir().join("spool/queue.sqlite-wal");
+    let facts = fs::metadata(&file).with_context(|| format!("look at {}", file.display()))?;
+    Ok((facts.modified()?, facts.len()))
+}
 
 /// How often each job ran to its end.
 fn ends(marks: &Path) -> Result<BTreeMap<String, u32>> {
@@ -95,7 +150,9 @@ fn play(pool: &mut EmbeddedPool) -> Result<()> {
             Ok(_) => acknowledged += JOBS,
             Err(error) => say(&format!("a submission failed: {error:#}")),
         }
-        wait::pause(LIFE.saturating_sub(began.elapsed()));
+        let moment = Moment::of(number);
+        moment.wait(pool, marks.path(), began)?;
+        say(&format!("crash {number}, {moment:?}"));
         pool.crash_and_restart()?;
     }
     ensure!(acknowledged > 0, "no submission was acknowledged");

@@ -8,14 +8,16 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::JobId;
 use crate::queue::OpenError;
-use crate::queue::run::RunRecord;
+use crate::queue::run::{LeftClaim, RunRecord};
 use crate::user_log::{Entry, Log};
 
 /// Format of the file. Raise it with every change of the tables, and convert older ones in [`open`].
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
-/// The first format.
-const TABLES: &str = "
+/// What each format has in addition to the one before it.
+const FORMATS: [&str; 3] = [FIRST, SECOND, THIRD];
+
+const FIRST: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, ad TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE clusters (cluster INTEGER PRIMARY KEY, ad TEXT NOT NULL);
@@ -27,9 +29,12 @@ CREATE INDEX history_by_job ON history (cluster, proc);
 CREATE INDEX history_by_owner ON history (owner);
 ";
 
-/// What the second format has in addition.
 const SECOND: &str = "
 CREATE TABLE events (number INTEGER PRIMARY KEY, owner TEXT NOT NULL, log TEXT NOT NULL, text TEXT NOT NULL);
+";
+
+const THIRD: &str = "
+CREATE TABLE claims (claim TEXT PRIMARY KEY, slot TEXT NOT NULL, startd TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// Everything that was in the file.
@@ -41,6 +46,8 @@ pub(in crate::queue) struct Loaded {
     pub(in crate::queue) runs: Vec<(JobId, RunRecord)>,
     /// Events that may not be in their logs yet, in order.
     pub(in crate::queue) events: Vec<(i64, Entry)>,
+    /// Claims whose last run is over, and that were not given back.
+    pub(in crate::queue) claims: Vec<LeftClaim>,
 }
 
 /// Opens the data base for writing, made or converted if necessary.
@@ -54,11 +61,13 @@ pub(in crate::queue) fn open(file: &Path) -> Result<Connection, OpenError> {
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(failed)?;
-    let missing = match found {
-        VERSION => return Ok(connection),
-        0 => format!("{TABLES} {SECOND}"),
-        1 => SECOND.to_owned(),
-        _ => {
+    let known = usize::try_from(found)
+        .ok()
+        .and_then(|found| FORMATS.get(found..));
+    let missing = match known {
+        Some([]) => return Ok(connection),
+        Some(missing) => missing.concat(),
+        None => {
             return Err(OpenError::TooNew {
                 file: file.to_owned(),
                 found,
@@ -152,10 +161,8 @@ fn rows(connection: &Connection) -> Result<Loaded, Problem> {
     while let Some(row) = found.next()? {
         let job = JobId::new(row.get(0)?, row.get(1)?);
         let what = || format!("the run of job {job}");
-        let claim_id = ClaimId::parse(&row.get::<_, String>(2)?)
-            .map_err(|error| Problem::Damaged(format!("{}: {error}", what())))?;
         let run = RunRecord {
-            claim_id,
+            claim_id: claim(&row.get::<_, String>(2)?, what)?,
             slot: row.get(3)?,
             startd: row.get(4)?,
             slot_ad: parse(&row.get::<_, String>(5)?, what)?,
@@ -173,7 +180,23 @@ fn rows(connection: &Connection) -> Result<Loaded, Problem> {
         let text = row.get(3)?;
         loaded.events.push((row.get(0)?, Entry { log, text }));
     }
+    let mut query = connection.prepare("SELECT claim, slot, startd FROM claims")?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        let slot: String = row.get(1)?;
+        let claim_id = claim(&row.get::<_, String>(0)?, || format!("a claim on {slot}"))?;
+        let startd = row.get(2)?;
+        loaded.claims.push(LeftClaim {
+            claim_id,
+            slot,
+            startd,
+        });
+    }
     Ok(loaded)
+}
+
+fn claim(text: &str, what: impl Fn() -> String) -> Result<ClaimId, Problem> {
+    ClaimId::parse(text).map_err(|error| Problem::Damaged(format!("{}: {error}", what())))
 }
 
 fn parse(text: &str, what: impl Fn() -> String) -> Result<ClassAd, Problem> {
@@ -236,5 +259,5 @@ impl HistoryQuery {
 /// A file as the first version of this program made it.
 #[cfg(test)]
 pub(in crate::queue) fn first_format(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("{TABLES} PRAGMA user_version = 1;"))
+    connection.execute_batch(&format!("{FIRST} PRAGMA user_version = 1;"))
 }

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cedar::ClaimId;
 use classad::ClassAd;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -30,7 +31,10 @@ pub(in crate::queue) enum Op {
     Job(JobId, ClassAd),
     DropJob(JobId),
     Run(JobId, RunRecord),
+    /// The claim is kept.
     DropRun(JobId),
+    /// The claim has been given back.
+    DropClaim(ClaimId),
     History(JobId, String, ClassAd),
     Note(String, ClassAd),
     /// What a log is to tell.
@@ -270,6 +274,12 @@ fn apply(transaction: &Transaction<'_>, op: &Op) -> rusqlite::Result<()> {
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         transaction.prepare_cached(sql)?.execute(values).map(drop)
     };
+    let drop_claim = |claim: &ClaimId| {
+        run(
+            "DELETE FROM claims WHERE claim = ?1",
+            params![claim.as_str()],
+        )
+    };
     match op {
         Op::NextCluster(next) => run(
             "INSERT INTO meta VALUES ('next_cluster', ?1) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
@@ -299,21 +309,31 @@ fn apply(transaction: &Transaction<'_>, op: &Op) -> rusqlite::Result<()> {
             "DELETE FROM jobs WHERE cluster = ?1 AND proc = ?2",
             params![job.cluster, job.proc],
         ),
-        Op::Run(job, record) => run(
-            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                job.cluster,
-                job.proc,
-                record.claim_id.as_str(),
-                record.slot,
-                record.startd,
-                record.slot_ad.to_new()
-            ],
-        ),
-        Op::DropRun(job) => run(
-            "DELETE FROM runs WHERE cluster = ?1 AND proc = ?2",
-            params![job.cluster, job.proc],
-        ),
+        Op::Run(job, record) => {
+            run(
+                "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    job.cluster,
+                    job.proc,
+                    record.claim_id.as_str(),
+                    record.slot,
+                    record.startd,
+                    record.slot_ad.to_new()
+                ],
+            )?;
+            drop_claim(&record.claim_id)
+        }
+        Op::DropRun(job) => {
+            run(
+                "INSERT OR REPLACE INTO claims SELECT claim, slot, startd FROM runs WHERE cluster = ?1 AND proc = ?2",
+                params![job.cluster, job.proc],
+            )?;
+            run(
+                "DELETE FROM runs WHERE cluster = ?1 AND proc = ?2",
+                params![job.cluster, job.proc],
+            )
+        }
+        Op::DropClaim(claim) => drop_claim(claim),
         Op::History(job, owner, ad) => run(
             "INSERT INTO history (cluster, proc, owner, ad) VALUES (?1, ?2, ?3, ?4)",
             params![job.cluster, job.proc, owner, ad.to_new()],

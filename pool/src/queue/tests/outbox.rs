@@ -327,6 +327,40 @@ async fn a_queue_of_the_first_format_is_converted() {
 }
 
 #[tokio::test]
+async fn a_claim_is_left_until_it_is_given_back() {
+    let place = Place::new();
+    let (queue, log) = place.open();
+    let submitted = queue.submit(&who(&owner()), place.job(), procs(2)).await;
+    let cluster = submitted.unwrap();
+    let left = |queue: &Queue| {
+        let left = queue.left_claims().into_iter();
+        left.map(|claim| claim.slot).collect::<Vec<_>>()
+    };
+    let claim = run("slot1@node").claim_id;
+    let (first, second) = (JobId::new(cluster, 0), JobId::new(cluster, 1));
+    queue.start(first, run("slot1@node")).await.unwrap();
+    assert_eq!(
+        queue.finish(first, exited(0)).await,
+        Ok(AfterRun::Completed)
+    );
+    killed((queue, log)).await;
+    // The starter may not have heard that its last word was taken.
+    let (queue, log) = place.open();
+    assert_eq!(left(&queue), ["slot1@node"]);
+    queue.start(second, run("slot1@node")).await.unwrap();
+    killed((queue, log)).await;
+    // It serves another job.
+    let (queue, log) = place.open();
+    assert_eq!(left(&queue), [""; 0]);
+    assert_eq!(queue.running().len(), 1);
+    queue.finish(second, exited(0)).await.unwrap();
+    queue.claim_over(&claim);
+    queue.tick().await;
+    killed((queue, log)).await;
+    assert_eq!(left(&place.open().0), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_closed_queue_answers() {
     let place = Place::new();
     let (queue, _log) = place.open();
