@@ -7,6 +7,7 @@ use classad::{ClassAd, EvalContext, Expr, Value};
 
 use super::config::SystemPolicy;
 use super::run::Status;
+use crate::shadow::exit::short_time;
 
 /// Hold codes (`htcondor:src/condor_utils/condor_holdcodes.h`).
 pub(super) mod code {
@@ -228,7 +229,7 @@ impl Eye<'_> {
         {
             let reason = format!(
                 "The job exceeded allowed job duration of {}",
-                duration(allowed)
+                short_time(allowed)
             );
             return Some(Why {
                 reason,
@@ -247,7 +248,7 @@ impl Eye<'_> {
         (self.now - executing > allowed).then(|| Why {
             reason: format!(
                 "The job exceeded allowed execute duration of {}",
-                duration(allowed)
+                short_time(allowed)
             ),
             code: code::EXECUTE_DURATION,
             subcode: 0,
@@ -264,17 +265,6 @@ fn text(value: Value) -> Option<String> {
 
 fn number(value: &Value) -> Option<i32> {
     value.as_int().and_then(|value| i32::try_from(value).ok())
-}
-
-/// Days, hours, minutes, seconds: `1+02:03:04`.
-fn duration(seconds: i64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    format!(
-        "{days}+{:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
 }
 
 #[cfg(test)]
