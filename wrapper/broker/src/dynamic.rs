@@ -67,10 +67,14 @@ impl Dynamic {
         free < FEW && self.numbers().any(|uid| !self.taken.contains_key(&uid))
     }
 
-    /// Takes in its answers.
+    /// Takes in its answers; those about the numbers of another range, which was configured when it was asked, are of no
+    /// use.
     pub(crate) fn learn(&mut self, queries: &[Query], entries: &[Option<Entry>]) {
         for (query, entry) in queries.iter().zip(entries) {
-            if let Query::Uid(uid) = query {
+            let ours = |uid: &u32| self.range.is_some_and(|it| (it.0..=it.1).contains(uid));
+            if let Query::Uid(uid) = query
+                && ours(uid)
+            {
                 self.taken.insert(*uid, entry.is_some());
             }
         }
@@ -121,6 +125,17 @@ mod tests {
         dynamic.used(60_003);
         assert_eq!(dynamic.free().first(), Some(&60_004));
         assert_eq!(Dynamic::new(None, 0).unknown(), []);
+    }
+
+    #[test]
+    fn answers_about_a_range_that_is_configured_no_more_are_of_no_use() {
+        let mut dynamic = Dynamic::new(Some((60_000, 60_009)), 0);
+        let others = [Query::Uid(50_000), Query::Uid(60_005), Query::Uid(70_000)];
+        dynamic.learn(&others, &[None, None, None]);
+        assert_eq!(dynamic.free(), [60_005]);
+        let mut none = Dynamic::new(None, 0);
+        none.learn(&others, &[None, None, None]);
+        assert_eq!(none.free(), [0_u32; 0]);
     }
 
     #[test]
