@@ -1,9 +1,8 @@
 //! What a process takes from itself before it reads a foreign byte.
 //!
-//! Resource limits first, then two system call filters. The first allows the few calls that a
-//! verification makes and answers every other with `EPERM`, so that a C library which tries
-//! something new keeps working. The second kills the process for calls that nothing but an
-//! intruder would make here. The kernel applies the stricter of the two.
+//! Resource limits first, then a filter of system calls. It allows the few that a verification makes, kills the
+//! process for those that nothing but an intruder would make here, and answers every other with
+//! `EPERM`, so that a C library which tries something new keeps working.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,8 +46,7 @@ pub enum ConfineError {
 #[derive(Debug)]
 pub(crate) struct Confinement {
     file_size: u64,
-    deadly: BpfProgram,
-    allowed: BpfProgram,
+    filter: BpfProgram,
 }
 
 impl Confinement {
@@ -75,10 +73,11 @@ impl Confinement {
             SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
         };
         let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let allowed = filter(allowed(output)?, refuse.clone(), SeccompAction::Allow)?;
+        let deadly = filter(deadly(), refuse, SeccompAction::KillProcess)?;
         Ok(Self {
             file_size,
-            deadly: filter(deadly(), SeccompAction::Allow, SeccompAction::KillProcess)?,
-            allowed: filter(allowed(output)?, refuse, SeccompAction::Allow)?,
+            filter: one_after_another(allowed, deadly),
         })
     }
 
@@ -98,11 +97,17 @@ impl Confinement {
             sys::limit(resource, limit).map_err(ConfineError::Limit)?;
         }
         sys::harden().map_err(ConfineError::Attribute)?;
-        // The allow list comes last, because it does not allow the installation of filters.
-        seccompiler::apply_filter(&self.deadly)?;
-        seccompiler::apply_filter(&self.allowed)?;
+        seccompiler::apply_filter(&self.filter)?;
         Ok(())
     }
+}
+
+/// A filter that asks the second where the first has no rule. One that is installed costs the kernel less than two. What
+/// a filter does with calls of which it has no rule is its last instruction, and jumps lead forward only.
+fn one_after_another(mut first: BpfProgram, second: BpfProgram) -> BpfProgram {
+    first.pop();
+    first.extend(second);
+    first
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
