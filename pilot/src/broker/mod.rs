@@ -332,7 +332,12 @@ impl Broker {
         let broker = self.clone();
         tokio::spawn(async move {
             if let Err(error) = broker
-                .call("prepare", Command::Prepare, None, REQUEST_LIMIT)
+                .call(
+                    "prepare",
+                    Command::Prepare { sandbox: true },
+                    None,
+                    REQUEST_LIMIT,
+                )
                 .await
             {
                 tracing::debug!(%error, "the identity-switch helper does not prepare for a job");

@@ -151,7 +151,7 @@ async fn serve(socket: Arc<Channel>, script: Arc<Script>) {
                 script.signal(Signal::try_from(signal).unwrap());
                 Answer::Done
             }
-            Command::Prepare => Answer::Done,
+            Command::Prepare { .. } => Answer::Done,
             Command::Present => Answer::Presented {
                 identity: "/DC=test/CN=Pilot".to_owned(),
                 not_after: script.not_after,

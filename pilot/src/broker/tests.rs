@@ -307,7 +307,7 @@ async fn nobody_waits_for_preparations() {
     let (broker, helper) = start().await;
     broker.prepare();
     let (request, _) = helper.request().await;
-    assert_eq!(request.command, Command::Prepare);
+    assert_eq!(request.command, Command::Prepare { sandbox: true });
     // Not answered yet, and other requests go on.
     let (_payload, _events) = open(&broker, &helper, 3).await;
     helper.reply(request.id, Answer::Done, &[]).await;

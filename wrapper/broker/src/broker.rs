@@ -56,6 +56,8 @@ pub(crate) struct Tools {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) verifiers: Verifiers,
     pub(crate) ready: Ready,
+    /// There will be one payload and no other.
+    pub(crate) single: bool,
     /// The last number given to a payload or hook.
     pub(crate) serial: u32,
 }
@@ -416,12 +418,23 @@ impl Broker {
     }
 
     /// Somebody has said that a payload will come.
-    fn prepare(&mut self) {
+    fn prepare(&mut self, sandbox: bool) {
         self.expect_payload();
-        self.eager = true;
         self.tools.verifiers.expect_use();
-        self.tools.ready.expect(None);
-        while self.warm_up() {}
+        if !self.tools.single {
+            self.eager = true;
+            self.tools.ready.expect(None);
+            while self.warm_up() {}
+            return;
+        }
+        // The only one: it is not known yet where the last was wanted. What it may need first.
+        if self.tools.site.lacks_names() {
+            self.tools.site.start_names(&self.tools.monitor);
+        }
+        let dirs = &self.tools.site.settings.execute_dirs;
+        let place = dirs.first().cloned().filter(|_| sandbox);
+        self.tools.ready.expect(Some(place));
+        self.grow_ready();
     }
 
     /// The processes of a payload are dying: time to prepare for the one that may follow at once.
@@ -492,7 +505,10 @@ impl Broker {
                 let content = descriptors.into_iter().next();
                 self.replace(id, (payload, file), content).map(|()| None)
             }
-            Command::SpawnAgent { payload } => self.spawn(payload).map(Some),
+            Command::SpawnAgent { payload: number } => self
+                .find(number)
+                .and_then(|(payload, monitor)| spawn(monitor, payload, number))
+                .map(Some),
             Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
                 Err(caller("signal.number", "signals have numbers from 1 to 64"))
             }
@@ -523,11 +539,11 @@ impl Broker {
                 // What went wrong with one may go well with the next.
                 self.tools.ready.expect(None);
                 self.catch_up();
-                self.eager = true;
+                self.eager = !self.tools.single;
                 closing.map(|()| None)
             }
-            Command::Prepare => {
-                self.prepare();
+            Command::Prepare { sandbox } => {
+                self.prepare(sandbox);
                 Ok(done)
             }
         };
@@ -709,25 +725,6 @@ impl Broker {
             ready.warm_up(monitor, hierarchies, site, serial);
             self.nest_is_warm &= !ready.is_made();
         }
-    }
-
-    fn spawn(&mut self, number: u32) -> Result<(Answer, Option<OwnedFd>), Refusal> {
-        let (payload, monitor) = self.find(number)?;
-        if !payload.is_idle(monitor) {
-            return Err(caller("agent.busy", "the payload still has processes"));
-        }
-        if payload.expiry.is_over() {
-            let text = "the credential of the payload has expired; renew it".to_owned();
-            let class = RefusalClass::Job;
-            return Err(credential(class, "proxy.expired", text, false));
-        }
-        let (pid, socket) = payload.agent(monitor, Instant::now())?;
-        let pid = pid.cast_unsigned();
-        let answer = Answer::Spawned {
-            payload: number,
-            pid,
-        };
-        Ok((answer, Some(socket)))
     }
 
     /// Has a payload's account write a file.
@@ -988,13 +985,17 @@ impl Broker {
     /// The payload counts once the site's program for the beginning has agreed.
     fn begin_prologue(&mut self, request: u32, opened: Opened) -> Result<(), Refusal> {
         let Self {
-            tools, payloads, ..
+            tools,
+            payloads,
+            channel,
+            ..
         } = self;
         let payload = payloads.get_mut(&opened.payload);
-        let (Some(_), Some(payload)) = (tools.site.hook(Which::Prologue), payload) else {
-            self.channel.send(request, Answer::Opened(opened), None);
+        let payload = payload.ok_or_else(lost)?;
+        if tools.site.hook(Which::Prologue).is_none() {
+            announce(tools, channel, (request, opened), payload);
             return Ok(());
-        };
+        }
         match start_hook(tools, Which::Prologue, payload) {
             Ok(running) => {
                 payload.hook = Some(running);
@@ -1062,14 +1063,13 @@ impl Broker {
                         let Some((request, opened)) = payload.answer.take() else {
                             continue;
                         };
-                        let answer = match outcome {
-                            Ok(()) => Answer::Opened(opened),
+                        match outcome {
+                            Ok(()) => announce(tools, channel, (request, opened), payload),
                             Err(refusal) => {
                                 payload.close(&tools.monitor, None, now);
-                                Answer::Refused(refusal)
+                                channel.send(request, Answer::Refused(refusal), None);
                             }
-                        };
-                        channel.send(request, answer, None);
+                        }
                     }
                     Outcome::Gone(request, left) => {
                         bury(tools, number, payload, left.as_ref());
@@ -1093,6 +1093,45 @@ fn groups_of(account: &Account) -> Vec<u32> {
 
 fn lost() -> Refusal {
     trouble("open.state", "no verdict or no account".to_owned())
+}
+
+/// Tells the pilot of its payload, and gives whoever wants no other the agent at once.
+fn announce(
+    tools: &Tools,
+    channel: &mut Channel,
+    (request, opened): (u32, Opened),
+    payload: &mut Payload,
+) {
+    let number = opened.payload;
+    channel.send(request, Answer::Opened(opened), None);
+    if tools.single {
+        let (answer, beside) = spawn(&tools.monitor, payload, number)
+            .unwrap_or_else(|refusal| (Answer::Refused(refusal), None));
+        channel.send(request, answer, beside);
+    }
+}
+
+/// Starts an agent, or takes the one that runs.
+fn spawn(
+    monitor: &Monitor,
+    payload: &mut Payload,
+    number: u32,
+) -> Result<(Answer, Option<OwnedFd>), Refusal> {
+    if !payload.is_idle(monitor) {
+        return Err(caller("agent.busy", "the payload still has processes"));
+    }
+    if payload.expiry.is_over() {
+        let text = "the credential of the payload has expired; renew it".to_owned();
+        let class = RefusalClass::Job;
+        return Err(credential(class, "proxy.expired", text, false));
+    }
+    let (pid, socket) = payload.agent(monitor, Instant::now())?;
+    let pid = pid.cast_unsigned();
+    let answer = Answer::Spawned {
+        payload: number,
+        pid,
+    };
+    Ok((answer, Some(socket)))
 }
 
 /// Starts a program of the site for a payload.

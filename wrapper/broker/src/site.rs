@@ -51,13 +51,12 @@ impl Site {
     /// Whose settings are known, with a name service that does not answer.
     #[cfg(test)]
     pub(crate) fn of(settings: Settings, caller: Caller) -> Self {
-        let (socket, _) = crate::channel::packet_sockets().expect("sockets");
         Self {
             dynamic: Dynamic::new(settings.targets.dynamic_uids, 0),
             settings,
             caller,
             may_omit_key: false,
-            names: Names::new(socket),
+            names: Names::new(None),
             judge: Judge::default(),
             learning: None,
             unwilling: false,
@@ -194,13 +193,31 @@ impl Site {
         self.dynamic.free().is_empty()
     }
 
-    /// Should the name service be asked about more dynamic numbers, ahead of need?
+    /// Will the name service be asked about accounts, and does not run?
+    pub(crate) fn lacks_names(&self) -> bool {
+        !self.settings.policy_files.is_empty() && !self.names.is_running()
+    }
+
+    /// Should the name service be started, or be asked about more dynamic numbers, ahead of need?
     pub(crate) fn is_cold(&self) -> bool {
-        self.learning.is_none() && !self.unwilling && self.dynamic.knows_few()
+        self.learning.is_none()
+            && !self.unwilling
+            && (self.dynamic.knows_few() || self.lacks_names())
+    }
+
+    /// Starts it.
+    pub(crate) fn start_names(&mut self, monitor: &Monitor) {
+        self.unwilling = self.names.start(monitor).is_err();
     }
 
     /// Asks it.
     pub(crate) fn warm_up(&mut self, monitor: &Monitor) {
+        if !self.dynamic.knows_few() {
+            if self.lacks_names() {
+                self.start_names(monitor);
+            }
+            return;
+        }
         let queries = self.dynamic.unknown();
         let asked = self.names.ask(&queries, monitor);
         self.unwilling = asked.is_err();

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use launch_protocol::broker::Refusal;
-use launch_protocol::monitor::{Ask, Mode, Reply};
+use launch_protocol::monitor::{Ask, Mode, Reply, SINGLE};
 use sailplane_policy::Files;
 
 use crate::broker::{Broker, Tools};
@@ -25,13 +25,13 @@ use crate::sweep::{self, sweep};
 use crate::verifiers::Verifiers;
 
 /// Does what the monitor wants; false if something could not be cleaned up. `words`: those behind
-/// `--sweep`.
+/// `--sweep`, or [`SINGLE`].
 pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool, Failure> {
     let begun = begin(monitor)?;
     let (mode, number) = (begun.mode, begun.number);
     let mut site = begun.site;
     let wish = match mode {
-        Mode::Sweep => sweep::Wish::parse(words.into_iter()).ok_or(Failure::Usage)?,
+        Mode::Sweep => sweep::Wish::parse(words.iter().cloned()).ok_or(Failure::Usage)?,
         _ => sweep::Wish::default(),
     };
     // The name service takes its time; meanwhile everything that needs no names.
@@ -48,7 +48,8 @@ pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool,
     if reply != Reply::Files {
         return Err(monitor.confused().into());
     }
-    let mut verifiers = Verifiers::default();
+    let single = words.first().is_some_and(|word| word == SINGLE);
+    let mut verifiers = Verifiers::new(single);
     if mode == Mode::Serve {
         verifiers.warm_up(monitor);
     }
@@ -65,6 +66,7 @@ pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool,
             admitted.or_else(|refusal| refuse(monitor, mode, &site, refusal))?;
     }
     let (control, hierarchies) = admitted(monitor, mode, &site)?;
+    site.names.be_distrusted();
     let mut serial = 0;
     let Some(control) = control else {
         return match mode {
@@ -101,6 +103,7 @@ pub(crate) fn serve(monitor: &Rc<Monitor>, words: Vec<OsString>) -> Result<bool,
         hierarchies,
         verifiers,
         ready,
+        single,
         serial,
     };
     Broker::new(tools, control)?.run()?;
@@ -127,7 +130,7 @@ fn begin(monitor: &Monitor) -> Result<Begun, Failure> {
             monitor: number,
             caller,
         },
-        Ok([config, names]),
+        Ok([config, witness]),
     ) = (reply, beside)
     else {
         return Err(monitor.confused().into());
@@ -135,7 +138,7 @@ fn begin(monitor: &Monitor) -> Result<Begun, Failure> {
     Ok(Begun {
         mode,
         number,
-        site: Site::read(*caller, &File::from(config), Names::new(names))?,
+        site: Site::read(*caller, &File::from(config), Names::new(Some(witness)))?,
     })
 }
 

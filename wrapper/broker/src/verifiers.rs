@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use launch_protocol::broker::{Refusal, RefusalClass};
 use launch_protocol::monitor::Ask;
 use launch_protocol::policy::Party;
-use launch_protocol::verdict::{MAX_VERDICT, NEW_VERIFIER, Verdict, VerifyRequest};
+use launch_protocol::verdict::{MAX_VERDICT, NEW_VERIFIER, ONLY_VERIFIER, Verdict, VerifyRequest};
 use nix::errno::Errno;
 
 use crate::channel::{self, packet_sockets};
@@ -22,6 +22,8 @@ const NEWS: Duration = Duration::from_secs(1);
 /// Makes verifiers.
 #[derive(Debug, Default)]
 pub(crate) struct Verifiers {
+    /// A single credential is expected: whoever verifies it need not stay for others.
+    single: bool,
     /// The process that forks one for each credential: its number and our end of its socket.
     parent: Option<(i32, OwnedFd)>,
     /// How the last one has ended, until the next is started.
@@ -39,6 +41,14 @@ pub(crate) struct Verification {
 }
 
 impl Verifiers {
+    /// `single`: one credential is expected, and no other.
+    pub(crate) fn new(single: bool) -> Self {
+        Self {
+            single,
+            ..Self::default()
+        }
+    }
+
     /// Should one be made ahead of need? Not after one has died unasked.
     pub(crate) fn is_cold(&self) -> bool {
         self.warm.is_none() && self.ended.is_none()
@@ -70,7 +80,11 @@ impl Verifiers {
         let ours = self.parent.as_ref().is_some_and(|(its, _)| *its == child);
         if ours {
             self.parent = None;
-            self.ended = Some(status);
+            self.ended = Some(if self.single && status != NEVER_BEGUN {
+                WITHOUT_WORD
+            } else {
+                status
+            });
         }
         ours
     }
@@ -111,8 +125,13 @@ impl Verifiers {
             trouble("verifier.start", text)
         };
         let (ours, theirs) = packet_sockets().map_err(failed)?;
-        if let Some((child, parent)) = &self.parent {
-            match channel::transmit(parent.as_fd(), NEW_VERIFIER, &[theirs.as_fd()]) {
+        let packet = if self.single {
+            ONLY_VERIFIER
+        } else {
+            NEW_VERIFIER
+        };
+        if let Some((child, parent)) = self.parent.as_ref().filter(|_| !self.single) {
+            match channel::transmit(parent.as_fd(), packet, &[theirs.as_fd()]) {
                 Err(Errno::EPIPE | Errno::ECONNRESET) => {
                     let child = *child;
                     self.parent = None;
@@ -124,7 +143,7 @@ impl Verifiers {
         }
         let (child, parent) = monitor.start(&Ask::Verifier)?;
         self.ended = None;
-        let sent = channel::transmit(parent.as_fd(), NEW_VERIFIER, &[theirs.as_fd()]);
+        let sent = channel::transmit(parent.as_fd(), packet, &[theirs.as_fd()]);
         self.parent = Some((child, parent));
         sent.map(|()| ours).map_err(failed)
     }
@@ -169,6 +188,13 @@ impl Verification {
         (ended.is_some() || now >= self.deadline).then(|| Err(no_verdict(ended)))
     }
 }
+
+/// Wait status of a verifier that never was one.
+const NEVER_BEGUN: i32 = (CANNOT_START as i32) << 8;
+
+/// Stands for the end of one that was the only one: why it has not said anything is the credential's affair, as with
+/// the process that has one of several.
+const WITHOUT_WORD: i32 = 0;
 
 /// What is needed to read a verdict: one byte more than the longest, so that too long a one shows.
 pub(crate) const BUFFER: usize = MAX_VERDICT + 1;
@@ -215,12 +241,12 @@ fn judge(packet: &[u8]) -> Result<Party, Refusal> {
 /// `ended`: how the parent of all verifiers has ended, if it has.
 fn no_verdict(ended: Option<i32>) -> Refusal {
     match ended {
-        None => {
+        None | Some(WITHOUT_WORD) => {
             let text = "the verifier ended without a verdict, so the credential counts as bad";
             let class = RefusalClass::Job;
             credential(class, "verifier.died", text.to_owned(), false)
         }
-        Some(status) if status == i32::from(CANNOT_START) << 8 => {
+        Some(NEVER_BEGUN) => {
             let text = "sailplane-verify cannot be started; check that it is installed and \
                         executable for all";
             let class = RefusalClass::SitePermanent;

@@ -86,6 +86,9 @@ fn gone(who: &str) -> Failure {
 const BROKER: &str = "the helper (sailplane-switch)";
 const AGENT: &str = "the agent (sailplane-job)";
 
+/// The number of a request whose answer nobody waits for.
+const ANNOUNCEMENT: u32 = u32::MAX;
+
 /// The broker, as seen from here.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -124,23 +127,41 @@ impl Broker {
         beside: Option<BorrowedFd<'_>>,
         signals: &Signals,
     ) -> Result<(Answer, Option<OwnedFd>), Failure> {
+        // If it is gone, its last word may still be there to be read.
+        let sent = self.send(command, beside)?;
+        let answered = self.answer(signals)?;
+        sent.map(|()| answered)
+    }
+
+    /// The outer error: it cannot be said at all.
+    fn send(
+        &mut self,
+        command: Command,
+        beside: Option<BorrowedFd<'_>>,
+    ) -> Result<Result<(), Failure>, Failure> {
         self.serial += 1;
         let id = self.serial;
         let packet = Request { id, command }
             .encode()
             .map_err(|_| broken(BROKER, Errno::EMSGSIZE))?;
-        // If it is gone, its last word may still be there to be read.
         let sent = self.socket.send(&packet, beside.as_slice());
+        Ok(sent.map_err(|errno| broken(BROKER, errno)))
+    }
+
+    /// The answer to the last question, or what follows it.
+    pub(crate) fn answer(
+        &mut self,
+        signals: &Signals,
+    ) -> Result<(Answer, Option<OwnedFd>), Failure> {
+        let id = self.serial;
         loop {
             signals.wait_for(self.as_fd())?;
             match self.receive()? {
                 (0, Answer::Refused(refusal), _) => return Err(refusal.into()),
                 (0, event, _) => self.events.push(event),
+                (ANNOUNCEMENT, _, _) => {}
                 (other, Answer::Refused(refusal), _) if other == id => return Err(refusal.into()),
-                (other, answer, file) if other == id => {
-                    sent.map_err(|errno| broken(BROKER, errno))?;
-                    return Ok((answer, file));
-                }
+                (other, answer, file) if other == id => return Ok((answer, file)),
                 _ => return Err(broken(BROKER, Errno::EBADMSG)),
             }
         }
@@ -163,13 +184,23 @@ impl Broker {
         Ok((id, answer, file))
     }
 
-    /// Says who we are; the first of all questions.
+    /// Says who we are, the first of all questions, and whether the payload will want a `sandbox`.
     pub(crate) fn greet(
         &mut self,
+        sandbox: bool,
         signals: &Signals,
     ) -> Result<launch_protocol::broker::Hello, Failure> {
+        let announcement = Request {
+            id: ANNOUNCEMENT,
+            command: Command::Prepare { sandbox },
+        };
         let hello = Command::Hello { version: VERSION };
-        match self.ask(hello, None, signals)? {
+        let hello = self.send(hello, None)?;
+        if let Ok(packet) = announcement.encode() {
+            // Whether it was heard does not matter.
+            let _ = self.socket.send(&packet, &[]);
+        }
+        match self.answer(signals).and_then(|it| hello.map(|()| it))? {
             (Answer::Hello(hello), _) => Ok(hello),
             _ => Err(broken(BROKER, Errno::EBADMSG)),
         }

@@ -45,10 +45,13 @@ pub(crate) fn carry_out(
     report: &mut Report,
 ) -> Result<u8, Failure> {
     let signals = Signals::open()?;
-    let hello = broker.greet(&signals)?;
+    let wishes = variables::read(&call.environment);
+    let private = |it: &Variables| it.target_proxy == TargetProxy::Private;
+    let hello = broker.greet(wishes.as_ref().is_ok_and(private), &signals)?;
     let settings = Settings::of(&hello)?;
     let log = Log::open(&settings);
-    let running = start(call, &mut broker, &hello, &settings, &signals);
+    let running =
+        wishes.and_then(|wishes| start(call, &wishes, &mut broker, &hello, &settings, &signals));
     let Running { opened, command } = running.inspect_err(|failure| {
         log.write(Level::Error, &failure.to_string());
     })?;
@@ -106,15 +109,15 @@ struct Running {
 
 fn start(
     call: &Call,
+    wishes: &Variables,
     broker: &mut Broker,
     hello: &Hello,
     settings: &Settings,
     signals: &Signals,
 ) -> Result<Running, Failure> {
-    let wishes = variables::read(&call.environment)?;
     let program = command::find(&call.command, settings)?;
     let cert = credential::open_private(CLIENT_CERT, &wishes.client_cert, settings.input_lock)?;
-    let source = match (&wishes.source_proxy, wants_copy(&wishes, settings)) {
+    let source = match (&wishes.source_proxy, wants_copy(wishes, settings)) {
         (Some(path), true) => Some(credential::open_private(
             SOURCE_PROXY,
             path,
@@ -123,25 +126,23 @@ fn start(
         _ => None,
     };
     if hello.credential_required == CredentialRequired::PilotAndUser {
-        present(&wishes, broker, settings, signals)?;
+        present(wishes, broker, settings, signals)?;
     }
     if wishes.mode == variables::Mode::VerifyAccount {
         let again =
             credential::open_private(CLIENT_CERT, &wishes.client_cert, settings.input_lock)?;
-        open_payload(broker, &wishes, None, Purpose::VerifyOnly, &again, signals)?;
+        open_payload(broker, wishes, None, Purpose::VerifyOnly, &again, signals)?;
     }
-    let place = run_place(&wishes, hello, settings)?;
-    let opened = open_payload(broker, &wishes, place, Purpose::Run, &cert, signals)?;
-    let spawn = Command::SpawnAgent {
-        payload: opened.payload,
-    };
-    let (process, agent) = match broker.ask(spawn, None, signals)? {
+    let place = run_place(wishes, hello, settings)?;
+    let opened = open_payload(broker, wishes, place, Purpose::Run, &cert, signals)?;
+    // A broker for one payload starts its agent unasked.
+    let (process, agent) = match broker.answer(signals)? {
         (Answer::Spawned { pid, .. }, Some(socket)) => (pid, Agent::greet(socket, signals)?),
         other => return Err(unexpected(other)),
     };
     let proxy = put_proxy(
         &agent,
-        &wishes,
+        wishes,
         &opened,
         settings,
         source.unwrap_or(cert),

@@ -46,6 +46,7 @@ use std::process::ExitCode;
 
 use nix::sys::prctl;
 
+pub use local::look_up as look_up_in_files;
 pub use refuse::why;
 pub use service::{Files, Judge, MapperQuestion, Verdict};
 

@@ -26,7 +26,8 @@ pub enum Command {
     },
     /// Verify, map, lease an account, make the sandbox, open a group. One descriptor beside it:
     /// the credential, a memfd or a pipe, read to its end by the verifier.
-    /// Answered by [`Answer::Opened`] or [`Answer::Refused`].
+    /// Answered by [`Answer::Opened`] or [`Answer::Refused`]. A broker that was started for a single payload
+    /// ([`crate::monitor::SINGLE`]) goes on with the answer to [`Self::SpawnAgent`], unasked, of the same number.
     Open {
         /// Names the job in the audit log: printable ASCII, at most [`MAX_LABEL`] bytes.
         job_label: String,
@@ -100,7 +101,10 @@ pub enum Command {
     },
     /// An [`Self::Open`] is to be expected: have ready what can be made before it is known for whom.
     /// Only saves time; `Open` works without it. Answered by [`Answer::Done`].
-    Prepare,
+    Prepare {
+        /// It will want a sandbox, most likely below the first of [`Hello::execute_dirs`].
+        sandbox: bool,
+    },
 }
 
 /// How far an [`Command::Open`] goes.
@@ -371,7 +375,7 @@ impl Request {
             Command::Kill { .. } => 5,
             Command::Usage { .. } => 6,
             Command::Close { .. } => 7,
-            Command::Prepare => 8,
+            Command::Prepare { .. } => 8,
             Command::Present => 9,
             Command::Renew { .. } => 10,
             Command::Replace { .. } => 11,
@@ -415,7 +419,8 @@ impl Request {
                 w.u32(*payload);
                 w.path("file", file);
             }
-            Command::Prepare | Command::Present => {}
+            Command::Prepare { sandbox } => w.bool(*sandbox),
+            Command::Present => {}
         }
         w.finish(MAX_PACKET)
     }
@@ -452,7 +457,9 @@ impl Request {
             5 => Command::Kill { payload: r.u32()? },
             6 => Command::Usage { payload: r.u32()? },
             7 => Command::Close { payload: r.u32()? },
-            8 => Command::Prepare,
+            8 => Command::Prepare {
+                sandbox: r.bool("sandbox")?,
+            },
             9 => Command::Present,
             10 => Command::Renew {
                 payload: r.u32()?,

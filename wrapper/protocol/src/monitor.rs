@@ -81,6 +81,9 @@ pub enum Mode {
     Release,
 }
 
+/// The word that tells a broker which serves that it is for a single payload.
+pub const SINGLE: &str = "--single";
+
 /// Where groups of payloads are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracking {
@@ -411,7 +414,9 @@ pub struct Adopted {
 /// What the monitor can answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To [`Ask::Begin`]. Beside it two descriptors: the configuration and the name service's socket.
+    /// To [`Ask::Begin`]. Beside it two descriptors: the configuration, and a socket for questions about names that the
+    /// broker answers by itself until somebody is admitted, as the name service shows its own
+    /// ([`crate::policy::Witness`]).
     Begun {
         /// What for.
         mode: Mode,

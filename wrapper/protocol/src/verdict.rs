@@ -6,7 +6,8 @@
 //! [`NEW_VERIFIER`] with one end of a fresh pair of such sockets beside each. For each it forks a
 //! process that confines itself and waits on that end for one [`VerifyRequest`] with the
 //! credential's descriptor beside it. It answers on the same socket with one [`Verdict`] of at most
-//! [`MAX_VERDICT`] bytes and exits. Nothing else is ever said; the end of a socket without a
+//! [`MAX_VERDICT`] bytes and exits. Where a single credential is expected the packet is [`ONLY_VERIFIER`], and the
+//! program does all that by itself. Nothing else is ever said; the end of a socket without a
 //! verdict is the end of its verifier. The broker trusts nothing in it beyond what
 //! [`Verdict::decode`] checked: lengths, characters, and one of the known classes.
 
@@ -15,6 +16,10 @@ use crate::{MAX_CODE, MAX_IDENTITY, MAX_MESSAGE, MAX_PACKET};
 
 /// The bytes of the packet that carries the socket of a verifier to be.
 pub const NEW_VERIFIER: &[u8] = b"new";
+
+/// The bytes of the packet that carries the socket of the only verifier: no process is forked for it, the program
+/// itself serves that socket and ends.
+pub const ONLY_VERIFIER: &[u8] = b"only";
 
 /// The packet with the verifier's arguments: each ended by a zero byte.
 ///

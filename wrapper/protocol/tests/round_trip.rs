@@ -81,7 +81,7 @@ fn command() -> impl Strategy<Value = Command> {
         any::<u32>().prop_map(|payload| Command::Kill { payload }),
         any::<u32>().prop_map(|payload| Command::Usage { payload }),
         any::<u32>().prop_map(|payload| Command::Close { payload }),
-        Just(Command::Prepare),
+        any::<bool>().prop_map(|sandbox| Command::Prepare { sandbox }),
     ]
 }
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use launch_protocol::verdict::{
-    CredentialKind, NEW_VERIFIER, RefusalClass, Verdict, VerifyRequest,
+    CredentialKind, NEW_VERIFIER, ONLY_VERIFIER, RefusalClass, Verdict, VerifyRequest,
 };
 use nix::sys::signal::{SigHandler, Signal, raise};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, send};
@@ -28,10 +28,12 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
+    let mut only = false;
     while let Some(socket) = receive(std::io::stdin().as_raw_fd(), |packet| {
-        packet == NEW_VERIFIER
+        only = packet == ONLY_VERIFIER;
+        only || packet == NEW_VERIFIER
     }) {
-        if sys::fork() {
+        if only || sys::fork() {
             // Like the real one, it keeps nothing of its parent.
             let null = File::open("/dev/null").ok();
             let closed = null.map(|null| nix::unistd::dup2_stdin(&null));

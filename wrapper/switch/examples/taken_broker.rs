@@ -1,6 +1,7 @@
 //! A broker that has been taken over: it introduces itself as an honest one does, for it has not heard a
 //! stranger yet, and from then on does whatever comes over the pilot's socket. `m` and a packet: that goes to the
-//! monitor; `n` and a packet: to the name service; `q`: it ends. Answers, and what is beside them, come back as
+//! monitor; `n` and a packet: to the name service; `w` and a packet: to the monitor, as if from the name service; `q`:
+//! it ends. Answers, and what is beside them, come back as
 //! they are. The real one is `sailplane-broker`.
 //!
 //! What stands in `/etc/sailplane/taken` makes it break the order of the introduction.
@@ -23,15 +24,16 @@ const MONITOR: RawFd = 0;
 
 fn main() -> ExitCode {
     match introduce() {
-        Some((pilot, names)) => {
-            while relay(&pilot, &names).is_some() {}
+        Some((pilot, witness)) => {
+            let mut names = None;
+            while relay(&pilot, &witness, &mut names).is_some() {}
             ExitCode::SUCCESS
         }
         None => ExitCode::FAILURE,
     }
 }
 
-/// The pilot's socket and that of the name service.
+/// The pilot's socket, and that on which the monitor has believed what an honest one knows about names.
 fn introduce() -> Option<(File, File)> {
     let hierarchies = own_unified().map(|path| ("cgroup2".to_owned(), path));
     let hierarchies = hierarchies.into_iter().collect();
@@ -39,7 +41,7 @@ fn introduce() -> Option<(File, File)> {
     let Reply::Begun { mut caller, .. } = reply else {
         return None;
     };
-    let [mut conf, names] = <[File; 2]>::try_from(beside).ok()?;
+    let [mut conf, witness] = <[File; 2]>::try_from(beside).ok()?;
     let mut text = Vec::new();
     conf.read_to_end(&mut text).ok()?;
     let settings = Config::parse(&text).ok()?.settings;
@@ -75,7 +77,7 @@ fn introduce() -> Option<(File, File)> {
     for question in order {
         (_, beside) = ask(&question)?;
     }
-    Some((beside.into_iter().next()?, names))
+    Some((beside.into_iter().next()?, witness))
 }
 
 /// The own directory in the cgroup2 hierarchy.
@@ -93,13 +95,23 @@ fn ask(question: &Ask) -> Option<(Reply, Vec<File>)> {
     Some((Reply::decode(&packet).ok()?, beside))
 }
 
-/// One order of the pilot's.
-fn relay(pilot: &File, names: &File) -> Option<()> {
+/// One order of the pilot's. `names`: the name service, once it has been started.
+fn relay(pilot: &File, witness: &File, names: &mut Option<File>) -> Option<()> {
     let (packet, beside) = receive(pilot.as_raw_fd())?;
     let (whom, packet) = packet.split_first()?;
     let to = match whom {
         b'm' => MONITOR,
-        b'n' => names.as_raw_fd(),
+        b'n' => {
+            if names.is_none() {
+                *names = ask(&Ask::Names)?.1.into_iter().next();
+            }
+            names.as_ref()?.as_raw_fd()
+        }
+        b'w' => {
+            // The other end may be closed, which is as good.
+            let _ = transmit(witness.as_raw_fd(), packet, &beside);
+            return transmit(pilot.as_raw_fd(), b"said", &[]);
+        }
         _ => return None,
     };
     transmit(to, packet, &beside)?;

@@ -50,6 +50,7 @@ impl Monitor {
             }
             Ask::Cool => {
                 self.nursery.close();
+                self.standing.tracking.remove_orphans();
                 done()
             }
             Ask::Judge { target, groups } => {

@@ -71,13 +71,24 @@ impl Tracking {
             }
             places.hierarchies.push((hierarchy.clone(), parent.clone()));
         }
-        remove_orphans(&places);
         (Self { places }, first)
     }
 
     /// Directories that a group of this name will have; recorded before they are made.
     pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
         self.places.hierarchies.iter().map(|(_, parent)| parent.join(name)).collect()
+    }
+
+    /// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a
+    /// process is left.
+    pub(crate) fn remove_orphans(&self) {
+        let folders = self.places.hierarchies.iter().filter_map(|(_, parent)| fs::read_dir(parent).ok());
+        for entry in folders.flatten().flatten() {
+            let monitor = entry.file_name().to_str().and_then(monitor_of_group);
+            if monitor.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH)) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
     }
 
     /// Makes a group.
@@ -248,18 +259,6 @@ impl Group {
             self.parts.pop();
         }
         Ok(())
-    }
-}
-
-/// Removes empty groups of monitors that are gone: those that waited for a payload. The kernel refuses where a process
-/// is left.
-fn remove_orphans(places: &monitor::Tracking) {
-    let folders = places.hierarchies.iter().filter_map(|(_, parent)| fs::read_dir(parent).ok());
-    for entry in folders.flatten().flatten() {
-        let monitor = entry.file_name().to_str().and_then(monitor_of_group);
-        if monitor.is_some_and(|pid| sys::kill(pid, 0) == Err(Errno::ESRCH)) {
-            let _ = fs::remove_dir(entry.path());
-        }
     }
 }
 

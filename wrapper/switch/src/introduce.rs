@@ -2,7 +2,7 @@
 //! that has not heard anything from a pilot yet.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use launch_protocol::broker::Refusal;
@@ -85,15 +85,17 @@ pub(crate) fn until(deadline: Option<Instant>) -> PollTimeout {
     })
 }
 
-/// Starts the name service: its process number, the socket for questions, the copies.
-pub(crate) fn start_names(program: &Path, ground: &Ground) -> Result<(Pid, OwnedFd, Names), Refusal> {
-    let started = || {
+/// Starts the name service, of which copies come from now on: its process number, the socket for questions.
+pub(crate) fn start_names(ground: &Ground, names: &mut Names) -> Result<(Pid, OwnedFd), Refusal> {
+    let program = Libexec::own()?.find_names()?;
+    let mut started = || {
         let (questions, theirs) = packet_sockets()?;
         let (copies, witness) = packet_sockets()?;
         let null = ground.null.as_fd();
         let descriptors = [theirs.as_fd(), null, null, witness.as_fd()];
-        let pid = programs::start_as_nobody(program, &descriptors)?;
-        Ok((pid, questions, Names::new(copies)))
+        let pid = programs::start_as_nobody(&program, &descriptors)?;
+        names.move_to(copies);
+        Ok((pid, questions))
     };
     started().map_err(system("starting sailplane-names"))
 }
@@ -110,13 +112,13 @@ pub(crate) fn introduce(
     let program = libexec.find("sailplane-broker")?;
     let started = programs::start_broker(&program, mode, words, ground);
     let (pid, socket) = started.map_err(system("starting sailplane-broker"))?;
-    let (_, questions, names) = start_names(&libexec.find_names()?, ground)?;
+    let (copies, witness) = packet_sockets().map_err(system("socketpair"))?;
     // Its libraries take the longest time. What it may trust it will be told.
     let early = Some("sailplane-verify").filter(|_| mode == Mode::Serve);
     let early = early.and_then(|name| libexec.find(name).ok());
     let early = early.and_then(|program| Verifier::start(program, ground.null.as_fd()).ok());
-    let mut broker = Broker { pid, wire: Wire::new(socket), names };
-    let standing = listen(mode, ground, &mut broker, (questions, libexec, early), meanwhile)?;
+    let mut broker = Broker { pid, wire: Wire::new(socket), names: Names::new(copies) };
+    let standing = listen(mode, ground, &mut broker, (witness, libexec, early), meanwhile)?;
     Ok((broker, standing))
 }
 
@@ -124,11 +126,11 @@ fn listen(
     mode: Mode,
     ground: &Ground,
     broker: &mut Broker,
-    (questions, libexec, early): (OwnedFd, Libexec, Option<Verifier>),
+    (witness, libexec, early): (OwnedFd, Libexec, Option<Verifier>),
     meanwhile: impl FnOnce(&Standing, Group),
 ) -> Result<Standing, Refusal> {
     let deadline = (mode == Mode::Configure).then(|| Instant::now() + REREADING);
-    let (mut questions, mut meanwhile) = (Some(questions), Some(meanwhile));
+    let (mut witness, mut meanwhile) = (Some(witness), Some(meanwhile));
     let mut programs = Some((libexec, early));
     let mut found = Vec::new();
     let mut standing: Option<Standing> = None;
@@ -143,11 +145,15 @@ fn listen(
         let answer: Answer = match (next(broker, deadline)?, &mut standing) {
             (Ask::Begin { hierarchies }, None) => {
                 found = hierarchies;
-                let questions = questions.take().ok_or_else(ended)?;
+                let witness = witness.take().ok_or_else(ended)?;
                 let caller = Box::new(ground.caller.clone());
                 let monitor = std::process::id().cast_signed();
                 let conf = trusted::open("configuration", &conf(), Kind::File);
-                conf.map(|conf| (Reply::Begun { mode, monitor, caller }, vec![conf, questions]))
+                conf.map(|conf| (Reply::Begun { mode, monitor, caller }, vec![conf, witness]))
+            }
+            (Ask::Names, _) => {
+                let started = start_names(ground, &mut broker.names);
+                started.map(|(pid, questions)| (Reply::Started { child: pid.as_raw() }, vec![questions]))
             }
             (Ask::Configured(settings), None) => {
                 let programs = programs.take().ok_or_else(ended)?;
@@ -175,6 +181,7 @@ fn listen(
                 // What the kernel has said stays.
                 standing.caller = Caller { uid: ground.caller.uid, ..*caller };
                 (standing.may_omit_key, standing.hooks) = (may_omit_key, hooks);
+                broker.names.distrust_broker();
                 return Ok(standing);
             }
             _ => return Err(ended()),

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use launch_protocol::broker::Refusal;
 use launch_protocol::front::is_meant;
-use launch_protocol::monitor::Mode;
+use launch_protocol::monitor::{Mode, SINGLE};
 use launch_protocol::policy::Caller;
 
 use crate::monitor::Further;
@@ -67,13 +67,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<_> = arguments.into_iter().collect();
     let call = front::Call { words, environment };
     if is_meant(&call.words) {
-        let half = |control| serve(caller.clone(), limits.clone(), control);
+        let half = |control| serve(caller.clone(), limits.clone(), control, &[SINGLE.into()]);
         return complain(&front::split(&call, &limits, half));
     }
     let words = call.words.get(1..).unwrap_or_default();
     match words.first().and_then(|word| word.to_str()) {
         Some("--broker") => match startup::control_socket() {
-            Ok(control) => ExitCode::from(serve(caller, limits, control)),
+            Ok(control) => ExitCode::from(serve(caller, limits, control, &[])),
             Err(error) => complain(&error),
         },
         Some("--version") => {
@@ -89,12 +89,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The monitor of a pilot's socket; its exit status.
-fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd) -> u8 {
+/// The monitor of a pilot's socket, with these words for its broker; its exit status.
+fn serve(caller: Caller, limits: SavedLimits, control: OwnedFd, words: &[OsString]) -> u8 {
     // A second handle, for the last word if it ends with an error.
     let last_word = control.try_clone();
     let served = startup::leave_directory().and_then(|()| prepare(&caller));
-    match served.and_then(|()| monitor::run(Mode::Serve, &[], (caller, limits), Some(control), None)) {
+    match served.and_then(|()| monitor::run(Mode::Serve, words, (caller, limits), Some(control), None)) {
         Ok(_) => 0,
         Err(error) => {
             if let Ok(socket) = last_word {

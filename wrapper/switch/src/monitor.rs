@@ -21,7 +21,6 @@ use crate::guardian::Guardian;
 use crate::held::Held;
 use crate::introduce::{self, Broker, Ground, Standing, ended, until};
 use crate::nest::{Nursery, Waiting};
-use crate::programs::Libexec;
 use crate::refuse::{failed, system};
 use crate::spawn;
 use crate::startup::SavedLimits;
@@ -253,9 +252,7 @@ impl Monitor {
 
     /// Starts the name service again.
     pub(crate) fn restart_names(&mut self) -> Result<(Reply, Vec<OwnedFd>), Refusal> {
-        let program = Libexec::own()?.find_names()?;
-        let (pid, questions, names) = introduce::start_names(&program, &self.ground)?;
-        self.broker.names = names;
+        let (pid, questions) = introduce::start_names(&self.ground, &mut self.broker.names)?;
         Ok((self.started(pid), vec![questions]))
     }
 
@@ -273,6 +270,8 @@ impl Monitor {
             self.kill(*payload);
         }
         self.nursery.close();
+        // Nobody waits now.
+        self.standing.tracking.remove_orphans();
         // It has closed its socket, so it ends. One that does not is made to.
         let status = spawn::end(self.broker.pid, self.broker_status);
         if !payloads.is_empty() && self.further.is_none() {

@@ -1,6 +1,7 @@
 //! What the name service has told the broker, seen by the monitor itself: whatever the broker says, an account
 //! has the numbers that it has. The service (`sailplane-names`, running as nobody) sends a copy of each
-//! question and then of its answer before the broker gets it.
+//! question and then of its answer before the broker gets it. Until somebody has been admitted the broker, which has
+//! heard nothing from a stranger yet, may do that by itself.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -15,14 +16,29 @@ pub(crate) struct Names {
     pub(crate) socket: OwnedFd,
     buffer: Vec<u8>,
     witness: Witness,
+    /// The broker itself tells.
+    is_brokers: bool,
     /// Nothing more will come.
     pub(crate) ended: bool,
 }
 
 impl Names {
+    /// Of a broker that has not heard anything from a stranger.
     pub(crate) fn new(socket: OwnedFd) -> Self {
         let (buffer, witness) = (vec![0; MAX_PACKET], Witness::default());
-        Self { socket, buffer, witness, ended: false }
+        Self { socket, buffer, witness, is_brokers: true, ended: false }
+    }
+
+    /// From now on the service tells, here; what is known stays known.
+    pub(crate) fn move_to(&mut self, socket: OwnedFd) {
+        self.listen();
+        (self.socket, self.is_brokers, self.ended) = (socket, false, false);
+    }
+
+    /// The broker will hear strangers: what it tells by itself from now on does not count.
+    pub(crate) fn distrust_broker(&mut self) {
+        self.listen();
+        self.ended |= self.is_brokers;
     }
 
     /// Takes in what is there.

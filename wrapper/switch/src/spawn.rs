@@ -43,14 +43,18 @@ fn wrong<T>(step: &'static str) -> Result<T, Failure> {
     Err((step, Errno::EPERM))
 }
 
-/// Gives up root for good: groups, gid, uid, capabilities; reads everything back and tries to
+/// What a switch begins with, and what needs no account: no program that this process becomes will have a capability.
+fn prepare_to_switch() -> Result<(), Failure> {
+    sys::leave_keyring().map_err(at("leaving the caller's keyring"))?;
+    sys::drop_bounding_set().map_err(at("dropping the bounding set"))
+}
+
+/// Then gives up root for good: groups, gid, uid, capabilities; reads everything back and tries to
 /// regain it. After an error the process must end without doing anything else.
-pub(crate) fn become_account(who: &Numbers) -> Result<(), Failure> {
+fn become_account(who: &Numbers) -> Result<(), Failure> {
     if who.uid == 0 || who.uid == u32::MAX || who.gid == 0 || who.gid == u32::MAX {
         return wrong("refusing root");
     }
-    sys::leave_keyring().map_err(at("leaving the caller's keyring"))?;
-    sys::drop_bounding_set().map_err(at("dropping the bounding set"))?;
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
     let groups: Vec<_> = who.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(at("setgroups"))?;
@@ -210,6 +214,8 @@ impl<'a> Child<'a> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let file = open(self.program, flags, Mode::empty()).map_err(at("opening the program"))?;
         setsid().map_err(at("setsid"))?;
+        // Now: whoever waits for an order has time.
+        prepare_to_switch()?;
         let mut elsewhere = false;
         match self.who {
             Who::Known(who) => become_account(who)?,

@@ -5,11 +5,12 @@
 //! forks a child, whose descriptor 0 that socket becomes. The child confines itself, waits there
 //! for the one packet with the credential beside it, answers there once and ends. So a credential
 //! that takes a child over finds no other credential, and nobody's answer but its own to forge.
+//! Where a single credential is expected, this process itself has the life of such a child.
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use launch_protocol::verdict::{NEW_VERIFIER, VerifyRequest};
+use launch_protocol::verdict::{NEW_VERIFIER, ONLY_VERIFIER, VerifyRequest};
 
 use crate::confine::Confinement;
 use crate::judge::Files;
@@ -27,7 +28,7 @@ const PATIENCE: i32 = 20;
 /// Serves until the broker closes its end.
 ///
 /// # Errors
-/// A packet that is not [`NEW_VERIFIER`] with one descriptor.
+/// A packet that is neither [`NEW_VERIFIER`] nor [`ONLY_VERIFIER`] with one descriptor.
 pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Failure> {
     // A panic message could carry foreign bytes into the log.
     std::panic::set_hook(Box::new(|_| {}));
@@ -38,16 +39,18 @@ pub(crate) fn serve(broker: &OwnedFd, options: &Options) -> Result<ExitCode, Fai
         let Some((packet, socket)) = input::receive(broker)? else {
             return Ok(ExitCode::SUCCESS);
         };
-        if packet.as_slice() != NEW_VERIFIER {
-            return Err(Failure::HandOver);
-        }
-        // Without a child the socket closes, which tells the broker.
-        let _ = sys::child(|| {
+        let life = || {
             let outcome = sys::become_standard_input(socket)
                 .map_err(Failure::from)
                 .and_then(|socket| answer(&socket, &confinement, options));
             u8::from(outcome.is_err()) * 2
-        });
+        };
+        match packet.as_slice() {
+            // Without a child the socket closes, which tells the broker.
+            NEW_VERIFIER => drop(sys::child(life)),
+            ONLY_VERIFIER => sys::live(life),
+            _ => return Err(Failure::HandOver),
+        }
     }
 }
 

@@ -66,6 +66,11 @@ pub(crate) fn child(work: impl FnOnce() -> u8) -> io::Result<()> {
     if pid > 0 {
         return Ok(());
     }
+    live(work)
+}
+
+/// Runs `work` and ends this process with the status it returns.
+pub(crate) fn live(work: impl FnOnce() -> u8) -> ! {
     let work = std::panic::AssertUnwindSafe(work);
     let status = std::panic::catch_unwind(work).unwrap_or(PANICKED);
     // Not `exit`: what libraries have registered for the end is the parent's.

@@ -323,7 +323,10 @@ impl<'a> Keeper<'a> {
                 Answer::Done
             }
             Command::Usage { .. } => Answer::Usage(self.usage()),
-            Command::Hello { .. } | Command::Open { .. } | Command::Present | Command::Prepare => {
+            Command::Hello { .. }
+            | Command::Open { .. }
+            | Command::Present
+            | Command::Prepare { .. } => {
                 return None;
             }
             Command::Renew { proxy, .. } => match self.renew(proxy.as_deref(), packet.descriptor) {

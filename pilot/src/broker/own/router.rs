@@ -151,7 +151,7 @@ impl Router {
                 let message = format!("this broker speaks version {VERSION}");
                 self.refuse(id, "hello.version", message);
             }
-            Command::Prepare => self.pilot.answer(id, Answer::Done, None),
+            Command::Prepare { .. } => self.pilot.answer(id, Answer::Done, None),
             Command::Open {
                 execute_dir: Some(execute_dir),
                 purpose: Purpose::Run,

@@ -544,7 +544,10 @@ impl<'a> Warden<'a> {
                 return None;
             }
             Command::Replace { .. } => Due::Replaced,
-            Command::Hello { .. } | Command::Open { .. } | Command::Prepare | Command::Present => {
+            Command::Hello { .. }
+            | Command::Open { .. }
+            | Command::Prepare { .. }
+            | Command::Present => {
                 return None;
             }
         };

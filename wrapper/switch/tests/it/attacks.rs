@@ -420,6 +420,8 @@ fn s22_no_process_of_the_helper_can_leave_a_core() {
 fn k1_neither_caller_nor_payload_can_attach_to_anybody() {
     in_cell(|cell| {
         let mut pilot = Pilot::start(cell);
+        // The name service, too.
+        pilot.prepare();
         let opened = pilot.open();
         let running = pilot.begin(opened.payload, "echo up; sleep 1000");
         assert_eq!(running.line(), "up");

@@ -337,7 +337,10 @@ impl Pilot {
 
     /// Announces a payload.
     pub(crate) fn prepare(&mut self) {
-        assert_eq!(self.ask(Command::Prepare, &[]).0, Answer::Done);
+        assert_eq!(
+            self.ask(Command::Prepare { sandbox: true }, &[]).0,
+            Answer::Done
+        );
     }
 
     pub(crate) fn usage(&mut self, payload: u32) -> Usage {
