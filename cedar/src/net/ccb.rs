@@ -25,7 +25,7 @@ use crate::ccb::{
 };
 use crate::entropy::{Entropy, Purpose, SystemEntropy};
 use crate::wire::WireError;
-use crate::{Sinful, command};
+use crate::{Sinful, ad_wire, command};
 
 /// How long the making of one reversed connection may take.
 const DIAL: Duration = Duration::from_secs(20);
@@ -337,9 +337,11 @@ async fn reverse(
     Ok(())
 }
 
+/// Cookie and connect ids have come on this very connection. Without them the broker takes an answer for an attack, so that
+/// they go back on it even where the pool has no encryption.
 async fn send(write: &mut WriteHalf, ad: &ClassAd) -> Result<(), Error> {
     let mut message = write.message();
-    message.ad(ad);
+    ad_wire::write(&mut message, ad, true);
     write.send(message).await
 }
 

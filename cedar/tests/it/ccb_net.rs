@@ -9,7 +9,7 @@ use cedar::net::{
 };
 use cedar::security::server::{Authenticators, CommandTable};
 use cedar::security::token::{SigningKeys, Token};
-use cedar::security::{Level, SecurityPolicy};
+use cedar::security::{Level, SecurityPolicy, Wish};
 use cedar::wire::{Coding, MessageReader};
 use cedar::{Sinful, command};
 use classad::ClassAd;
@@ -34,14 +34,19 @@ struct Broker {
 
 impl Broker {
     async fn new() -> Self {
+        Self::with(SecurityPolicy::default()).await
+    }
+
+    async fn with(policy: SecurityPolicy) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Sinful::from(listener.local_addr().unwrap());
         let table = CommandTable::new()
             .serve(command::CCB_REGISTER, Level::Daemon)
-            .permit(Level::Daemon, "pilot@*");
+            .permit(Level::Daemon, "pilot@*")
+            .permit(Level::Daemon, "unauthenticated@*");
         let mut config =
             ServerConfig::for_sessions(SessionCache::new(), std::sync::Arc::new(table), "test-1");
-        config.policies = Policies::All(SecurityPolicy::default());
+        config.policies = Policies::All(policy);
         config.authenticators = Authenticators {
             signing_keys: keys(),
             ..Authenticators::default()
@@ -117,10 +122,20 @@ fn start(
     settings: &Settings,
     room: usize,
 ) -> (Registrations, mpsc::Receiver<Reversed>) {
+    start_with(brokers, settings, room, SecurityPolicy::default())
+}
+
+fn start_with(
+    brokers: &[&Broker],
+    settings: &Settings,
+    room: usize,
+    policy: SecurityPolicy,
+) -> (Registrations, mpsc::Receiver<Reversed>) {
     let payload = r#"{"iss":"test.pool","sub":"pilot@test.pool","iat":1700000000}"#;
     let token = keys().issue("POOL", payload).unwrap().unwrap();
     let mut config = ClientConfig::new("STARTD", "test-1");
     config.credentials.tokens = vec![Token::parse(&token).unwrap()];
+    config.policy = policy;
     let client = Client::new(config, SessionCache::new());
     let addresses: Vec<Sinful> = brokers
         .iter()
@@ -228,6 +243,36 @@ async fn a_broker_that_comes_back_gets_the_cookie_and_may_give_a_new_number() {
     let (_stream, _) = broker.register(8).await;
     let new = format!("127.0.0.1:{}#8", broker.address.port());
     until(&mut standings, |known| contacts(known) == Some(new.clone())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_encrypted_the_broker_still_gets_its_ids_back() {
+    let clear = SecurityPolicy {
+        authentication: Wish::Never,
+        encryption: Wish::Never,
+        integrity: Wish::Never,
+        ..SecurityPolicy::default()
+    };
+    let broker = Broker::with(clear.clone()).await;
+    let (_registrations, _connections) = start_with(&[&broker], &settings(), 4, clear);
+    let (mut stream, _) = broker.register(7).await;
+    assert!(!stream.is_encrypted());
+    let mut ad = asks("1", "<127.0.0.1:0>");
+    let mut message = stream.message();
+    // Our writer would leave the id out, as real ones do not.
+    ad.remove("ClaimId");
+    message.int(5);
+    for line in ["ClaimId = \"8ee6\"".to_owned()].into_iter().chain(
+        ad.iter()
+            .map(|(name, value)| format!("{} = {}", name.as_str(), value.to_old())),
+    ) {
+        message.str(&line);
+    }
+    message.str("").str("");
+    stream.send(message).await.unwrap();
+    let report = recv(&mut stream).await;
+    assert_eq!(report.string("ClaimId").as_deref(), Some("8ee6"));
+    assert_eq!(report.bool("Result"), Some(false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -237,6 +237,19 @@ fn a_broker_that_forgot_the_pilot_gives_it_another_address() {
 }
 
 #[test]
+fn a_shadow_comes_back_to_its_job_through_the_broker() {
+    on_scene("ccbshadow", false, broker, |scene| {
+        let submitted = scene.submit("echo began; sleep 10; echo ended", &[])?;
+        submitted.wait_running()?;
+        scene.pool.signal("condor_shadow", Signal::SIGKILL)?;
+        let ads = submitted.wait_completed(&scene.pool, wait::PATIENCE)?;
+        ensure!(ads.iter().all(|ad| ad.int("ExitCode") == Some(0)));
+        ensure!(submitted.output()? == "began\nended\n");
+        Ok(())
+    });
+}
+
+#[test]
 fn requesters_behind_a_shared_port_are_reached() {
     on_scene("ccbshared", true, broker, |scene| {
         let address = scene.address()?;
