@@ -313,13 +313,14 @@ impl Broker {
             slot_account: wanted.slot_account.map(str::to_owned),
             purpose: Purpose::Run,
             limits: wanted.limits,
+            agent: true,
         };
         let delivery = self
             .call("open", command, Some(credential.as_fd()), REQUEST_LIMIT)
             .await?;
         match (delivery.answer, delivery.events) {
             (Answer::Opened(opened), Some(events)) => Ok((
-                Payload::new(self.clone(), opened),
+                Payload::new(self.clone(), opened, delivery.descriptor),
                 PayloadEvents::new(events),
             )),
             _ => Err(BrokerError::Unexpected { request: "open" }),

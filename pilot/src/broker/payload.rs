@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use launch_protocol::broker::{Answer, Command, Opened, SignalScope, Usage};
 use tokio::sync::mpsc;
@@ -46,14 +47,17 @@ impl PayloadEvents {
 pub struct Payload {
     broker: Broker,
     opened: Opened,
+    /// The socket of the agent that came with it, until somebody wants one.
+    first_agent: Mutex<Option<OwnedFd>>,
     is_closed: bool,
 }
 
 impl Payload {
-    pub(super) const fn new(broker: Broker, opened: Opened) -> Self {
+    pub(super) const fn new(broker: Broker, opened: Opened, first_agent: Option<OwnedFd>) -> Self {
         Self {
             broker,
             opened,
+            first_agent: Mutex::new(first_agent),
             is_closed: false,
         }
     }
@@ -76,6 +80,11 @@ impl Payload {
     /// # Errors
     /// The helper's refusal, or the agent's own when it cannot enter the sandbox.
     pub async fn spawn_agent(&self) -> Result<(Agent, u32), AgentError> {
+        let first = self.first_agent.lock();
+        let first = first.unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(socket), Some(pid)) = (first, self.opened.agent) {
+            return Ok((Agent::greet(socket).await?, pid));
+        }
         let command = Command::SpawnAgent {
             payload: self.opened.payload,
         };

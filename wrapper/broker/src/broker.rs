@@ -62,6 +62,16 @@ pub(crate) struct Tools {
     pub(crate) serial: u32,
 }
 
+/// What a payload is to be.
+#[derive(Debug)]
+struct Wanted {
+    /// Below which directory its sandbox is.
+    place: Option<PathBuf>,
+    limits: OpenLimits,
+    /// With an agent at once.
+    agent: bool,
+}
+
 /// The broker of one pilot.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -507,8 +517,11 @@ impl Broker {
             }
             Command::SpawnAgent { payload: number } => self
                 .find(number)
-                .and_then(|(payload, monitor)| spawn(monitor, payload, number))
-                .map(Some),
+                .and_then(|(payload, monitor)| spawn(monitor, payload))
+                .map(|(pid, socket)| {
+                    let payload = number;
+                    Some((Answer::Spawned { payload, pid }, Some(socket)))
+                }),
             Command::Signal { signal, .. } if !(1..=64).contains(&signal) => {
                 Err(caller("signal.number", "signals have numbers from 1 to 64"))
             }
@@ -665,12 +678,14 @@ impl Broker {
                 slot_account,
                 purpose,
                 limits,
+                agent,
                 ..
             } => Goal::Open {
                 place: execute_dir,
                 slot_account,
                 purpose,
                 limits,
+                agent,
             },
             Command::Renew { payload, proxy } => {
                 let (found, _) = self.find(payload)?;
@@ -787,9 +802,19 @@ impl Broker {
     fn conclude(&mut self, opening: Opening, outcome: Result<Option<Box<Mapped>>, Refusal>) {
         let request = opening.request;
         match opening.goal {
-            Goal::Open { place, limits, .. } => {
+            Goal::Open {
+                place,
+                limits,
+                agent,
+                ..
+            } => {
                 let parts = (opening.label, opening.party);
-                self.conclude_open(request, parts, (place, limits), outcome);
+                let wanted = Wanted {
+                    place,
+                    limits,
+                    agent,
+                };
+                self.conclude_open(request, parts, wanted, outcome);
             }
             Goal::Present => self.conclude_present(request, opening.party, outcome.err()),
             Goal::Renew { payload, .. } => {
@@ -851,7 +876,7 @@ impl Broker {
         &mut self,
         request: u32,
         (label, party): (String, Option<Party>),
-        wanted: (Option<PathBuf>, OpenLimits),
+        wanted: Wanted,
         outcome: Result<Option<Box<Mapped>>, Refusal>,
     ) {
         let opened = match (&party, outcome) {
@@ -874,7 +899,7 @@ impl Broker {
         request: u32,
         label: &str,
         holder: &Party,
-        (place, limits): (Option<PathBuf>, OpenLimits),
+        wanted: Wanted,
         mapped: Mapped,
     ) -> Result<(), Refusal> {
         let Mapped {
@@ -900,6 +925,8 @@ impl Broker {
                 None => "account".to_owned(),
             },
             sandbox: None,
+            // Which process that is, is seen when the payload is announced.
+            agent: wanted.agent.then_some(0),
         };
         let mut line = about(&self.tools, "open", "accepted", label, Some(holder))
             .text("account", &opened.account)
@@ -909,13 +936,15 @@ impl Broker {
             .text("source", &source);
         let Some(taken) = payload else {
             line = line.text("request", &request_name(&self.tools, 0));
+            opened.agent = None;
             self.channel.send(request, Answer::Opened(opened), None);
             self.tools.monitor.record(line);
             return Ok(());
         };
         let number = taken.payload;
         let was_ready = taken.nest.is_some();
-        let nest = self.make(label, (place, limits), taken)?;
+        let limits = wanted.limits;
+        let nest = self.make(label, wanted, taken)?;
         opened.payload = number;
         opened.sandbox.clone_from(&nest.sandbox);
         let parts = Parts {
@@ -939,7 +968,7 @@ impl Broker {
     fn make(
         &mut self,
         label: &str,
-        (place, limits): (Option<PathBuf>, OpenLimits),
+        Wanted { place, limits, .. }: Wanted,
         taken: Taken,
     ) -> Result<Nest, Refusal> {
         let Taken {
@@ -993,7 +1022,7 @@ impl Broker {
         let payload = payloads.get_mut(&opened.payload);
         let payload = payload.ok_or_else(lost)?;
         if tools.site.hook(Which::Prologue).is_none() {
-            announce(tools, channel, (request, opened), payload);
+            announce(&tools.monitor, channel, (request, opened), payload);
             return Ok(());
         }
         match start_hook(tools, Which::Prologue, payload) {
@@ -1064,7 +1093,7 @@ impl Broker {
                             continue;
                         };
                         match outcome {
-                            Ok(()) => announce(tools, channel, (request, opened), payload),
+                            Ok(()) => announce(&tools.monitor, channel, (request, opened), payload),
                             Err(refusal) => {
                                 payload.close(&tools.monitor, None, now);
                                 channel.send(request, Answer::Refused(refusal), None);
@@ -1095,28 +1124,23 @@ fn lost() -> Refusal {
     trouble("open.state", "no verdict or no account".to_owned())
 }
 
-/// Tells the pilot of its payload, and gives whoever wants no other the agent at once.
+/// Tells the pilot of its payload, with an agent if it wants one at once.
 fn announce(
-    tools: &Tools,
+    monitor: &Monitor,
     channel: &mut Channel,
-    (request, opened): (u32, Opened),
+    (request, mut opened): (u32, Opened),
     payload: &mut Payload,
 ) {
-    let number = opened.payload;
-    channel.send(request, Answer::Opened(opened), None);
-    if tools.single {
-        let (answer, beside) = spawn(&tools.monitor, payload, number)
-            .unwrap_or_else(|refusal| (Answer::Refused(refusal), None));
-        channel.send(request, answer, beside);
-    }
+    let wanted = opened.agent.take();
+    // Whoever asks for one will be told why there is none.
+    let spawned = wanted.and_then(|_| spawn(monitor, payload).ok());
+    let (pid, socket) = spawned.unzip();
+    opened.agent = pid;
+    channel.send(request, Answer::Opened(opened), socket);
 }
 
 /// Starts an agent, or takes the one that runs.
-fn spawn(
-    monitor: &Monitor,
-    payload: &mut Payload,
-    number: u32,
-) -> Result<(Answer, Option<OwnedFd>), Refusal> {
+fn spawn(monitor: &Monitor, payload: &mut Payload) -> Result<(u32, OwnedFd), Refusal> {
     if !payload.is_idle(monitor) {
         return Err(caller("agent.busy", "the payload still has processes"));
     }
@@ -1126,12 +1150,7 @@ fn spawn(
         return Err(credential(class, "proxy.expired", text, false));
     }
     let (pid, socket) = payload.agent(monitor, Instant::now())?;
-    let pid = pid.cast_unsigned();
-    let answer = Answer::Spawned {
-        payload: number,
-        pid,
-    };
-    Ok((answer, Some(socket)))
+    Ok((pid.cast_unsigned(), socket))
 }
 
 /// Starts a program of the site for a payload.

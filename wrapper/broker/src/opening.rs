@@ -55,6 +55,7 @@ pub(crate) enum Goal {
         slot_account: Option<String>,
         purpose: Purpose,
         limits: OpenLimits,
+        agent: bool,
     },
     /// It is the pilot's own.
     Present,

@@ -148,11 +148,8 @@ impl Broker {
         Ok(sent.map_err(|errno| broken(BROKER, errno)))
     }
 
-    /// The answer to the last question, or what follows it.
-    pub(crate) fn answer(
-        &mut self,
-        signals: &Signals,
-    ) -> Result<(Answer, Option<OwnedFd>), Failure> {
+    /// The answer to the last question.
+    fn answer(&mut self, signals: &Signals) -> Result<(Answer, Option<OwnedFd>), Failure> {
         let id = self.serial;
         loop {
             signals.wait_for(self.as_fd())?;

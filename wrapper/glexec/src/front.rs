@@ -134,12 +134,12 @@ fn start(
         open_payload(broker, wishes, None, Purpose::VerifyOnly, &again, signals)?;
     }
     let place = run_place(wishes, hello, settings)?;
-    let opened = open_payload(broker, wishes, place, Purpose::Run, &cert, signals)?;
-    // A broker for one payload starts its agent unasked.
-    let (process, agent) = match broker.answer(signals)? {
-        (Answer::Spawned { pid, .. }, Some(socket)) => (pid, Agent::greet(socket, signals)?),
-        other => return Err(unexpected(other)),
+    let (opened, agent) = open_payload(broker, wishes, place, Purpose::Run, &cert, signals)?;
+    let (process, socket) = match (opened.agent, agent) {
+        (Some(process), Some(socket)) => (process, socket),
+        _ => spawn_agent(broker, opened.payload, signals)?,
     };
+    let agent = Agent::greet(socket, signals)?;
     let proxy = put_proxy(
         &agent,
         wishes,
@@ -154,6 +154,18 @@ fn start(
         opened,
         command: process,
     })
+}
+
+/// Asks for the agent that could not be had with the payload, or why not.
+fn spawn_agent(
+    broker: &mut Broker,
+    payload: u32,
+    signals: &Signals,
+) -> Result<(u32, OwnedFd), Failure> {
+    match broker.ask(Command::SpawnAgent { payload }, None, signals)? {
+        (Answer::Spawned { pid, .. }, Some(socket)) => Ok((pid, socket)),
+        other => Err(unexpected(other)),
+    }
 }
 
 fn wants_copy(wishes: &Variables, settings: &Settings) -> bool {
@@ -208,16 +220,17 @@ fn open_payload(
     purpose: Purpose,
     cert: &OwnedFd,
     signals: &Signals,
-) -> Result<Opened, Failure> {
+) -> Result<(Opened, Option<OwnedFd>), Failure> {
     let command = Command::Open {
         job_label: wishes.id.clone(),
         execute_dir,
         slot_account: None,
+        agent: purpose == Purpose::Run,
         purpose,
         limits: OpenLimits::default(),
     };
     match broker.ask(command, Some(cert.as_fd()), signals)? {
-        (Answer::Opened(opened), _) => Ok(opened),
+        (Answer::Opened(opened), agent) => Ok((opened, agent)),
         other => Err(unexpected(other)),
     }
 }

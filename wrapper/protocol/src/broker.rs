@@ -26,8 +26,7 @@ pub enum Command {
     },
     /// Verify, map, lease an account, make the sandbox, open a group. One descriptor beside it:
     /// the credential, a memfd or a pipe, read to its end by the verifier.
-    /// Answered by [`Answer::Opened`] or [`Answer::Refused`]. A broker that was started for a single payload
-    /// ([`crate::monitor::SINGLE`]) goes on with the answer to [`Self::SpawnAgent`], unasked, of the same number.
+    /// Answered by [`Answer::Opened`] or [`Answer::Refused`].
     Open {
         /// Names the job in the audit log: printable ASCII, at most [`MAX_LABEL`] bytes.
         job_label: String,
@@ -41,6 +40,8 @@ pub enum Command {
         purpose: Purpose,
         /// Limits of the payload's group; the site's own are never exceeded.
         limits: OpenLimits,
+        /// Start its first agent, too: see [`Opened::agent`].
+        agent: bool,
     },
     /// The pilot's own credential (one descriptor beside it), for sites that require `pilot+user`. It is
     /// verified now, kept until it ends, and judged again at each [`Self::Open`]. Answered by
@@ -274,6 +275,9 @@ pub struct Opened {
     pub lease: String,
     /// The sandbox: an empty directory of the account, mode 0700.
     pub sandbox: Option<PathBuf>,
+    /// Process number of the first agent, if one was asked for and could be started at once; then its socket stands
+    /// beside the message. Otherwise [`Command::SpawnAgent`] starts it, or says why it cannot be.
+    pub agent: Option<u32>,
 }
 
 /// What a payload has used, all its processes together, dead ones included.
@@ -342,6 +346,7 @@ impl Command {
             slot_account: None,
             purpose: Purpose::Run,
             limits: OpenLimits::default(),
+            agent: false,
         }
     }
 
@@ -357,7 +362,10 @@ impl Command {
 impl Answer {
     /// How many descriptors travel beside this message.
     pub fn descriptors(&self) -> usize {
-        usize::from(matches!(self, Self::Spawned { .. }))
+        match self {
+            Self::Opened(opened) => usize::from(opened.agent.is_some()),
+            other => usize::from(matches!(other, Self::Spawned { .. })),
+        }
     }
 }
 
@@ -389,6 +397,7 @@ impl Request {
                 slot_account,
                 purpose,
                 limits,
+                agent,
             } => {
                 w.text("job_label", job_label, Text::Printable, MAX_LABEL);
                 w.option(execute_dir.as_ref(), |w, dir| w.path("execute_dir", dir));
@@ -397,6 +406,7 @@ impl Request {
                 });
                 purpose.put(&mut w);
                 limits.put(&mut w);
+                w.bool(*agent);
             }
             Command::Signal {
                 payload,
@@ -443,6 +453,7 @@ impl Request {
                 })?,
                 purpose: Purpose::take(&mut r)?,
                 limits: OpenLimits::take(&mut r)?,
+                agent: r.bool("agent")?,
             },
             3 => Command::SpawnAgent { payload: r.u32()? },
             4 => Command::Signal {
@@ -698,6 +709,7 @@ impl Opened {
         w.bool(self.limited);
         w.text("lease", &self.lease, Text::Printable, MAX_LEASE);
         w.option(self.sandbox.as_ref(), |w, dir| w.path("sandbox", dir));
+        w.option(self.agent.as_ref(), |w, pid| w.u32(*pid));
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -714,6 +726,7 @@ impl Opened {
             limited: r.bool("limited")?,
             lease: r.text("lease", Text::Printable, MAX_LEASE)?,
             sandbox: r.option("sandbox", |r| r.path("sandbox"))?,
+            agent: r.option("agent", Reader::u32)?,
         })
     }
 }

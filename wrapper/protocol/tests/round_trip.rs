@@ -46,21 +46,24 @@ fn command() -> impl Strategy<Value = Command> {
                 OpenPurpose::VerifyOnly,
                 OpenPurpose::GetAccount,
             ]),
-            any::<[Option<u64>; 3]>(),
+            any::<([Option<u64>; 3], bool)>(),
         )
-            .prop_map(|(job_label, execute_dir, slot_account, purpose, limits)| {
-                Command::Open {
-                    job_label,
-                    execute_dir,
-                    slot_account,
-                    purpose,
-                    limits: OpenLimits {
-                        memory_bytes: limits[0],
-                        pids: limits[1],
-                        cpu_millis: limits[2],
-                    },
+            .prop_map(
+                |(job_label, execute_dir, slot_account, purpose, (limits, agent))| {
+                    Command::Open {
+                        job_label,
+                        execute_dir,
+                        slot_account,
+                        purpose,
+                        limits: OpenLimits {
+                            memory_bytes: limits[0],
+                            pids: limits[1],
+                            cpu_millis: limits[2],
+                        },
+                        agent,
+                    }
                 }
-            }),
+            ),
         Just(Command::Present),
         (any::<u32>(), option::of(path()))
             .prop_map(|(payload, proxy)| Command::Renew { payload, proxy }),
@@ -119,7 +122,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         "[ -~]{1,900}",
         vec("[ -~]{1,255}", 0..8),
         (path(), path(), option::of(path())),
-        "[ -~]{0,255}",
+        ("[ -~]{0,255}", any::<Option<u32>>()),
     )
         .prop_map(
             |(
@@ -128,7 +131,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 identity,
                 fqans,
                 (home, shell, sandbox),
-                lease,
+                (lease, agent),
             )| {
                 Answer::Opened(Opened {
                     payload,
@@ -143,6 +146,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                     limited,
                     lease,
                     sandbox,
+                    agent,
                 })
             },
         );
@@ -571,6 +575,7 @@ fn names_that_end_early_in_c_are_refused() {
         slot_account: None,
         purpose: OpenPurpose::Run,
         limits: OpenLimits::default(),
+        agent: false,
     };
     assert_eq!(
         Request { id: 1, command }.encode(),

@@ -182,6 +182,7 @@ fn other_account(session: &mut Session<'_>, valid: &Secret) -> Found {
         slot_account: Some("root".to_owned()),
         purpose: Purpose::VerifyOnly,
         limits: OpenLimits::default(),
+        agent: false,
     };
     match session.open_as(command, valid) {
         Ok(opened) if opened.uid != 0 => Ok(Outcome::skipped(format!(

@@ -208,6 +208,7 @@ impl Session<'_> {
             slot_account: None,
             purpose,
             limits: OpenLimits::default(),
+            agent: false,
         }
     }
 

@@ -264,12 +264,7 @@ impl Pilot {
 
     pub(crate) fn try_spawn(&mut self, payload: u32) -> Result<(u32, Agent), Refusal> {
         match self.ask(Command::SpawnAgent { payload }, &[]) {
-            (Answer::Spawned { pid, .. }, Some(file)) => Ok((
-                pid,
-                Agent {
-                    socket: Socket(file.into()),
-                },
-            )),
+            (Answer::Spawned { pid, .. }, Some(file)) => Ok((pid, Agent::of(file))),
             (Answer::Refused(refusal), _) => Err(refusal),
             (other, _) => panic!("{other:?}"),
         }
@@ -423,6 +418,12 @@ impl Running {
 }
 
 impl Agent {
+    pub(crate) fn of(socket: File) -> Self {
+        Self {
+            socket: Socket(socket.into()),
+        }
+    }
+
     pub(crate) fn reply(&self) -> (agent::Reply, Option<File>) {
         let (packet, files) = self.socket.receive().expect("the agent lives");
         let reply = agent::Reply::decode(&packet).expect("a reply");

@@ -181,6 +181,7 @@ fn an_account_can_be_asked_for_without_a_payload() {
                 slot_account: None,
                 purpose,
                 limits: OpenLimits::default(),
+                agent: false,
             };
             match pilot.ask(command, &[pipe.as_raw_fd()]).0 {
                 Answer::Opened(opened) => Ok((opened.payload, opened.account)),

@@ -190,6 +190,7 @@ fn a_payload_needs_no_sandbox() {
             slot_account: None,
             purpose: Purpose::Run,
             limits: OpenLimits::default(),
+            agent: false,
         };
         let (answer, _) = pilot.ask(command, &[pipe.as_raw_fd()]);
         let Answer::Opened(opened) = answer else {

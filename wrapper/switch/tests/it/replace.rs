@@ -241,6 +241,7 @@ fn g6_what_is_no_file_of_the_sandbox_is_not_written() {
             slot_account: None,
             purpose: Purpose::Run,
             limits: OpenLimits::default(),
+            agent: false,
         };
         let (Answer::Opened(bare), _) = pilot.ask(command, &[pipe.as_raw_fd()]) else {
             panic!("not opened")

@@ -1,10 +1,14 @@
 //! What is kept ready for the next payload, and for how long.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use crate::cell::{groups_of, in_cell};
-use crate::client::{Pilot, eventually};
+use launch_protocol::agent::Reply;
+use launch_protocol::broker::{Answer, Command, Purpose};
+
+use crate::cell::{EXECUTE, groups_of, in_cell};
+use crate::client::{Agent, Pilot, eventually, pipe_with};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -55,5 +59,44 @@ fn a_pilot_without_jobs_keeps_no_verifier_and_no_group() {
         launch(&mut pilot);
         assert_eq!(pilot.hang_up(), Some(0));
         assert!(groups_of(pilot.id()).is_empty());
+    });
+}
+
+#[test]
+fn an_agent_comes_with_the_payload_if_it_is_wanted() {
+    in_cell(|cell| {
+        let mut pilot = Pilot::start(cell);
+        for credential in ["accept 600 full /CN=Alice", "accept 600 full /CN=Bob"] {
+            let file = pipe_with(credential);
+            let mut command = Command::open("1.0", EXECUTE);
+            if let Command::Open { agent, .. } = &mut command {
+                *agent = true;
+            }
+            let (Answer::Opened(opened), Some(socket)) = pilot.ask(command, &[file.as_raw_fd()])
+            else {
+                panic!("no agent beside the answer")
+            };
+            let agent = Agent::of(socket);
+            assert_eq!(agent.reply().0, Reply::Ready);
+            assert!(opened.agent.is_some());
+            let busy = pilot.try_spawn(opened.payload).err().expect("it has one");
+            assert_eq!(busy.code, "agent.busy");
+            drop(agent);
+            assert!(matches!(pilot.event(), Answer::Exited { .. }));
+            let payload = opened.payload;
+            assert_eq!(pilot.event(), Answer::Empty { payload });
+            // Another one is asked for as ever.
+            assert_eq!(pilot.run(payload, "echo $$").1, 0);
+            pilot.close(payload);
+        }
+        // None for whom nothing will run.
+        let file = pipe_with("accept 600 full /CN=Alice");
+        let mut command = Command::open("1.0", EXECUTE);
+        if let Command::Open { agent, purpose, .. } = &mut command {
+            (*agent, *purpose) = (true, Purpose::VerifyOnly);
+        }
+        let (answer, socket) = pilot.ask(command, &[file.as_raw_fd()]);
+        assert!(matches!(answer, Answer::Opened(it) if it.agent.is_none()) && socket.is_none());
+        assert_eq!(pilot.hang_up(), Some(0));
     });
 }
