@@ -34,7 +34,7 @@ use crate::security::{Place, Security};
 use crate::transfer::{Transfers, TransfersConfig};
 use crate::user_log::UserLog;
 
-/// How long connections in progress may take to end when the pool stops.
+/// How long connections in progress, and the jobs' logs, may take when the pool stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The parts, and which command goes to which. Clones share everything.
@@ -136,10 +136,10 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     if tokio::time::timeout(FAREWELL, tasks.wait()).await.is_err() {
         tracing::debug!("some connections were still busy");
     }
-    // First what the logs still lack: the queue forgets it then.
-    pool.log.flush().await;
+    // Once before, so that the queue need not keep what the logs have.
+    pool.flush_logs().await;
     pool.queue.close().await;
-    pool.log.flush().await;
+    pool.flush_logs().await;
     Ok(())
 }
 
@@ -217,6 +217,16 @@ impl Pool {
             log,
             routes: Arc::new(routes.collect()),
         })
+    }
+
+    /// Waits for the jobs' logs; what one that does not answer lacks is left to the next pool.
+    async fn flush_logs(&self) {
+        if tokio::time::timeout(FAREWELL, self.log.flush())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some event logs could not be written in time");
+        }
     }
 
     async fn dispatch(&self, incoming: Incoming) {

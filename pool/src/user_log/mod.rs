@@ -23,3 +23,12 @@ pub use form::DateForm;
 pub use format::format;
 pub use usage::usage_ad;
 pub use writer::UserLog;
+
+/// Entry points for fuzzing.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// A log that may be anything, which lacks events or not.
+    pub fn fuzz_event_log(data: &[u8]) {
+        super::replay::fuzz(data);
+    }
+}

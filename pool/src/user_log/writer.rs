@@ -392,7 +392,7 @@ impl Task {
         }
         blocking(move || {
             found.cut(&file)?;
-            write(file, &found.missing, sync)
+            write(file, &found.text(), sync)
         })
         .await
     }
