@@ -158,7 +158,8 @@ fn play(pool: &mut EmbeddedPool) -> Result<()> {
     ensure!(acknowledged > 0, "no submission was acknowledged");
     wait::until(
         "all jobs to leave the queue",
-        Duration::from_secs(120),
+        // A slot that was claimed just before a crash, and has no job yet, is out for minutes.
+        Duration::from_secs(240),
         || {
             let left = pool.run(["q", "-af", "ClusterId", "ProcId", "JobStatus", "HoldReason"])?;
             Ok(left.trim().is_empty().then_some(()))
