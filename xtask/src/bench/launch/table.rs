@@ -108,7 +108,7 @@ pub(crate) fn section(
     };
     for (ours, theirs, words) in CLAIMS {
         if let (Some(ours), Some(theirs)) = (median(ours), median(theirs)) {
-            let _ = writeln!(text, "| {words} | {:.1} |", theirs / ours);
+            let _ = writeln!(text, "| {words} | {:.2} |", theirs / ours);
         }
     }
     let _ = writeln!(
