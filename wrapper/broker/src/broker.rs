@@ -1131,8 +1131,10 @@ fn announce(
     (request, mut opened): (u32, Opened),
     payload: &mut Payload,
 ) {
-    let wanted = opened.agent.take();
-    // Whoever asks for one will be told why there is none.
+    // The first of a payload whose time is nearly over would be told to end before it has begun. Whoever asks for one
+    // has been told, too, and where there is none, why.
+    let is_due = payload.expiry.is_due(boot_time());
+    let wanted = opened.agent.take().filter(|_| !is_due);
     let spawned = wanted.and_then(|_| spawn(monitor, payload).ok());
     let (pid, socket) = spawned.unzip();
     opened.agent = pid;

@@ -59,6 +59,11 @@ impl Expiry {
         self.at.get(self.done).map(|(_, at)| *at)
     }
 
+    /// Is anything due?
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        self.next().is_some_and(|at| now >= at)
+    }
+
     /// What is due now, one at a time.
     pub(crate) fn due(&mut self, now: Duration) -> Option<Due> {
         let (due, _) = self.at.get(self.done).filter(|(_, at)| now >= *at)?;

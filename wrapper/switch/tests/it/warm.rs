@@ -89,6 +89,19 @@ fn an_agent_comes_with_the_payload_if_it_is_wanted() {
             assert_eq!(pilot.run(payload, "echo $$").1, 0);
             pilot.close(payload);
         }
+        // None that would be told to end at once: a payload is told that ahead.
+        let file = pipe_with("accept 20 full /CN=Alice");
+        let mut command = Command::open("1.0", EXECUTE);
+        if let Command::Open { agent, .. } = &mut command {
+            *agent = true;
+        }
+        let (Answer::Opened(opened), None) = pilot.ask(command, &[file.as_raw_fd()]) else {
+            panic!("an agent that is to end at once")
+        };
+        let payload = opened.payload;
+        assert_eq!(pilot.event(), Answer::Expiring { payload });
+        drop(pilot.spawn(payload));
+        pilot.close(payload);
         // None for whom nothing will run.
         let file = pipe_with("accept 600 full /CN=Alice");
         let mut command = Command::open("1.0", EXECUTE);
