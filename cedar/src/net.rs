@@ -20,7 +20,7 @@ pub use crate::security::client::Proof;
 pub use crate::security::server::Policies;
 pub use client::Client;
 pub use config::{ClientConfig, Credentials, FsAuthentication, ServerConfig};
-pub use error::{Error, ErrorKind, Step};
+pub use error::{Error, ErrorKind, Step, chain};
 pub use server::{Incoming, Server};
 pub use session_cache::SessionCache;
 pub use stream::{Message, ReadHalf, Stream, WriteHalf};

@@ -3,9 +3,9 @@
 //! A factory operator sees thousands of pilots end and reads few logs: the status alone must tell whether to look at
 //! the configuration, at the site, at the pool, or at us.
 
-use std::error::Error;
 use std::process::ExitCode;
 
+pub use cedar::net::chain;
 use validation::Class;
 
 /// Why the program ended. The numbers are a contract; they only ever grow in number.
@@ -109,19 +109,6 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
-}
-
-/// An error with its causes in one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

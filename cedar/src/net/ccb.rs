@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::client::{Client, within};
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, chain};
 use super::keepalive::keep_alive;
 use super::stream::{Stream, WriteHalf};
 use crate::ccb::{
@@ -168,7 +168,7 @@ impl Keeper {
                 Err(error) => error.into(),
             };
             let wait = self.registration.lost(random());
-            let text = sentence(&error);
+            let text = chain(&error);
             tracing::warn!(broker = %self.broker, retry_in = ?wait, "not registered at the CCB server: {text}");
             self.tell(Some(text));
             self.pause(wait).await;
@@ -265,7 +265,7 @@ impl Keeper {
         self.dials.spawn(async move {
             let made = tokio::time::timeout(DIAL, reverse(&request, place, &client, &connections));
             let report = match made.await {
-                Ok(made) => made.map_err(|error| sentence(&error)),
+                Ok(made) => made.map_err(|error| chain(&error)),
                 Err(_) => Err(format!("no connection within {} s", DIAL.as_secs())),
             };
             let peer = request.name();
@@ -358,15 +358,4 @@ fn random() -> u64 {
     let mut bytes = [0; 8];
     let _ = SystemEntropy.fill(Purpose::Name, &mut bytes);
     u64::from_le_bytes(bytes)
-}
-
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -11,10 +11,9 @@ use super::hold::{Hold, HoldCode, one_line};
 use super::plan::{Executable, JobPlan, TransferPlan};
 use super::trouble::Trouble;
 use super::{JobConfig, JobServices, SlotFacts};
+use crate::blame::chain;
 use crate::broker::{Agent, AgentError, Broker, Payload, PayloadEvents, Wanted, memfd};
-use crate::transfer::download::{
-    self, DownloadError, Downloaded, Opened, StorageError, chain, download,
-};
+use crate::transfer::download::{self, DownloadError, Downloaded, Opened, StorageError, download};
 use crate::transfer::receive::ReceiveError;
 use crate::transfer::{Ack, Link, LinkError};
 

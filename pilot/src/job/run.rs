@@ -20,11 +20,12 @@ use super::usage::{self, Ended, Figures};
 use super::{
     Activation, JobConfig, JobEnd, JobProgress, JobServices, SlotFacts, StopOrder, Wishes,
 };
+use crate::blame::chain;
 use crate::broker::own::NO_END;
 use crate::broker::{Agent, Payload};
 use crate::credential_watch::{CredentialWatch, WatchPolicy, WatchedCredential};
 use crate::identity::Proof;
-use crate::transfer::download::{Downloaded, chain};
+use crate::transfer::download::Downloaded;
 use crate::transfer::select::Catalogue;
 
 /// Runs one activated job to its end and tells the shadow about it.

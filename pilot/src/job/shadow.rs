@@ -14,7 +14,7 @@ use super::plan::TransferPlan;
 use super::service_credentials::Sent;
 use super::syscalls::{Answer, Call};
 use super::{LineEnds, LineState, Reconnect};
-use crate::transfer::download::chain;
+use crate::blame::chain;
 
 /// What happened to the connection.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::hold::{Hold, HoldCode};
 use super::shadow::ShadowError;
+use crate::blame::chain;
 use crate::broker::{AgentError, BrokerError};
-use crate::transfer::download::chain;
 
 /// Why a job does not go on. Says by itself what is to be reported.
 #[derive(Debug, Error)]

@@ -7,11 +7,12 @@ use std::io::{self, Write};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use super::download::{DownloadError, Downloaded, Opened, Request, StorageError, chain};
+use super::download::{DownloadError, Downloaded, Opened, Request, StorageError};
 use super::files::FileWriter;
 use super::receive::FileHeader;
 use super::staging::{Content, Staged, Staging, StagingError, copy_spilled};
 use super::{Ack, AckHold, Sandbox, SandboxPath, StoreError};
+use crate::blame::chain;
 
 /// Bytes consumed in vain after a failure before the connection is cut.
 const PATIENCE_AFTER_FAILURE: u64 = 256 << 20;

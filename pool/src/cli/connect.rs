@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cedar::Sinful;
-use cedar::net::{Client, Error, SessionCache, Stream};
+use cedar::net::{Client, Error, SessionCache, Stream, chain};
 use cedar::sinful::SinfulError;
 use condorconf::Config;
 use thiserror::Error;
@@ -201,15 +201,4 @@ pub fn local(what: &str, path: &Path, source: std::io::Error) -> ToolError {
         what: format!("{what} {}", path.display()),
         source,
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
